@@ -1,0 +1,203 @@
+"""Build machrv._mach, the compiled module, from the C declarations in include/machrv/.
+
+What belongs here: turning headers into cdefs, and compiling them. What must never happen here: a struct, constant or
+prototype that is not read from a header.
+
+    python build_ffi.py          compile machrv/_mach in place
+    python build_ffi.py --cdef   print the cdefs that CFFI is given
+
+The rules for a header in include/machrv/, so that this file can stay simple: one declaration after the other, no
+conditionals but the guard and `#ifdef __APPLE__`, every struct a `typedef struct`, one member a line. Where CFFI cannot
+express something (packing, bit-fields inside it), the compiler is asked instead: see `_struct`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cffi import FFI
+from setuptools.command.build_ext import build_ext as _build_ext
+from setuptools.errors import CompileError
+
+ROOT = Path(__file__).resolve().parent
+INCLUDE = ROOT / "include"
+NATIVE = ROOT / "machrv" / "native"
+
+#: In the order of their dependencies. A platform adds its own: see `header_names`.
+PORTABLE = ("kern_return", "port", "message", "notify", "bootstrap", "rendezvous")
+
+_DEFINE = re.compile(r"#\s*define\s+(\w+)[ \t]+(\S.*)")
+_STRUCT = re.compile(r"typedef struct(?: \w+)? \{\n(?P<members>[^}]*)\} (?P<name>\w+);")
+_BIT_FIELD = re.compile(r"^\s*[\w ]+?\b(\w+) : (\d+);\n", re.MULTILINE)
+_MEMBER = re.compile(r"\b(\w+)(?:\[\w+\])?;")
+
+
+def platform_name(platform: str = sys.platform) -> str:
+    """The name of the header and the C file that only this platform has."""
+    return "linux" if platform.startswith("linux") else platform
+
+
+def header_names(platform: str = sys.platform) -> list[str]:
+    """The headers to declare, without their suffix."""
+    own = platform_name(platform)
+    return [*PORTABLE, own] if (INCLUDE / "machrv" / f"{own}.h").exists() else list(PORTABLE)
+
+
+def _read(name: str) -> str:
+    """A header without comments, its continued lines joined."""
+    text = (INCLUDE / "machrv" / f"{name}.h").read_text()
+    text = text.replace("\\\n", " ")
+    return re.sub(r"/\*.*?\*/|//[^\n]*", "", text, flags=re.DOTALL)
+
+
+def constants(text: str) -> list[tuple[str, str]]:
+    """The object-like macros with a value: (name, value)."""
+    return [(match[1], match[2].strip()) for match in map(_DEFINE.match, text.splitlines()) if match]
+
+
+def _packed(text: str) -> list[re.Match[str]]:
+    """The structs between #pragma pack(push, 4) and pop."""
+    structs = []
+    for region in re.finditer(r"#pragma pack\(push, 4\)\n(.*?)#pragma pack\(pop\)\n", text, re.DOTALL):
+        structs += list(_STRUCT.finditer(text, region.start(), region.end()))
+    return structs
+
+
+def bit_fields(text: str) -> list[tuple[str, str]]:
+    """Every bit-field of a packed struct: (struct, member)."""
+    return [(struct["name"], field[1]) for struct in _packed(text) for field in _BIT_FIELD.finditer(struct["members"])]
+
+
+def _struct(struct: re.Match[str]) -> str:
+    """The cdef of a packed struct.
+
+    In API mode CFFI knows neither pack(4) nor bit-fields in a struct whose layout the compiler decides. So the layout is
+    the compiler's ("...;") and a bit-field becomes a constant of the struct's type in which only that field is all ones:
+    `machrv_bits_<struct>_<member>`. `_checks` holds it against Apple's.
+    """
+    members = _BIT_FIELD.sub("", struct["members"])
+    cdef = f"typedef struct {{\n{members}    ...;\n}} {struct['name']};\n"
+    for field in _BIT_FIELD.finditer(struct["members"]):
+        cdef += f"static const {struct['name']} machrv_bits_{struct['name']}_{field[1]};\n"
+    return cdef
+
+
+def _cdef(text: str) -> str:
+    for struct in _packed(text):
+        text = text.replace(struct[0] + "\n", _struct(struct))
+    lines = []
+    for line in text.splitlines():
+        if line.lstrip().startswith("#"):
+            lines += [f"#define {match[1]} ..." for match in [_DEFINE.match(line)] if match]
+        elif line.strip():
+            lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def cdef(platform: str = sys.platform) -> str:
+    """What CFFI is told: every declaration of the headers, every constant's value left to the compiler."""
+    return "".join(_cdef(_read(name)) for name in header_names(platform))
+
+
+def _checks(text: str) -> str:
+    """C that refuses to compile where Apple's headers and ours differ in a value, a size or an offset."""
+    asserts = []
+    for name, value in constants(text):
+        asserts.append(f'_Static_assert(({name}) == ({value}), "{name}");')
+    for struct in _packed(text):
+        name, ours = struct["name"], f"machrv_our_{struct['name']}"
+        asserts.append(f"#pragma pack(push, 4)\ntypedef struct {{\n{struct['members']}}} {ours};\n#pragma pack(pop)")
+        asserts.append(f'_Static_assert(sizeof({name}) == sizeof({ours}), "{name}");')
+        for member in _MEMBER.findall(_BIT_FIELD.sub("", struct["members"])):
+            same = f"offsetof({name}, {member}) == offsetof({ours}, {member})"
+            asserts.append(f'_Static_assert({same}, "{name}.{member}");')
+    return "\n".join(asserts) + "\n"
+
+
+def source(platform: str = sys.platform) -> str:
+    """The C that stands before what CFFI generates."""
+    names = header_names(platform)
+    texts = {name: _read(name) for name in names}
+    lines = ["#include <stddef.h>", *(f"#include <machrv/{name}.h>" for name in names)]
+    for text in texts.values():
+        lines += [f"static const {s} machrv_bits_{s}_{m} = {{.{m} = ~0}};" for s, m in bit_fields(text)]
+    lines.append("#ifdef __APPLE__")
+    lines += [_checks(text) for text in texts.values()]
+    lines.append("#endif\n")
+    return "\n".join(lines)
+
+
+def _ffibuilder() -> FFI:
+    ffi = FFI()
+    ffi.cdef(cdef())
+    native = NATIVE / f"{platform_name()}.c"
+    ffi.set_source(
+        "machrv._mach",
+        source(),
+        include_dirs=["include"],
+        sources=[str(native.relative_to(ROOT))] if native.exists() else [],
+        depends=[str(path.relative_to(ROOT)) for path in sorted(INCLUDE.glob("machrv/*.h"))],
+    )
+    return ffi
+
+
+ffibuilder = _ffibuilder()
+
+
+class build_ext(_build_ext):
+    """Compile, and where that fails say what to install."""
+
+    def build_extension(self, ext: Any) -> None:
+        try:
+            super().build_extension(ext)
+        except Exception as error:
+            missing = self._missing()
+            if missing is None:
+                raise
+            raise CompileError(f"{error}\n\nmachrv cannot be compiled: {missing}\n") from error
+
+    def _missing(self) -> str | None:
+        """What the system lacks, found by trying; None where the cause is another one."""
+        if not self._compiles("int machrv_probe;\n"):
+            return (
+                "there is no working C compiler. Install one: 'apt install gcc' (Debian, Ubuntu), 'dnf install gcc' "
+                "(Fedora), 'xcode-select --install' (macOS); or name yours in the environment variable CC."
+            )
+        if not self._compiles("#include <Python.h>\n"):
+            return (
+                f"the C headers of Python {sys.version_info.major}.{sys.version_info.minor} are missing. Install them: "
+                "'apt install python3-dev' (Debian, Ubuntu), 'dnf install python3-devel' (Fedora)."
+            )
+        return None
+
+    def _compiles(self, text: str) -> bool:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "probe.c"
+            path.write_text(text)
+            try:
+                self.compiler.compile([str(path)], output_dir=directory, include_dirs=self.include_dirs)
+            except Exception:  # whatever the compiler's driver raises, it did not compile
+                return False
+        return True
+
+
+def main(arguments: list[str]) -> None:
+    """The command: see the module's docstring."""
+    if arguments == ["--cdef"]:
+        print(cdef(), end="")
+    elif not arguments:
+        os.chdir(ROOT)
+        sys.argv = ["setup.py", "--quiet", "build_ext", "--inplace"]
+        runpy.run_path("setup.py", run_name="__main__")
+    else:
+        raise SystemExit("usage: python build_ffi.py [--cdef]")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,180 @@
+"""The exception tree, and the symbolic names of return codes.
+
+What belongs here: every exception that machrv raises, and what a return code means to the person who reads it. What must
+never happen here: work at import time (every child imports this module), or a text that does not help to act.
+
+    MachrvError
+    ├── MachError                 a Mach call answered with a return code
+    ├── MessageFormatError        bytes that are no Mach message, or fields that fit into none (also a ValueError)
+    ├── RightError                a right that was moved away, or of another kind than asked for
+    ├── RendezvousError
+    │   ├── PeerRejectedError     the other end is not who it must be
+    │   ├── ServerNotFoundError   nobody serves under that name
+    │   └── RendezvousTimeout     no answer in time (also a TimeoutError)
+    └── UnsupportedError          this system cannot do that
+"""
+
+from __future__ import annotations
+
+_symbols: dict[int, str] = {}
+
+# What a code usually means, where the symbol alone leaves a reader helpless. The three bootstrap codes are those that
+# users of such systems meet most often, and misread: a sandbox answers 1100 for names that do not even exist.
+_MEANING = {
+    "BOOTSTRAP_NOT_PRIVILEGED": "a sandbox denies mach-register or mach-lookup for this name, or the name is another "
+    "user's. It does not show that the name exists. Use a name that the sandbox allows, or hand the right over directly",
+    "BOOTSTRAP_NAME_IN_USE": "another live process has checked this name in. Use another base bundle id, or close the "
+    "server that holds it",
+    "BOOTSTRAP_UNKNOWN_SERVICE": "nobody has checked this name in: the server has not started yet or is gone, or the "
+    "two sides use different base bundle ids",
+    "BOOTSTRAP_SERVICE_ACTIVE": "the service is already running under this name",
+    "BOOTSTRAP_NO_MEMORY": "the bootstrap namespace is out of memory",
+    "KERN_INVALID_ARGUMENT": "an argument is out of range for this call",
+    "KERN_INVALID_CAPABILITY": "the port does not allow that: it is immovable, or in a state that rules it out",
+    "KERN_INVALID_NAME": "this task has nothing under that name: it was deallocated, destroyed or moved away",
+    "KERN_INVALID_RIGHT": "the name stands for another kind of right than the call needs",
+    "KERN_INVALID_VALUE": "the value is out of range, or the right cannot take so many references away",
+    "KERN_NAME_EXISTS": "the name already stands for something else",
+    "KERN_NOT_IN_SET": "the port is not in that set",
+    "KERN_NOT_SUPPORTED": "this kernel does not offer that",
+    "KERN_NO_SPACE": "the port space or the descriptor table is full: close rights, or raise the limit (ulimit -n)",
+    "KERN_RESOURCE_SHORTAGE": "the system is short of memory or descriptors: close rights, or raise the limit "
+    "(ulimit -n)",
+    "KERN_RIGHT_EXISTS": "this task already has a right to that port, under another name",
+    "KERN_UREFS_OVERFLOW": "the name has as many user references as it can hold: some right is copied again and again "
+    "and never closed",
+    "MACH_RCV_INVALID_NAME": "no receive right or port set is under that name",
+    "MACH_RCV_INTERRUPTED": "a signal interrupted the wait; call again",
+    "MACH_RCV_PORT_DIED": "the receive right was destroyed or moved away during the wait",
+    "MACH_RCV_TIMED_OUT": "no message arrived in time",
+    "MACH_RCV_TOO_LARGE": "the message is larger than the buffer. With MACH_RCV_LARGE it still waits: call again with "
+    "room for it",
+    "MACH_SEND_INTERRUPTED": "a signal interrupted the wait; call again",
+    "MACH_SEND_INVALID_DEST": "the destination is dead or no send right: its receiver is gone, or the right was closed",
+    "MACH_SEND_INVALID_HEADER": "the header has bits or dispositions that no sender may set",
+    "MACH_SEND_INVALID_MEMORY": "an out-of-line descriptor points outside this process's memory",
+    "MACH_SEND_INVALID_REPLY": "the reply right (local port) is not what its disposition says",
+    "MACH_SEND_INVALID_RIGHT": "a descriptor names a right that this task does not hold as its disposition says",
+    "MACH_SEND_INVALID_TYPE": "a descriptor is of an unknown type or disposition",
+    "MACH_SEND_INVALID_VOUCHER": "the voucher is not a send right to a voucher",
+    "MACH_SEND_MSG_TOO_SMALL": "the message is shorter than its header and descriptors say",
+    "MACH_SEND_NO_BUFFER": "the kernel has no memory for the message",
+    "MACH_SEND_TIMED_OUT": "the receiver's queue stayed full; the rights are still the sender's",
+    "MACH_SEND_TOO_LARGE": "the message or the number of its rights is more than one message can carry",
+}
+
+
+class MachrvError(Exception):
+    """The base of every exception of machrv."""
+
+
+class MachError(MachrvError):
+    """A Mach call answered with something else than success.
+
+    `code` is the return code, `operation` the call's name. `symbol` is the code's name, in the namespace that the code
+    belongs to (kern, mach_msg, bootstrap). `size` is the msgh_size of the message that did not fit
+    (MACH_RCV_TOO_LARGE), otherwise None. Whatever the caller owned before the call, it owns still.
+    """
+
+    code: int
+    operation: str
+    size: int | None
+
+    def __init__(self, code: int, operation: str, size: int | None = None) -> None:
+        super().__init__(code, operation, size)
+        self.code = code
+        self.operation = operation
+        self.size = size
+
+    @property
+    def symbol(self) -> str:
+        """The code's name, or its number in hexadecimal where it has none."""
+        return symbol_of(self.code)
+
+    def __str__(self) -> str:
+        number = f"{self.code:#x}" if self.code >= 0x1000_0000 else str(self.code)
+        symbol = self.symbol
+        text = f"{self.operation}: {symbol} ({number})" if symbol != f"{self.code:#x}" else f"{self.operation}: {number}"
+        if self.size is not None:
+            text += f", a message of {self.size} bytes"
+        meaning = _MEANING.get(symbol.partition("|")[0])
+        return f"{text}: {meaning}" if meaning else text
+
+
+class MessageFormatError(MachrvError, ValueError):
+    """Bytes that are no valid Mach message, or fields that do not fit into one.
+
+    `offset` is where in the buffer, in bytes; None where no buffer is concerned.
+    """
+
+    offset: int | None
+
+    def __init__(self, problem: str, offset: int | None = None) -> None:
+        super().__init__(problem, offset)
+        self.problem = problem
+        self.offset = offset
+
+    def __str__(self) -> str:
+        return self.problem if self.offset is None else f"offset {self.offset}: {self.problem}"
+
+
+class RightError(MachrvError):
+    """A right was used after it was closed, released or moved, or is of another kind than the call needs."""
+
+
+class RendezvousError(MachrvError):
+    """A rendezvous did not come about. The message says why, as far as it can be known."""
+
+
+class PeerRejectedError(RendezvousError):
+    """The other end is not the process that it must be."""
+
+
+class ServerNotFoundError(RendezvousError):
+    """Nobody serves under the name that was looked up."""
+
+
+class RendezvousTimeout(RendezvousError, TimeoutError):
+    """The other end did not answer before the deadline."""
+
+
+class UnsupportedError(MachrvError):
+    """This system lacks what the call needs; the message names it."""
+
+
+def _load_symbols() -> None:
+    """Read the names off the compiled module: they are written down in include/, and nowhere else."""
+    from machrv._mach import lib
+
+    found = {}
+    for name in dir(lib):
+        family = name.partition("_")[0]
+        if family not in ("KERN", "MACH", "BOOTSTRAP") or name in ("KERN_RETURN_MAX", "BOOTSTRAP_MAX_NAME_LEN"):
+            continue
+        value = getattr(lib, name)
+        # The MACH_ family is larger than its return codes: these are system 4, subsystems 0 and 1.
+        if family != "MACH" or (value & ~0x7FFF == 0x1000_0000 and name.startswith(("MACH_SEND_", "MACH_RCV_"))):
+            if name != "BOOTSTRAP_SUCCESS":
+                found[value] = name
+    _symbols.update(found)
+
+
+def symbol_of(code: int) -> str:
+    """The symbolic name of a return code; with its special bits where it has any; hexadecimal if it has no name."""
+    if not _symbols:
+        _load_symbols()
+    symbol = _symbols.get(code)
+    if symbol is not None:
+        return symbol
+    from machrv._mach import lib
+
+    base = _symbols.get(code & ~lib.MACH_MSG_MASK)
+    if base is None or not base.startswith("MACH_"):
+        return f"{code:#x}"
+    names = [base]
+    rest = code & lib.MACH_MSG_MASK
+    for bit in ("MACH_MSG_IPC_SPACE", "MACH_MSG_VM_SPACE", "MACH_MSG_IPC_KERNEL", "MACH_MSG_VM_KERNEL"):
+        if rest & getattr(lib, bit):
+            names.append(bit)
+            rest &= ~getattr(lib, bit)
+    return "|".join(names) if not rest else f"{code:#x}"
