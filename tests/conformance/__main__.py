@@ -1,0 +1,107 @@
+"""`python -m tests.conformance FILE...`: replay vectors over a kernel.
+
+Exit status: 0 if nothing differs, 1 if anything does, 2 if the command or a file cannot be understood.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from fnmatch import fnmatchcase
+from multiprocessing import get_context
+from pathlib import Path
+
+from .kernels import KERNELS, private_bootstrap_directory
+from .replay import Difference, replay
+from .report import describe
+from .vectors import Vector, VectorError, read
+
+Work = tuple[str, Vector]
+#: What became of one vector: where it stands, how many steps ran, where it differs.
+Outcome = tuple[str, int, Difference | None]
+
+BATCH = 50
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        work = [
+            (str(path), vector)
+            for path in options.files
+            for vector in read(path)
+            if options.id is None or fnmatchcase(vector["id"], options.id)
+        ]
+    except VectorError as error:
+        print(f"python -m tests.conformance: {error}", file=sys.stderr)
+        return 2
+    if not work:
+        print("python -m tests.conformance: there is no vector to replay", file=sys.stderr)
+        return 2
+    steps, differences = 0, []
+    with private_bootstrap_directory():
+        for source, ran, difference in _replay_all(work, options.kernel, options.jobs):
+            steps += ran
+            if difference is not None:
+                differences.append((source, difference))
+    print(f"{len(work)} vectors, {steps} steps, {len(differences)} differ")
+    for source, difference in differences[: options.first]:
+        print()
+        print(describe(source, difference))
+    if len(differences) > options.first:
+        print(f"\n{len(differences) - options.first} more differ (--first N prints more of them)")
+    return 1 if differences else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.conformance",
+        description="Replay recorded vectors over a kernel and compare everything after every step.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="vectors, .jsonl or .jsonl.gz")
+    parser.add_argument("--kernel", choices=sorted(KERNELS), default="linux", help="over which kernel (default: linux)")
+    parser.add_argument("--first", type=_natural, default=5, metavar="N", help="print the first N differences (5)")
+    parser.add_argument("--id", metavar="PATTERN", help="only the vectors whose id matches, such as 'rights/*'")
+    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="in N processes (1)")
+    return parser
+
+
+def _natural(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _replay_all(work: list[Work], kernel: str, jobs: int) -> Iterable[Outcome]:
+    if jobs == 1:
+        yield from _replay_some(kernel, work)
+        return
+    batches = [work[start : start + BATCH] for start in range(0, len(work), BATCH)]
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        for outcomes in pool.map(_replay_list, [kernel] * len(batches), batches):
+            yield from outcomes
+
+
+def _replay_list(kernel: str, work: list[Work]) -> list[Outcome]:
+    return list(_replay_some(kernel, work))
+
+
+def _replay_some(kernel: str, work: list[Work]) -> Iterator[Outcome]:
+    factory = KERNELS[kernel]
+    for source, vector in work:
+        ran, difference = replay(vector, factory)
+        yield source, ran, difference
+
+
+if __name__ == "__main__":
+    sys.exit(main())
