@@ -1,0 +1,271 @@
+"""Descriptors: the rights and the memory that a complex message carries; and dispositions, what is done with a right.
+
+What belongs here: descriptors of every kind as values, and what each looks like in memory. What must never happen here:
+the following of an address, or the owning of a right: a descriptor is what stands in the message, not what it means.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from machrv._mach import lib
+from machrv.errors import MessageFormatError
+from machrv.layout import field, layout, offset_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import ClassVar
+
+    from typing_extensions import Self
+
+
+class _Members(type):
+    """Lets a class be iterated over: its members, in the order of their values."""
+
+    def __iter__(cls) -> Iterator[Disposition]:
+        return iter(_dispositions.values())
+
+
+class Disposition(int, metaclass=_Members):
+    """What the kernel is to do with the right that a name stands for: an `int` with a name.
+
+    MOVE_* take the right from the sender, COPY_SEND leaves it with him, MAKE_* make it from his receive right. In a
+    received message only PORT_RECEIVE, PORT_SEND and PORT_SEND_ONCE occur: the MOVE_* under their other names, they
+    say what the receiver holds now. (Not an `enum.IntEnum`: importing that costs a child more than all of the codec.)
+    """
+
+    name: str
+
+    MOVE_RECEIVE: ClassVar[Disposition]
+    MOVE_SEND: ClassVar[Disposition]
+    MOVE_SEND_ONCE: ClassVar[Disposition]
+    COPY_SEND: ClassVar[Disposition]
+    MAKE_SEND: ClassVar[Disposition]
+    MAKE_SEND_ONCE: ClassVar[Disposition]
+    PORT_RECEIVE: ClassVar[Disposition]
+    PORT_SEND: ClassVar[Disposition]
+    PORT_SEND_ONCE: ClassVar[Disposition]
+
+    def __new__(cls, value: int) -> Disposition:
+        """The member with this value. Raises ValueError if there is none."""
+        try:
+            return _dispositions[value]
+        except KeyError:
+            raise ValueError(f"{value!r} is no disposition") from None
+
+    @property
+    def value(self) -> int:
+        """The number, as a plain `int`."""
+        return int(self)
+
+    def __repr__(self) -> str:
+        return f"Disposition.{self.name}"
+
+
+_dispositions: dict[int, Disposition] = {}
+
+
+def _name_dispositions() -> None:
+    for name in ("MOVE_RECEIVE", "MOVE_SEND", "MOVE_SEND_ONCE", "COPY_SEND", "MAKE_SEND", "MAKE_SEND_ONCE"):
+        member = int.__new__(Disposition, getattr(lib, f"MACH_MSG_TYPE_{name}"))
+        member.name = name
+        _dispositions[member] = member
+        setattr(Disposition, name, member)
+    for name in ("PORT_RECEIVE", "PORT_SEND", "PORT_SEND_ONCE"):
+        setattr(Disposition, name, _dispositions[getattr(lib, f"MACH_MSG_TYPE_{name}")])
+
+
+_name_dispositions()
+
+
+def disposition_name(value: int) -> str:
+    """How a disposition reads: its name, or its number where it has none."""
+    return _dispositions[value].name if value in _dispositions else str(value)
+
+
+class Descriptor(tuple[int, ...]):
+    """What the kinds of descriptors have in common: a tuple of the members of a C struct, in the order of memory.
+
+    Descriptors are values: they compare by every bit that stands in the message. Read them by the names of their
+    fields; the order of the tuple is the layout's.
+    """
+
+    STRUCT: ClassVar[str]
+    FORMAT: ClassVar[str]
+    TYPES: ClassVar[tuple[int, ...]]
+
+    @classmethod
+    def from_members(cls, members: tuple[int, ...]) -> Self:
+        """The descriptor whose C struct has these members; they are not looked at."""
+        return tuple.__new__(cls, members)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self).from_members, (tuple(self),), getattr(self, "__dict__", None) or None
+
+
+class PortDescriptor(Descriptor):
+    """One right: `name` in the sender's or receiver's port space, `disposition` as an `int` of `Disposition`."""
+
+    __slots__ = ()
+    STRUCT = "mach_msg_port_descriptor_t"
+    # The type, which comes last, is no item of the tuple: it is 0 for a port, which is what "x" writes. This kind is
+    # nearly all that a rendezvous sends, and one item less is an eighth of the time.
+    FORMAT = layout(STRUCT)[:-1] + "x"
+    TYPES = (lib.MACH_MSG_PORT_DESCRIPTOR,)
+
+    def __new__(cls, name: int, disposition: int, *, pad1: int = 0, pad2: int = 0) -> Self:
+        return tuple.__new__(cls, (name, pad1, pad2, disposition))
+
+    name: int = field(0, "The port name.")
+    pad1: int = field(1, "32 bits that mean nothing.")
+    pad2: int = field(2, "16 bits that mean nothing.")
+    disposition: int = field(3, "What is done with the right: see `Disposition`.")
+    type: int = TYPES[0]
+
+    def __repr__(self) -> str:
+        pads = f", pad1={self.pad1:#x}, pad2={self.pad2:#x}" if self.pad1 or self.pad2 else ""
+        return f"PortDescriptor({self.name:#x}, {disposition_name(self.disposition)}{pads})"
+
+
+class OutOfLineDescriptor(Descriptor):
+    """Memory beside the message: an address and a size, valid in the process at hand.
+
+    `data` is the memory's contents, where the layer above the kernel put it: on receiving it copies the memory in and
+    gives it back; on sending it lays `data` out and fills `address` and `size` in. It is not part of the message's
+    bytes, and two descriptors that differ in `data` alone are equal.
+    """
+
+    STRUCT = "mach_msg_ool_descriptor_t"
+    FORMAT = layout(STRUCT)
+    TYPES = (lib.MACH_MSG_OOL_DESCRIPTOR, lib.MACH_MSG_OOL_VOLATILE_DESCRIPTOR)
+
+    data: bytes | None
+
+    def __new__(
+        cls,
+        data: bytes | None = None,
+        *,
+        address: int = 0,
+        size: int | None = None,
+        deallocate: int = 0,
+        copy: int = lib.MACH_MSG_VIRTUAL_COPY,
+        type: int = lib.MACH_MSG_OOL_DESCRIPTOR,
+        pad1: int = 0,
+    ) -> Self:
+        """`size` is that of `data` unless given. Raises MessageFormatError for a type that is not out-of-line."""
+        if type not in cls.TYPES:
+            raise MessageFormatError(f"type {type!r} is not that of an out-of-line descriptor: expected 1 or 3")
+        if size is None:
+            size = len(data) if data is not None else 0
+        descriptor = tuple.__new__(cls, (address, deallocate, copy, pad1, type, size))
+        descriptor.data = data
+        return descriptor
+
+    @classmethod
+    def from_members(cls, members: tuple[int, ...]) -> Self:
+        """See `Descriptor.from_members`; without data."""
+        descriptor = tuple.__new__(cls, members)
+        descriptor.data = None
+        return descriptor
+
+    address: int = field(0, "Where the memory begins.")
+    deallocate: int = field(1, "Whether the sender gives the memory up.")
+    copy: int = field(2, "MACH_MSG_PHYSICAL_COPY, _VIRTUAL_COPY or _ALLOCATE.")
+    pad1: int = field(3, "8 bits that mean nothing.")
+    type: int = field(4, "MACH_MSG_OOL_DESCRIPTOR or MACH_MSG_OOL_VOLATILE_DESCRIPTOR.")
+    size: int = field(5, "The size of the memory in bytes.")
+
+    def __repr__(self) -> str:
+        data = f"{self.data!r:.40}, " if self.data is not None else ""
+        return (
+            f"OutOfLineDescriptor({data}address={self.address:#x}, size={self.size}, deallocate={self.deallocate:d}, "
+            f"copy={self.copy}, type={self.type}{f', pad1={self.pad1:#x}' if self.pad1 else ''})"
+        )
+
+
+class OutOfLinePortsDescriptor(Descriptor):
+    """An array of rights beside the message: the address of `count` port names, all of one disposition.
+
+    `names` is the array's contents, where the layer above the kernel put it: as `OutOfLineDescriptor.data`.
+    """
+
+    STRUCT = "mach_msg_ool_ports_descriptor_t"
+    FORMAT = layout(STRUCT)
+    TYPES = (lib.MACH_MSG_OOL_PORTS_DESCRIPTOR,)
+
+    names: Sequence[int] | None
+
+    def __new__(
+        cls,
+        names: Sequence[int] | None = None,
+        disposition: int = 0,
+        *,
+        address: int = 0,
+        count: int | None = None,
+        deallocate: int = 0,
+        copy: int = lib.MACH_MSG_VIRTUAL_COPY,
+    ) -> Self:
+        """`count` is that of `names` unless given."""
+        if count is None:
+            count = len(names) if names is not None else 0
+        descriptor = tuple.__new__(cls, (address, deallocate, copy, disposition, _OOL_PORTS, count))
+        descriptor.names = names
+        return descriptor
+
+    @classmethod
+    def from_members(cls, members: tuple[int, ...]) -> Self:
+        """See `Descriptor.from_members`; without names."""
+        descriptor = tuple.__new__(cls, members)
+        descriptor.names = None
+        return descriptor
+
+    address: int = field(0, "Where the array begins.")
+    deallocate: int = field(1, "Whether the sender gives the array's memory up.")
+    copy: int = field(2, "MACH_MSG_PHYSICAL_COPY, _VIRTUAL_COPY or _ALLOCATE.")
+    disposition: int = field(3, "What is done with each right: see `Disposition`.")
+    type: int = field(4, "MACH_MSG_OOL_PORTS_DESCRIPTOR.")
+    count: int = field(5, "How many names the array holds.")
+
+    def __repr__(self) -> str:
+        names = f"[{', '.join(map(hex, self.names))}], " if self.names is not None else ""
+        return (
+            f"OutOfLinePortsDescriptor({names}{disposition_name(self.disposition)}, address={self.address:#x}, "
+            f"count={self.count}, deallocate={self.deallocate:d}, copy={self.copy})"
+        )
+
+
+class GuardedPortDescriptor(Descriptor):
+    """A receive right that arrives guarded: `context` is the guard, `flags` are MACH_MSG_GUARD_FLAGS_*."""
+
+    __slots__ = ()
+    STRUCT = "mach_msg_guarded_port_descriptor_t"
+    FORMAT = layout(STRUCT)
+    TYPES = (lib.MACH_MSG_GUARDED_PORT_DESCRIPTOR,)
+
+    def __new__(cls, name: int, disposition: int, *, context: int = 0, flags: int = 0) -> Self:
+        return tuple.__new__(cls, (context, flags, disposition, _GUARDED, name))
+
+    context: int = field(0, "The guard, 64 bits.")
+    flags: int = field(1, "MACH_MSG_GUARD_FLAGS_*.")
+    disposition: int = field(2, "What is done with the right: see `Disposition`.")
+    type: int = field(3, "MACH_MSG_GUARDED_PORT_DESCRIPTOR.")
+    name: int = field(4, "The port name.")
+
+    def __repr__(self) -> str:
+        name, disposition = f"{self.name:#x}", disposition_name(self.disposition)
+        return f"GuardedPortDescriptor({name}, {disposition}, context={self.context:#x}, flags={self.flags:#x})"
+
+
+_OOL_PORTS: int = lib.MACH_MSG_OOL_PORTS_DESCRIPTOR
+_GUARDED: int = lib.MACH_MSG_GUARDED_PORT_DESCRIPTOR
+
+#: The type byte, and what it announces: the class, and the `struct` that takes its bytes apart.
+KINDS: dict[int, tuple[type[Descriptor], Struct]] = {
+    number: (kind, Struct("=" + kind.FORMAT))
+    for kind in (PortDescriptor, OutOfLineDescriptor, OutOfLinePortsDescriptor, GuardedPortDescriptor)
+    for number in kind.TYPES
+}
+
+#: Where the type byte of a descriptor lies: it has to be read before the kind is known, so it is at one place in all.
+TYPE_OFFSET = offset_of("mach_msg_type_descriptor_t", "type")
