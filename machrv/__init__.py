@@ -1,0 +1,105 @@
+"""Mach port rendezvous for Python: a parent hands port rights to a child that it has just launched.
+
+What belongs here: the public names. What must never happen here: an import that a caller did not ask for. Every name is
+imported when it is first used, since a child pays for every module before it does anything useful.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    __version__: str
+    from machrv.audit import AuditToken as AuditToken
+    from machrv.errors import (
+        MachError as MachError,
+        MachrvError as MachrvError,
+        MessageFormatError as MessageFormatError,
+        PeerRejectedError as PeerRejectedError,
+        RendezvousError as RendezvousError,
+        RendezvousTimeout as RendezvousTimeout,
+        RightError as RightError,
+        ServerNotFoundError as ServerNotFoundError,
+        UnsupportedError as UnsupportedError,
+    )
+    from machrv.fileport import fileport as fileport, fileport_fd as fileport_fd
+    from machrv.kernel import Kernel as Kernel, current as current
+    from machrv.launch import launch as launch
+    from machrv.message import (
+        Disposition as Disposition,
+        GuardedPortDescriptor as GuardedPortDescriptor,
+        Message as Message,
+        OutOfLineDescriptor as OutOfLineDescriptor,
+        OutOfLinePortsDescriptor as OutOfLinePortsDescriptor,
+        PortDescriptor as PortDescriptor,
+        Trailer as Trailer,
+    )
+    from machrv.received import (
+        destroy_message as destroy_message,
+        take_reply_right as take_reply_right,
+        take_right as take_right,
+        take_rights as take_rights,
+    )
+    from machrv.rendezvous.client import (
+        DirectRendezvousClient as DirectRendezvousClient,
+        RendezvousClient as RendezvousClient,
+        RendezvousPermissionError as RendezvousPermissionError,
+    )
+    from machrv.rendezvous.names import base_bundle_id as base_bundle_id, set_base_bundle_id as set_base_bundle_id
+    from machrv.rendezvous.port import (
+        KeyFormatError as KeyFormatError,
+        RegistrationError as RegistrationError,
+        RendezvousPort as RendezvousPort,
+        four_char_code as four_char_code,
+    )
+    from machrv.rendezvous.registry import LockNotHeldError as LockNotHeldError, ProcessGoneError as ProcessGoneError
+    from machrv.rendezvous.server import (
+        DirectRendezvousServer as DirectRendezvousServer,
+        RendezvousServer as RendezvousServer,
+        RendezvousServerBase as RendezvousServerBase,
+    )
+    from machrv.rights import (
+        PortSet as PortSet,
+        ReceiveRight as ReceiveRight,
+        ReceiveTimeout as ReceiveTimeout,
+        SendOnceRight as SendOnceRight,
+        SendRight as SendRight,
+        SendTimeout as SendTimeout,
+    )
+
+#: Where each public name comes from.
+_MODULES = {
+    "machrv.audit": "AuditToken",
+    "machrv.errors": "MachError MachrvError MessageFormatError PeerRejectedError RendezvousError RendezvousTimeout RightError ServerNotFoundError UnsupportedError",
+    "machrv.fileport": "fileport fileport_fd",
+    "machrv.kernel": "Kernel current",
+    "machrv.launch": "launch",
+    "machrv.message": "Disposition GuardedPortDescriptor Message OutOfLineDescriptor OutOfLinePortsDescriptor PortDescriptor Trailer",
+    "machrv.received": "destroy_message take_reply_right take_right take_rights",
+    "machrv.rendezvous.client": "DirectRendezvousClient RendezvousClient RendezvousPermissionError",
+    "machrv.rendezvous.names": "base_bundle_id set_base_bundle_id",
+    "machrv.rendezvous.port": "KeyFormatError RegistrationError RendezvousPort four_char_code",
+    "machrv.rendezvous.registry": "LockNotHeldError ProcessGoneError",
+    "machrv.rendezvous.server": "DirectRendezvousServer RendezvousServer RendezvousServerBase",
+    "machrv.rights": "PortSet ReceiveRight ReceiveTimeout SendOnceRight SendRight SendTimeout",
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    value: object
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value = version("machrv")
+    elif name in _HOMES:
+        value = getattr(__import__(_HOMES[name], fromlist=(name,)), name)  # Not importlib: it costs more than the rest.
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_HOMES))

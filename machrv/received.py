@@ -1,0 +1,89 @@
+"""The rights in a received message: taken as owned objects, or given up.
+
+What belongs here: what a receiver does with names that a message brought. What must never happen here: a name that both
+an object and the caller give up: take a right once, or destroy the message, not both.
+"""
+
+from __future__ import annotations
+
+from machrv.kernel import current
+from machrv.message import (
+    MACH_PORT_DEAD,
+    MACH_PORT_NULL,
+    Disposition,
+    GuardedPortDescriptor,
+    Message,
+    OutOfLineDescriptor,
+    OutOfLinePortsDescriptor,
+    PortDescriptor,
+)
+from machrv.rights import ReceiveRight, SendOnceRight, SendRight, copied_in
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Union
+
+    from machrv.kernel import Kernel
+
+    OwnedRight = Union[ReceiveRight, SendRight, SendOnceRight]
+
+_KINDS: dict[int, type[ReceiveRight] | type[SendRight] | type[SendOnceRight]] = {
+    Disposition.PORT_RECEIVE: ReceiveRight,
+    Disposition.PORT_SEND: SendRight,
+    Disposition.PORT_SEND_ONCE: SendOnceRight,
+}
+
+
+def take_right(name: int, disposition: int, kernel: Kernel | None = None) -> OwnedRight | None:
+    """The right that arrived under `name` as an owned object; None for MACH_PORT_NULL and MACH_PORT_DEAD."""
+    if name in (MACH_PORT_NULL, MACH_PORT_DEAD) or disposition not in _KINDS:
+        return None
+    return _KINDS[disposition](name, kernel)
+
+
+def take_rights(message: Message, kernel: Kernel | None = None) -> list[OwnedRight | None]:
+    """Every right in the descriptors of a received message, in order, those of out-of-line arrays too, owned.
+
+    The right to reply to is not among them: see `take_reply_right`. None stands for a right whose port died on the way.
+    """
+    kernel = kernel if kernel is not None else current()
+    rights: list[OwnedRight | None] = []
+    for descriptor in message.descriptors:
+        rights += _rights_of(descriptor, kernel)
+    return rights
+
+
+def _rights_of(descriptor: Any, kernel: Kernel) -> list[OwnedRight | None]:
+    if isinstance(descriptor, (PortDescriptor, GuardedPortDescriptor)):
+        return [take_right(descriptor.name, descriptor.disposition, kernel)]
+    if isinstance(descriptor, OutOfLinePortsDescriptor):
+        names = copied_in(kernel, descriptor).names
+        return [take_right(name, descriptor.disposition, kernel) for name in names]
+    return []
+
+
+def take_reply_right(message: Message, kernel: Kernel | None = None) -> SendRight | SendOnceRight | None:
+    """The right to answer a received message with, owned; None if it brought none, or one that is dead."""
+    right = take_right(message.remote_port, message.remote_disposition, kernel)
+    return None if isinstance(right, ReceiveRight) else right
+
+
+def destroy_message(message: Message, kernel: Kernel | None = None) -> None:
+    """Give up every right that a received message brought, as mach_msg_destroy() does.
+
+    For a message as `receive` returns it, of which nothing was taken. Memory that was not copied in (a message that was
+    decoded by hand) is given back too.
+    """
+    kernel = kernel if kernel is not None else current()
+    rights = [
+        take_right(message.remote_port, message.remote_disposition, kernel),
+        take_right(message.voucher_port, message.voucher_disposition, kernel),
+    ]
+    for descriptor in message.descriptors:
+        if isinstance(descriptor, OutOfLineDescriptor) and descriptor.data is None:
+            kernel.vm_deallocate(descriptor.address, descriptor.size)
+        else:
+            rights += _rights_of(descriptor, kernel)
+    for right in rights:
+        if right is not None:
+            right.close()

@@ -1,0 +1,12 @@
+"""Rendezvous: a parent registers port rights for a child that it has launched, and the child asks for them.
+
+    names       where a server is found
+    protocol    what a request and a reply look like
+    port        what is registered under a key
+    registry    which process may claim which ports
+    policy      whether a peer is who it must be
+    server      the parent's end
+    client      the child's end
+
+A child imports the client's modules only; import what you need from the module that has it, or from `machrv`.
+"""

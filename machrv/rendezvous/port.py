@@ -1,0 +1,233 @@
+"""A port for a rendezvous: what travels under one key, and who owns it until then.
+
+What belongs here: `RendezvousPort`, keys, and the checks that a set of ports must pass before anything of it is moved.
+What must never happen here: moving some of a set and then failing.
+"""
+
+from __future__ import annotations
+
+from machrv.errors import MachError, RendezvousError, RightError
+from machrv.kernel import current
+from machrv.message import Disposition, PortDescriptor
+from machrv.rights import ReceiveRight, Right, SendOnceRight, SendRight
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Union
+
+    from machrv.kernel import Kernel
+
+    #: What may be registered under a key.
+    RendezvousPortLike = Union["RendezvousPort", ReceiveRight, SendRight, SendOnceRight]
+    #: A uint32, or the four characters that stand for it.
+    Key = Union[int, str]
+    Ports = Union[Mapping[int, RendezvousPortLike], Mapping[str, RendezvousPortLike], Mapping[Key, RendezvousPortLike]]
+
+#: The most ports that one reply carries. On Linux every right is a descriptor, and one packet has room for 253
+#: (SCM_MAX_FD, Linux 6.18, include/net/scm.h). macOS would take more; one limit for both is simpler to live with.
+MAX_PORTS = 253
+
+_MOVES: dict[int, type[Right]] = {
+    Disposition.MOVE_RECEIVE: ReceiveRight,
+    Disposition.MOVE_SEND: SendRight,
+    Disposition.MOVE_SEND_ONCE: SendOnceRight,
+}
+_NEEDS: dict[int, type[Right]] = {
+    **_MOVES,
+    Disposition.COPY_SEND: SendRight,
+    Disposition.MAKE_SEND: ReceiveRight,
+    Disposition.MAKE_SEND_ONCE: ReceiveRight,
+}
+
+
+class KeyFormatError(RendezvousError, ValueError):
+    """A key is neither a uint32 nor the four characters that stand for one."""
+
+
+class RegistrationError(RendezvousError, ValueError):
+    """A set of ports cannot be registered; the message says why. Nothing of it was moved."""
+
+
+def four_char_code(text: str) -> int:
+    """The uint32 that four Latin-1 characters stand for, the first in the highest byte, as C reads 'port'."""
+    try:
+        encoded = text.encode("latin-1")
+    except UnicodeEncodeError:
+        encoded = b""
+    if len(encoded) != 4:
+        raise KeyFormatError(f"{text!r} is no key: give four characters, or an integer of 32 bits")
+    return int.from_bytes(encoded, "big")
+
+
+def uint32_key(key: Key) -> int:
+    """The key as an integer. Raises KeyFormatError for what is neither a uint32 nor four characters."""
+    if isinstance(key, str):
+        return four_char_code(key)
+    if not isinstance(key, int) or not 0 <= key <= 0xFFFFFFFF:
+        raise KeyFormatError(f"{key!r} is no key: give an integer from 0 to 2**32 - 1, or four characters")
+    return int(key)
+
+
+class RendezvousPort:
+    """A port name and the disposition that it will be sent with.
+
+    MOVE_SEND, MOVE_SEND_ONCE and MOVE_RECEIVE convey a reference that the name holds: the port stands for it, and
+    registering it hands that reference over (the object is spent then). COPY_SEND, MAKE_SEND and MAKE_SEND_ONCE make
+    the right when the reply is sent: nothing is owned, the name stays its owner's, who keeps it alive until the child
+    has asked, and the same port may be registered again and again.
+
+    A port that was made from a bare name says nothing when it is forgotten: the name's owner is whoever made it. One
+    from `from_right` owns the right, and gives it up with a ResourceWarning when forgotten.
+    """
+
+    __slots__ = ("_held", "_disposition", "_kernel", "_right")
+
+    def __init__(self, name: int, disposition: int, kernel: Kernel | None = None) -> None:
+        """Raises RightError for a disposition that no right can be sent with."""
+        if disposition not in _NEEDS:
+            raise RightError(
+                f"disposition {disposition!r} sends no right: use a MOVE_*, COPY_SEND or MAKE_* of Disposition"
+            )
+        self._held = [name]
+        self._disposition = Disposition(disposition)
+        self._kernel = kernel
+        self._right: Right | None = None
+
+    @classmethod
+    def from_right(cls, right: ReceiveRight | SendRight | SendOnceRight) -> RendezvousPort:
+        """Take an owned right over, to be moved to the child. The right object is spent."""
+        if right.move is None:
+            raise RightError(f"a {type(right).__name__} cannot be moved in a message")
+        return cls._moved(right.release(), right.move, right.kernel)
+
+    @classmethod
+    def _moved(cls, name: int, disposition: Disposition, kernel: Kernel) -> RendezvousPort:
+        """A port that owns its reference, and is not lost if it is forgotten."""
+        port = cls(name, disposition, kernel)
+        port.owned(kernel)
+        return port
+
+    @property
+    def name(self) -> int:
+        """The port name, or 0 (MACH_PORT_NULL) once the port was destroyed, registered or sent away."""
+        return self._held[0] if self._held else 0
+
+    @property
+    def disposition(self) -> Disposition:
+        """The disposition that the name will be sent with."""
+        return self._disposition
+
+    @property
+    def kernel(self) -> Kernel | None:
+        """The kernel whose port space the name belongs to; None: that of whoever sends it."""
+        return self._kernel
+
+    def destroy(self) -> None:
+        """Give up the reference that the port conveys. Idempotent; nothing happens for COPY_SEND and MAKE_*."""
+        right = self.owned(self._kernel if self._kernel is not None else current())
+        if right is not None:
+            right.close()
+
+    def owned(self, kernel: Kernel) -> Right | None:
+        """The reference that a MOVE_* port conveys, as an owned right that stays this port's; None for the others."""
+        if self._right is None and self._disposition in _MOVES:
+            self._right = _MOVES[self._disposition](0, kernel)
+            self._right._held = self._held  # One reference, one list: whoever takes the name out of it has it.
+        return self._right
+
+    def descriptor(self, kernel: Kernel) -> PortDescriptor | Right:
+        """What to put into a message's descriptors: for a MOVE_* port its right, which is spent once it was sent."""
+        return self.owned(kernel) or PortDescriptor(self.name, self._disposition)
+
+    def __repr__(self) -> str:
+        return f"RendezvousPort(name={self.name:#x}, disposition={self._disposition.name})"
+
+
+def checked_ports(ports: Ports, kernel: Kernel) -> dict[int, RendezvousPortLike]:
+    """The same ports under integer keys, ascending, after every check that can be made before moving them.
+
+    Raises KeyFormatError, RegistrationError (the number of ports, what is no port) and RightError (a right that is spent, or that
+    the name does not have). Moves nothing.
+    """
+    checked: dict[int, RendezvousPortLike] = {}
+    for key, port in ports.items():
+        number = uint32_key(key)
+        if number in checked:
+            raise RegistrationError(f"the key {key!r} is given twice, once in another spelling")
+        checked[number] = port
+    if len(checked) > MAX_PORTS:
+        raise RegistrationError(f"{len(checked)} ports are more than one reply carries: register at most {MAX_PORTS}")
+    moved: dict[tuple[int, int], int] = {}
+    for number, port in checked.items():
+        name, needs, moves = _described(number, port, kernel)
+        if moves:
+            moved[name, needs] = moved.get((name, needs), 0) + 1
+        _check_right(name, needs, moved.get((name, needs), 1), kernel)
+    return dict(sorted(checked.items()))
+
+
+def _described(key: int, port: RendezvousPortLike, kernel: Kernel) -> tuple[int, int, bool]:
+    """The name of a port, the MACH_PORT_RIGHT_* that it needs, and whether that right is moved."""
+    if isinstance(port, RendezvousPort):
+        name, needs, moves = port.name, _NEEDS[port.disposition].right, port.disposition in _MOVES
+        if not name:
+            raise RightError(f"{port!r} is spent: it was destroyed, registered or sent before")
+    elif isinstance(port, Right) and port.move is not None:
+        name, needs, moves = port.name, port.right, True
+    else:
+        raise RegistrationError(f"key {key:#x}: {port!r} is neither a RendezvousPort nor an owned right")
+    if port.kernel is not None and port.kernel is not kernel:
+        raise RegistrationError(f"key {key:#x}: {port!r} belongs to another port space than the server")
+    return name, needs, moves
+
+
+def _check_right(name: int, right: int, count: int, kernel: Kernel) -> None:
+    """Raises RightError unless the name holds `count` references of the right."""
+    try:
+        references = kernel.mach_port_get_refs(name, right)
+    except MachError as error:
+        raise RightError(f"{name:#x} cannot be registered: {error}") from error
+    if references < count:
+        raise RightError(
+            f"{name:#x} cannot be registered: its disposition needs {count} references of the right "
+            f"MACH_PORT_RIGHT {right}, and it has {references} (its port may have died)"
+        )
+
+
+def take_ports(checked: Mapping[int, RendezvousPortLike], kernel: Kernel) -> dict[int, RendezvousPort]:
+    """Take ownership of everything that is to be moved: all of it, or, with RightError, nothing.
+
+    The objects that were passed in are spent then, but for ports that own nothing (COPY_SEND, MAKE_*).
+    """
+    taken: dict[int, RendezvousPort] = {}
+    moved: list[tuple[Right, int]] = []
+    try:
+        for key, port in checked.items():
+            right = port.owned(kernel) if isinstance(port, RendezvousPort) else port
+            if isinstance(port, RendezvousPort) and right is None:
+                taken[key] = port
+            elif right is not None and right.move is not None:
+                moved.append((right, right.release()))
+                taken[key] = RendezvousPort(moved[-1][1], right.move, kernel)
+    except BaseException:
+        for right, name in moved:
+            right.restore(name)
+        raise
+    for port in taken.values():
+        port.owned(kernel)
+    return taken
+
+
+def destroy_ports(ports: Ports) -> None:
+    """Give up everything that these ports own. A failure is logged, and the others are given up all the same."""
+    for key, port in ports.items():
+        try:
+            if isinstance(port, RendezvousPort):
+                port.destroy()
+            else:
+                port.close()
+        except Exception:
+            import logging
+
+            logging.getLogger("machrv").exception("giving up %r (key %r) failed", port, key)

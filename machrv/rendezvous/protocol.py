@@ -1,0 +1,120 @@
+"""The rendezvous on the wire: requests and replies, byte for byte as Chromium sends them.
+
+What belongs here: what a request and a reply look like, and whether a message is one. What must never happen here: I/O,
+rights given up or taken, or a field of a peer's that is used before it was checked.
+
+    request     a bare header: id 'mrzv' ('mrzV': with the server's Info.plist data); remote MOVE_SEND of the service
+                right, local MAKE_SEND_ONCE of a reply port
+    reply       id 'MRZV', remote MOVE_SEND_ONCE; the descriptor count n; n port descriptors; then the body:
+                n uint32 keys, ascending | uint64 length | so many bytes of additional data | zeros up to 4 bytes
+
+The layout of the reply was read in Chromium, base/apple/mach_port_rendezvous.cc (CreateReplyMessage), of 2025. The
+uint64 is not aligned.
+"""
+
+from __future__ import annotations
+
+from collections import namedtuple
+from struct import Struct
+
+from machrv.errors import MessageFormatError
+from machrv.message import (
+    MACH_MSGH_BITS_COMPLEX,
+    MACH_NOTIFY_SEND_ONCE,
+    MACHRV_REPLY_ID,
+    MACHRV_REQUEST_ID,
+    MACHRV_REQUEST_WITH_INFO_PLIST_ID,
+    Disposition,
+    Message,
+    PortDescriptor,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from machrv.audit import AuditToken
+
+REQUEST_ID: int = MACHRV_REQUEST_ID
+REQUEST_WITH_INFO_PLIST_ID: int = MACHRV_REQUEST_WITH_INFO_PLIST_ID
+REPLY_ID: int = MACHRV_REPLY_ID
+
+#: msgh_size of a request: a header and nothing else.
+REQUEST_SIZE = len(Message().encode())
+
+_COUNT = Struct("=I")
+_LENGTH = Struct("=Q")
+
+Reply = namedtuple("Reply", "descriptors additional_data")
+Reply.__doc__ = (
+    """A reply taken apart: `descriptors` maps each key to its `PortDescriptor`, `additional_data` is bytes."""
+)
+
+
+def request(reply_port: int, request_id: int = REQUEST_ID) -> Message:
+    """A request to be answered on the receive right `reply_port`; send it as MOVE_SEND to the service right."""
+    return Message(request_id, local_port=reply_port, local_disposition=Disposition.MAKE_SEND_ONCE)
+
+
+def requester(message: Message) -> AuditToken | None:
+    """Who sends this request, if a received message has the form of one; None if it does not.
+
+    The id is not looked at. The kernel's own messages (notifications) are no requests, whatever their id.
+    """
+    bare = not message.body and not message.descriptors and not message.bits & MACH_MSGH_BITS_COMPLEX
+    answerable = message.remote_port != 0 and message.remote_disposition == Disposition.PORT_SEND_ONCE
+    token = message.audit_token
+    if not bare or not answerable or message.voucher_port or token is None or token.is_kernel:
+        return None
+    return token
+
+
+def reply(ports: Mapping[int, Any], additional_data: bytes = b"") -> Message:
+    """The reply that carries `ports`: descriptors, or owned rights for the layer above to move, by uint32 key."""
+    keys = sorted(ports)
+    body = Struct(f"={len(keys)}I").pack(*keys) + _LENGTH.pack(len(additional_data)) + additional_data
+    body += bytes(-len(body) % 4)
+    return Message(REPLY_ID, body, [ports[key] for key in keys], bits=MACH_MSGH_BITS_COMPLEX)
+
+
+def is_refusal(message: Message) -> bool:
+    """Whether this is the kernel's word that the reply right is gone unused. Anybody else's is a forgery."""
+    return message.id == MACH_NOTIFY_SEND_ONCE and message.audit_token is not None and message.audit_token.is_kernel
+
+
+def parse_reply(message: Message) -> Reply:
+    """The ports and the additional data of a reply. Raises MessageFormatError, saying where, for anything else."""
+    if message.id != REPLY_ID:
+        raise MessageFormatError(f"the id of a reply is {REPLY_ID:#x}: found {message.id:#x}")
+    if message.audit_token is None or message.audit_token.is_kernel:
+        raise MessageFormatError("a reply comes from a process: this one bears the kernel's token, or none")
+    descriptors = message.descriptors
+    body = message.body
+    if not message.is_complex:
+        # Some kernels take the complex bit from a message without descriptors: then the count stands in the body.
+        if len(body) < _COUNT.size or _COUNT.unpack_from(body)[0]:
+            raise MessageFormatError(
+                "a reply has a descriptor count, and without the complex bit it is 0", REQUEST_SIZE
+            )
+        body = body[_COUNT.size :]
+    for descriptor in descriptors:
+        if type(descriptor) is not PortDescriptor:
+            raise MessageFormatError(f"a reply carries port descriptors only: found {descriptor!r}")
+    keys, rest = _split(body, 4 * len(descriptors), "keys")
+    length, rest = _split(rest, _LENGTH.size, "the length of the additional data")
+    size = _LENGTH.unpack(length)[0]
+    additional_data, padding = _split(rest, size, "additional data")
+    # The padding rounds the whole message up, and everything before the body is a multiple of four.
+    if any(padding) or len(padding) != -size % 4:
+        raise MessageFormatError(f"a reply ends with {-size % 4} zero bytes: found {padding[:8]!r}")
+    numbers = Struct(f"={len(descriptors)}I").unpack(keys)
+    if any(first >= second for first, second in zip(numbers, numbers[1:])):
+        raise MessageFormatError("the keys of a reply ascend, each once")
+    return Reply(dict(zip(numbers, descriptors)), additional_data)
+
+
+def _split(body: bytes, size: int, what: str) -> tuple[bytes, bytes]:
+    if size > len(body):
+        raise MessageFormatError(f"a reply has {size} bytes of {what} here: {len(body)} are left")
+    return body[:size], body[size:]

@@ -1,0 +1,209 @@
+"""Which process may claim which ports: registrations keyed by the process itself, behind a lock that is checked.
+
+What belongs here: who owns a registration's rights, from registering until they are claimed or given up. What must
+never happen here: a right given up twice or not at all, one process's rights in another's hands, or a requirement evaluated
+while the lock is held.
+
+A registration pins the process (on Linux by a pidfd), so a recycled pid gets nothing. It ends exactly once: popping it
+from the table, under the lock, decides who ends it.
+"""
+
+from __future__ import annotations
+
+import threading
+from _thread import get_ident
+
+from machrv.dispatch import Dispatcher
+from machrv.errors import RendezvousError
+from machrv.rendezvous.port import RegistrationError, checked_ports, destroy_ports, take_ports
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from machrv.audit import AuditToken
+    from machrv.kernel import Kernel, Process
+    from machrv.rendezvous.port import Ports, RendezvousPort
+    from machrv.requirement import Requirement
+
+
+class LockNotHeldError(RendezvousError, RuntimeError):
+    """The call needs the server's lock: `with server.lock:` around launching the child and registering its ports."""
+
+
+class ProcessGoneError(RendezvousError, ProcessLookupError):
+    """There is no process with this pid (any more). Nothing was moved."""
+
+
+class CheckedLock:
+    """A lock that knows whether this thread holds it. Not reentrant: taking it twice is an error, not a deadlock."""
+
+    __slots__ = ("_lock", "_owner")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner = 0
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """As threading.Lock; RuntimeError if this thread has it already."""
+        if self.held():
+            raise RuntimeError("this thread holds the rendezvous lock already: do not take it twice")
+        if not self._lock.acquire(blocking, timeout):
+            return False
+        self._owner = get_ident()
+        return True
+
+    def release(self) -> None:
+        """As threading.Lock; LockNotHeldError if this thread does not have it."""
+        self.check()
+        self._owner = 0
+        self._lock.release()
+
+    def held(self) -> bool:
+        """Whether the calling thread holds the lock."""
+        return self._owner == get_ident()
+
+    def check(self) -> None:
+        """Raises LockNotHeldError unless the calling thread holds the lock."""
+        if not self.held():
+            raise LockNotHeldError(
+                "the rendezvous lock is not held by this thread: launch the child and register its ports inside "
+                "`with server.lock:`, so that the child cannot ask before its ports are there"
+            )
+
+    def __enter__(self) -> CheckedLock:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Registration:
+    """What one process may claim. `ports` is None until ports were registered."""
+
+    __slots__ = ("process", "ports", "requirement")
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.ports: dict[int, RendezvousPort] | None = None
+        self.requirement: Requirement | None = None
+
+
+class Registry:
+    """The table of registrations. It owns their rights and their pinned processes."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.lock = CheckedLock()
+        self._kernel = kernel
+        self._dispatcher = Dispatcher.shared(kernel)
+        self._registrations: dict[int, Registration] = {}
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._registrations)
+
+    def register_ports(self, pid: int, ports: Ports) -> None:
+        """Take ownership of `ports` for the process `pid`. The lock must be held.
+
+        Raises LockNotHeldError, ProcessGoneError, KeyFormatError, RegistrationError (this pid has ports that it has not
+        claimed; too many; what is no port) or RightError. Whatever is raised, nothing was moved.
+        """
+        self.lock.check()
+        checked = checked_ports(ports, self._kernel)
+        registration = self._registration(pid)
+        try:
+            if registration.ports is not None:
+                raise RegistrationError(
+                    f"process {pid} has ports registered that it has not claimed yet: register all of them in one call"
+                )
+            registration.ports = take_ports(checked, self._kernel)
+        except BaseException:
+            self._drop_if_empty(registration)
+            raise
+
+    def set_requirement(self, pid: int, requirement: Requirement) -> None:
+        """What the process `pid` must be to get its ports. The lock must be held. Raises as `register_ports`."""
+        self.lock.check()
+        registration = self._registration(pid)
+        if registration.requirement is not None:
+            raise RegistrationError(f"process {pid} has a requirement already, and has not claimed its ports yet")
+        registration.requirement = requirement
+
+    def claim(self, audit_token: AuditToken) -> Registration | None:
+        """Take the registration of the process that sent a message with this token. Its rights are the caller's then.
+
+        None if there is no registration for this very process. Takes the lock.
+        """
+        with self.lock:
+            registration = self._registrations.get(audit_token.pid)
+            if registration is None or not registration.process.matches(audit_token):
+                return None
+            del self._registrations[audit_token.pid]
+        self._unpin(registration)
+        return registration
+
+    def clear(self) -> None:
+        """End every registration. The lock must not be held."""
+        with self.lock:
+            registrations = list(self._registrations.values())
+            self._registrations.clear()
+        self._end(registrations)
+
+    def close(self) -> None:
+        """End every registration, and refuse further ones. Idempotent. The lock must not be held."""
+        if self._dispatcher.closed:
+            return  # In the child of a fork: all of this is the parent's, and so may be the lock's holder.
+        with self.lock:
+            if self._closed:
+                return
+            self._closed = True
+        self.clear()
+        self._dispatcher.release()
+
+    def _registration(self, pid: int) -> Registration:
+        """The registration of `pid`, made if there is none."""
+        if self._closed:
+            raise RendezvousError("this server is closed: it takes no registrations")
+        found = self._registrations.get(pid)
+        if found is not None and found.process.is_running():
+            return found
+        try:
+            registration = Registration(self._kernel.open_process(pid))
+        except ProcessLookupError as error:
+            raise ProcessGoneError(f"there is no process {pid}: it has exited and was waited for") from error
+        # The lock is held: an exit that is reported at once waits for it, and finds the registration in the table.
+        try:
+            self._dispatcher.watch_process(registration.process, lambda: self._exited(pid, registration))
+        except BaseException:
+            registration.process.close()
+            raise
+        self._registrations[pid] = registration
+        if found is not None:
+            # Its process has exited and the pid was given to another one before the dispatch thread came to it.
+            self._end([found])
+        return registration
+
+    def _drop_if_empty(self, registration: Registration) -> None:
+        if registration.ports is None and registration.requirement is None:
+            self._registrations.pop(registration.process.pid, None)
+            self._unpin(registration)
+
+    def _exited(self, pid: int, registration: Registration) -> None:
+        """On the dispatch thread: the process is gone, and nobody else can claim what it left."""
+        with self.lock:
+            if self._registrations.get(pid) is not registration:
+                return
+            del self._registrations[pid]
+        self._end([registration])
+
+    def _end(self, registrations: list[Registration]) -> None:
+        for registration in registrations:
+            self._unpin(registration)
+            destroy_ports(registration.ports or {})
+
+    def _unpin(self, registration: Registration) -> None:
+        self._dispatcher.unwatch_process(registration.process)
+        registration.process.close()

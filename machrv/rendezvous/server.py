@@ -1,0 +1,320 @@
+"""The parent's end: servers that answer requests for ports.
+
+What belongs here: receiving a request, asking who may have what, and one reply. What must never happen here: an answer
+to anything but an exact request, a wait for a client, or a right that is neither sent nor given up.
+
+Requests are handled on the kernel's dispatch thread, one after the other. A reply goes to a send-once right and never
+waits. Whatever a client sends or fails to do, the others do not notice.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+
+from machrv.dispatch import Dispatcher, log_failure
+from machrv.errors import MachError, RendezvousError, RightError
+from machrv.kernel import current
+from machrv.message import MACH_RCV_TIMED_OUT, MACH_RCV_TOO_LARGE
+from machrv.received import destroy_message
+from machrv.rendezvous.policy import is_acceptable
+from machrv.rendezvous.names import server_name
+from machrv.rendezvous.port import checked_ports, destroy_ports, take_ports
+from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_SIZE, REQUEST_WITH_INFO_PLIST_ID, reply, requester
+from machrv.rendezvous.registry import Registry
+from machrv.rights import ReceiveRight, SendOnceRight, receive_message
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping
+    from types import TracebackType
+    from typing import ClassVar
+
+    from typing_extensions import Self
+
+    from machrv.audit import AuditToken
+    from machrv.kernel import Kernel
+    from machrv.message import Message
+    from machrv.rendezvous.port import Ports, RendezvousPort
+    from machrv.rendezvous.registry import CheckedLock
+    from machrv.requirement import Requirement
+    from machrv.rights import SendRight
+
+# Requests that are handled in a row before other sources get their turn.
+_BURST = 32
+
+
+class RendezvousServerBase:
+    """Answers requests on a port of its own, until `close()`. Subclasses say who gets what: the three hooks.
+
+    Requests may arrive as soon as `__init__` is through, on another thread: a subclass sets what its hooks need before it
+    calls `super().__init__()`. The hooks are called one request at a time. One that raises is logged, and its client is
+    refused.
+    """
+
+    def __init__(self, receive_right: ReceiveRight | None = None, kernel: Kernel | None = None) -> None:
+        """Serve on `receive_right`, which is spent and belongs to the server from now on (None: on a new port)."""
+        if kernel is None:
+            kernel = receive_right.kernel if receive_right is not None else current()
+        given = receive_right if receive_right is not None else ReceiveRight.allocate(kernel=kernel)
+        self._kernel = kernel
+        self._port = ReceiveRight(given.release(), kernel)
+        try:
+            self._dispatcher = Dispatcher.shared(kernel)
+            try:
+                self._dispatcher.watch_port(self._port.name, self._handle_requests)
+            except BaseException:
+                self._dispatcher.release()
+                raise
+        except BaseException:
+            given.restore(self._port.release())
+            if receive_right is None:
+                given.close()
+            raise
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel that this server receives and sends with."""
+        return self._kernel
+
+    def ports_for_client(self, audit_token: AuditToken) -> Mapping[int, RendezvousPort] | None:
+        """The ports for the process that sent a request with this token: the server owns them from then on.
+
+        None: this client is refused. Its wait ends with a SEND_ONCE notification.
+        """
+        return None
+
+    def is_valid_additional_message_id(self, message_id: int) -> bool:
+        """Whether a request may have this id, besides 'mrzv'."""
+        return False
+
+    def additional_data_for_reply(self, message_id: int) -> bytes:
+        """What goes along with the ports in the reply to a request with this id."""
+        return b""
+
+    def send_right(self) -> SendRight:
+        """A new send right to the server's port, for a client that does not look it up."""
+        return self._port.make_send()
+
+    def close(self) -> None:
+        """Stop serving. On return no hook is running, unless it is the caller. Requests that wait are refused. Idempotent."""
+        try:
+            name = self._port.release()
+        except RightError:
+            return
+        with ReceiveRight(name, self._kernel):
+            self._dispatcher.unwatch_port(name)
+        self._dispatcher.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- on the dispatch thread ---------------------------------------------------------------------------------------
+
+    def _handle_requests(self) -> None:
+        try:
+            name = self._port.name  # Valid until this returns: `close` waits for that.
+        except RightError:
+            return
+        for _ in range(_BURST):
+            try:
+                # No room but for a bare header: whatever is larger, the kernel destroys with everything in it.
+                request = receive_message(self._kernel, name, timeout=0, largest=REQUEST_SIZE)
+            except MachError as error:
+                if error.code == MACH_RCV_TOO_LARGE:
+                    continue
+                if error.code == MACH_RCV_TIMED_OUT:
+                    return
+                raise
+            self._handle(request)
+
+    def _handle(self, request: Message) -> None:
+        expected = request.id == REQUEST_ID or self._is_additional(request.id)
+        token = requester(request)
+        if not expected or token is None:
+            destroy_message(request, self._kernel)
+            return
+        with SendOnceRight(
+            request.remote_port, self._kernel
+        ) as reply_right:  # Unless it is used, the client is refused.
+            ports: Mapping[int, RendezvousPort] = {}
+            try:
+                answer = self.ports_for_client(token)
+                if answer is None:
+                    return
+                ports = answer
+                descriptors = {key: port.descriptor(self._kernel) for key, port in ports.items()}
+                reply_right.send(reply(descriptors, self.additional_data_for_reply(request.id)), timeout=0)
+            except MachError as error:
+                import logging
+
+                logging.getLogger("machrv").warning(
+                    "the reply to process %d could not be sent, and its %d ports were given up: %s",
+                    token.pid,
+                    len(ports),
+                    error,
+                )
+            except Exception:
+                log_failure(f"the request of process {token.pid} failed: it is refused, and its ports were given up")
+            finally:
+                destroy_ports(ports)  # What was moved in the reply is spent: this finds what was not.
+
+    def _is_additional(self, message_id: int) -> bool:
+        try:
+            return self.is_valid_additional_message_id(message_id)
+        except Exception:
+            log_failure(f"asking whether a request may have the id {message_id:#x} failed")
+            return False
+
+
+class RendezvousServer(RendezvousServerBase):
+    """The server of a process for the children that it launches, found under its name in the bootstrap namespace.
+
+    `get_instance()` gives the process's own. Register a child's ports with the lock held since before the child was
+    started, or use `machrv.launch`.
+    """
+
+    _instance: ClassVar[RendezvousServer | None] = None
+
+    def __init__(self, kernel: Kernel | None = None) -> None:
+        """Check the service name in. Raises RendezvousError if that is not possible. Prefer `get_instance()`."""
+        kernel = kernel if kernel is not None else current()
+        self._service_name = server_name(os.getpid())
+        try:
+            port = ReceiveRight(kernel.bootstrap_check_in(self._service_name), kernel)
+        except MachError as error:
+            raise RendezvousError(f"no server can be set up under the name {self._service_name!r}: {error}") from error
+        with port:  # Closed here unless the server takes it over.
+            self._registry = Registry(kernel)
+            try:
+                super().__init__(port, kernel)
+            except BaseException:
+                self._registry.close()
+                raise
+
+    @classmethod
+    def get_instance(cls) -> RendezvousServer:
+        """The server of this process, made on first use; after `close()`, and in the child of a fork, a new one."""
+        with _instance_lock:
+            if cls._instance is None:
+                cls._instance = cls()
+            return cls._instance
+
+    @property
+    def service_name(self) -> str:
+        """The name in the bootstrap namespace: "<base bundle id>.MachPortRendezvousServer.<pid>"."""
+        return self._service_name
+
+    @property
+    def lock(self) -> CheckedLock:
+        """Hold it from before a child is started until its ports are registered, so that it cannot ask in between."""
+        return self._registry.lock
+
+    def register_ports_for_pid(self, pid: int, ports: Ports) -> None:
+        """Let the process `pid` claim `ports`, once. The lock must be held.
+
+        `ports` maps a uint32 key, or its four characters, to a `RendezvousPort` or an owned right. Everything that is to
+        be moved belongs to the server from now on: it is given up if the process exits without asking, is refused, or
+        cannot be answered. Not again for the same process until it has asked or exited. Raises LockNotHeldError,
+        ProcessGoneError, KeyFormatError, RegistrationError or RightError; then the caller still owns everything.
+        """
+        self._registry.register_ports(pid, ports)
+
+    def set_process_requirement_for_pid(self, pid: int, requirement: Requirement) -> None:
+        """What the process `pid` must be to get its ports; it is evaluated when it asks. The lock must be held.
+
+        Once, until the process has asked or exited. Raises as `register_ports_for_pid`.
+        """
+        self._registry.set_requirement(pid, requirement)
+
+    @property
+    def registration_count(self) -> int:
+        """How many processes have a registration that they have not claimed."""
+        return len(self._registry)
+
+    def clear_client_data_for_testing(self) -> None:
+        """End every registration, and give up what it holds. The lock must not be held."""
+        self._registry.clear()
+
+    def ports_for_client(self, audit_token: AuditToken) -> Mapping[int, RendezvousPort] | None:
+        """Claim what is registered for the process; nothing registered: no ports, which is no refusal."""
+        registration = self._registry.claim(audit_token)
+        if registration is None:
+            return {}
+        ports = registration.ports or {}
+        if is_acceptable(registration.requirement, audit_token):
+            return ports
+        destroy_ports(ports)
+        return None
+
+    def is_valid_additional_message_id(self, message_id: int) -> bool:
+        """A request may ask for Info.plist data too ('mrzV')."""
+        return message_id == REQUEST_WITH_INFO_PLIST_ID
+
+    def close(self) -> None:
+        """Stop serving, give the name up and end every registration. Idempotent. The lock must not be held."""
+        with _instance_lock:
+            if RendezvousServer._instance is self:
+                RendezvousServer._instance = None
+        super().close()
+        self._registry.close()
+
+
+class DirectRendezvousServer(RendezvousServerBase):
+    """A server for one client, which gets the send right by other means: no bootstrap name, no pid.
+
+    Whoever asks first gets the ports; later requests get none. Who has the send right may ask: it is the capability.
+    """
+
+    def __init__(self, ports: Ports, kernel: Kernel | None = None) -> None:
+        """Take everything in `ports` that is to be moved. Raises as registering does; then nothing was moved."""
+        kernel = kernel if kernel is not None else current()
+        self._ports: dict[int, RendezvousPort] = {}
+        self._ports_lock = threading.Lock()
+        checked = checked_ports(ports, kernel)
+        super().__init__(None, kernel)
+        try:
+            # Nobody can ask yet: `send_right` has not been called.
+            self._ports = take_ports(checked, kernel)
+        except BaseException:
+            self.close()
+            raise
+
+    def ports_for_client(self, audit_token: AuditToken) -> Mapping[int, RendezvousPort] | None:
+        """All ports, for the first that asks."""
+        with self._ports_lock:
+            ports, self._ports = self._ports, {}
+        return ports
+
+    def close(self) -> None:
+        """Stop serving, and give up the ports if nobody has asked. Idempotent."""
+        super().close()
+        with self._ports_lock:
+            ports, self._ports = self._ports, {}
+        destroy_ports(ports)
+
+
+_instance_lock = threading.Lock()
+
+
+def _close_instance() -> None:
+    """At exit: give the name up, and what no child has claimed."""
+    if RendezvousServer._instance is not None:
+        RendezvousServer._instance.close()
+
+
+def _forget_instance() -> None:
+    """In the child of a fork: the server, its thread and its rights are the parent's."""
+    global _instance_lock
+    _instance_lock = threading.Lock()
+    RendezvousServer._instance = None
+
+
+atexit.register(_close_instance)
+os.register_at_fork(after_in_child=_forget_instance)
