@@ -150,7 +150,7 @@ def _ffibuilder() -> FFI:
 ffibuilder = _ffibuilder()
 
 
-class build_ext(_build_ext):
+class build_ext(_build_ext):  # type: ignore[misc]  # setuptools' own is untyped
     """Compile, and where that fails say what to install."""
 
     def build_extension(self, ext: Any) -> None:

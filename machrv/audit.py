@@ -15,10 +15,9 @@ from machrv.layout import field, layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Buffer
     from typing import ClassVar
 
-    from typing_extensions import Self
+    from typing_extensions import Buffer, Self
 
 _WORDS = Struct("=" + layout("audit_token_t"))
 _NAMES = ("auid", "euid", "egid", "ruid", "rgid", "pid", "asid", "pidversion")
@@ -83,7 +82,7 @@ class AuditToken(tuple[int, ...]):
     def __bytes__(self) -> bytes:
         return _WORDS.pack(*self)
 
-    def __getnewargs__(self) -> tuple[int, ...]:  # type: ignore[override]  # of a tuple's: __new__ takes the words
+    def __getnewargs__(self) -> tuple[int, ...]:  # In place of tuple's: __new__ takes the words
         return tuple(self)
 
     def __repr__(self) -> str:

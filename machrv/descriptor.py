@@ -225,7 +225,7 @@ class OutOfLinePortsDescriptor(Descriptor):
     copy: int = field(2, "MACH_MSG_PHYSICAL_COPY, _VIRTUAL_COPY or _ALLOCATE.")
     disposition: int = field(3, "What is done with each right: see `Disposition`.")
     type: int = field(4, "MACH_MSG_OOL_PORTS_DESCRIPTOR.")
-    count: int = field(5, "How many names the array holds.")
+    count: int = field(5, "How many names the array holds.")  # type: ignore[assignment]  # hides tuple.count
 
     def __repr__(self) -> str:
         names = f"[{', '.join(map(hex, self.names))}], " if self.names is not None else ""

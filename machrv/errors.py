@@ -94,7 +94,9 @@ class MachError(MachrvError):
     def __str__(self) -> str:
         number = f"{self.code:#x}" if self.code >= 0x1000_0000 else str(self.code)
         symbol = self.symbol
-        text = f"{self.operation}: {symbol} ({number})" if symbol != f"{self.code:#x}" else f"{self.operation}: {number}"
+        text = (
+            f"{self.operation}: {symbol} ({number})" if symbol != f"{self.code:#x}" else f"{self.operation}: {number}"
+        )
         if self.size is not None:
             text += f", a message of {self.size} bytes"
         meaning = _MEANING.get(symbol.partition("|")[0])

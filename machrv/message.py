@@ -40,8 +40,10 @@ from machrv.trailer import Trailer, trailer_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Buffer, Iterable
+    from collections.abc import Iterable
     from typing import Any
+
+    from typing_extensions import Buffer
 
 __all__ = [
     "AuditToken",

@@ -119,7 +119,7 @@ class Trailer(tuple[object, ...]):
         except error as problem:
             raise MessageFormatError(f"{self!r} does not fit into {_KINDS[count].size} bytes: {problem}") from None
 
-    def __getnewargs__(self) -> tuple[object, ...]:  # type: ignore[override]  # of a tuple's: __new__ takes the fields
+    def __getnewargs__(self) -> tuple[object, ...]:  # In place of tuple's: __new__ takes the fields
         return tuple(self)
 
     def __repr__(self) -> str:
