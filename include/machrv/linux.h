@@ -1,0 +1,127 @@
+#ifndef MACHRV_LINUX_H
+#define MACHRV_LINUX_H
+
+/*
+ * The few system-call sequences of the Linux port space that Python cannot do well. Each function does its calls without
+ * waiting (but for machrv_connect), returns a negative errno on failure and leaves no descriptor behind when it fails.
+ * Policy lives in machrv/kernel/linux; nothing here decides whom to believe.
+ */
+
+#include <stdint.h>
+
+/* One packet carries at most this many descriptors: SCM_MAX_FD (Linux, include/net/scm.h). */
+#define MACHRV_MAX_FDS 253
+/* A larger packet travels in a sealed memfd. Below the smallest SO_SNDBUF default, with room for its bookkeeping. */
+#define MACHRV_MAX_INLINE 65536
+/* The in-flight header that stands in place of mach_msg_header_t. */
+#define MACHRV_WIRE_HEADER 32
+#define MACHRV_ADDRESS_MAX 108
+
+/* Flags of a packet. */
+#define MACHRV_WIRE_NOTIFICATION 1
+#define MACHRV_WIRE_LARGE 2
+
+typedef struct {
+    uint32_t bits;
+    uint32_t size;   /* msgh_size of the Mach message */
+    uint16_t flags;  /* MACHRV_WIRE_* */
+    uint16_t space;  /* which of the sender's port spaces: its own word */
+    uint32_t reply;  /* slot of the reply right, see wire.py */
+    int32_t id;
+    uint32_t magic;
+    int64_t sent;    /* CLOCK_REALTIME, ns: the sender's word, used where the kernel has no stamp */
+} machrv_wire_header;
+
+typedef struct {
+    int64_t length;          /* bytes of the packet, header included; 0 at end-of-file */
+    machrv_wire_header header;
+    int64_t stamp;           /* the kernel's time stamp, ns since the epoch, or 0 */
+    int32_t pid;             /* the kernel's word on the sender; 0: none */
+    uint32_t uid;
+    uint32_t gid;
+    uint64_t process;        /* tells the sender from others that had or will have its pid; 0: cannot be told */
+    int32_t pidfd;           /* 1 if the kernel attached a pidfd (it has been closed) */
+    int32_t euid;            /* of a sender with a pidfd, where the kernel tells (PIDFD_GET_INFO), else -1 */
+    int32_t egid;
+    int32_t cut;             /* 1: not a packet of ours; 2: descriptors were lost for want of room for them */
+    int32_t nfds;
+    int32_t fds[253];
+    char body[65536];
+} machrv_received;
+
+typedef struct {
+    int64_t length;  /* of the waiting packet; 0 at end-of-file */
+    machrv_wire_header header;
+    int64_t stamp;
+    int64_t before;  /* the time just before the look, ns */
+} machrv_head;
+
+typedef struct {
+    int32_t family;
+    int32_t type;
+    int32_t hangup;   /* the other end is gone */
+    int32_t length;   /* of the address of the other end, 0 if it has none */
+    char address[108];
+} machrv_peer;
+
+typedef struct {
+    int32_t pid;
+    uint32_t uid;
+    uint32_t gid;
+} machrv_creator;
+
+/* A connected pair: ends[0] receives and is bound to `address`; `passpidfd` if the other is to leave this process. */
+int machrv_pair(int *ends, const char *address, int length, int passpidfd);
+/* A plain pair for a bundle. */
+int machrv_bundle(int *ends);
+/* Switches on what makes the kernel attest every message; for ends that came from elsewhere too. */
+int machrv_attest(int fd, int passpidfd);
+/* Sends header + message[24:size] + tail with nfds descriptors. */
+int machrv_send(int fd, const char *message, size_t size, uint32_t bits, int id, int flags, int space, uint32_t reply,
+                const char *tail, size_t tail_size, const int *fds, int nfds);
+/* Sends raw bytes with descriptors, as bundles do. */
+int machrv_send_raw(int fd, const char *bytes, size_t size, const int *fds, int nfds);
+int machrv_receive(int fd, machrv_received *into);
+/* As machrv_receive, for a packet of a bundle, which has no header: the bytes go to into->body. */
+int machrv_receive_raw(int fd, machrv_received *into);
+/* The head of the queue without its descriptors. */
+int machrv_peek(int fd, machrv_head *into);
+/* What waits: bytes of the next packet; 0: nothing; -1: end-of-file or an error. */
+int machrv_waiting(int fd);
+int machrv_describe(int fd, machrv_peer *into);
+/* The address that a socket itself is bound to. */
+int machrv_own_address(int fd, char *into);
+/* Who made the other end: SO_PEERCRED. */
+int machrv_made_by(int fd, machrv_creator *into);
+/* SO_NETNS_COOKIE; 0 where the kernel has none (before 5.14). */
+uint64_t machrv_netns(int fd);
+/* For each of n sockets: 1 if the other end is gone. */
+int machrv_hangups(const int *fds, int n, char *into);
+int machrv_dup(int fd);
+int machrv_close(int fd);
+int machrv_listen(const char *path, int passpidfd);
+int machrv_accept(int fd);
+/* Waits at most `milliseconds` for a place in the backlog; -1: for ever. */
+int machrv_connect(const char *path, int milliseconds);
+/* -EPROTOTYPE: somebody listens there; -ECONNREFUSED: nobody does (any more). Connects to nobody. */
+int machrv_probe(const char *path);
+/* A sealed copy of memory of this process; -EFAULT if it is not there. */
+int machrv_memory(uint64_t address, uint64_t size);
+/* Maps a sealed memfd of exactly `size` bytes (private, writable); 0 and *address, or a negative errno. */
+int machrv_map(int fd, uint64_t size, uint64_t *address);
+/* Fresh memory, zeroed. */
+int machrv_allocate(uint64_t size, uint64_t *address);
+int machrv_unmap(uint64_t address, uint64_t size);
+int machrv_pidfd_open(int pid);
+/* What tells this process from others with its number: the pidfd's inode, or its start time before pidfs (6.9). 0: gone. */
+uint64_t machrv_process(int pid, int pidfd);
+/* Switches a newer kernel feature off, so that its fallback can be tested: MACHRV_WITHOUT_*. */
+#define MACHRV_WITHOUT_PASSPIDFD 1
+#define MACHRV_WITHOUT_PIDFS 2
+#define MACHRV_WITHOUT_PIDFD_INFO 4
+#define MACHRV_WITHOUT_NETNS_COOKIE 8
+void machrv_without(int features);
+/* 1 if the kernel attaches pidfds to messages (SO_PASSPIDFD, Linux 6.5). */
+int machrv_has_passpidfd(void);
+
+#endif

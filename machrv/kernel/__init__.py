@@ -1,0 +1,263 @@
+"""The seam: the Mach API in Python, and the choice of the kernel that serves it.
+
+What belongs here: the interface that every kernel keeps, in the field's own names, and `current()`. What must never
+happen here: anything that only one platform can do, and any policy. Everything above this package talks to a `Kernel`;
+nothing above it touches the compiled module.
+
+Conventions of every method: a port name is an `int` (0 is MACH_PORT_NULL, 0xFFFFFFFF is MACH_PORT_DEAD); a failure is a
+`MachError` whose code is the one that Mach returns; on failure the caller owns what it owned before the call.
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections import namedtuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Buffer
+
+    from machrv.audit import AuditToken
+
+PortStatus = namedtuple(
+    "PortStatus",
+    "pset seqno mscount qlimit msgcount sorights srights pdrequest nsrequest flags",
+)
+PortStatus.__doc__ = """What mach_port_get_attributes(MACH_PORT_RECEIVE_STATUS) tells of a receive right.
+
+`pset` counts the sets that the port is in, `seqno` is the next message's, `mscount` the send rights made since it was
+last reset, `msgcount` the messages waiting (where the kernel can tell; otherwise 0 or 1), `sorights` the send-once
+rights in existence; `srights`, `pdrequest` and `nsrequest` are booleans, as in <mach/port.h>.
+"""
+
+
+class Process(ABC):
+    """A process, pinned: not its number, which the system may give to another one."""
+
+    pid: int
+
+    @abstractmethod
+    def matches(self, token: AuditToken) -> bool:
+        """Whether a message with this audit token came from this very process."""
+
+    @abstractmethod
+    def is_running(self) -> bool:
+        """False once the process has exited, reaped or not."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Unpin. Idempotent."""
+
+
+class EventQueue(ABC):
+    """What one thread waits on: ports that have something to receive, processes that exit.
+
+    `add_*` and `remove_*` may be called from any thread while another waits.
+    """
+
+    @abstractmethod
+    def add_port(self, name: int) -> None:
+        """Watch a receive right or a port set."""
+
+    @abstractmethod
+    def remove_port(self, name: int) -> None:
+        """Stop watching. Not an error if the name is not watched (any more)."""
+
+    @abstractmethod
+    def add_process(self, process: Process) -> None:
+        """Watch for the exit of `process`; reported once, even if it is over already. The queue does not own it."""
+
+    @abstractmethod
+    def remove_process(self, process: Process) -> None:
+        """Stop watching. Call it before `process.close()`. Not an error if it is not watched."""
+
+    @abstractmethod
+    def wait(self, timeout: float | None = None) -> tuple[list[int], list[Process]]:
+        """The ports that may have a message and the processes that have exited; two empty lists after `timeout`
+        seconds or `wake()`. A port may be reported though nothing can be received from it: receive with timeout 0."""
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Make the present or the next `wait` return. From any thread."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the queue; the ports and processes stay the caller's. Idempotent."""
+
+
+class Kernel(ABC):
+    """One task's view of Mach: its port space, its messages, its bootstrap namespace.
+
+    Every method raises `MachError`. Methods may be called from any thread; nothing is held while a call waits.
+    """
+
+    #: "linux" or "darwin"
+    name: str
+
+    # -- names and rights (<mach/mach_port.h>) ------------------------------------------------------------------------
+
+    @abstractmethod
+    def mach_port_allocate(self, right: int) -> int:
+        """A new name: MACH_PORT_RIGHT_RECEIVE, _PORT_SET or _DEAD_NAME."""
+
+    @abstractmethod
+    def mach_reply_port(self) -> int:
+        """A receive right that is meant for replies: sent as MAKE_SEND_ONCE, never moved, never put in a set."""
+
+    @abstractmethod
+    def mach_port_insert_right(self, name: int, poly: int, disposition: int) -> None:
+        """Put the right that `disposition` takes from `poly` under `name`."""
+
+    @abstractmethod
+    def mach_port_extract_right(self, name: int, disposition: int) -> tuple[int, int]:
+        """Take a right out of `name`: (its name, MACH_MSG_TYPE_PORT_*). In one task, that is a new user reference."""
+
+    @abstractmethod
+    def mach_port_deallocate(self, name: int) -> None:
+        """Give up one user reference of a send, send-once or dead name."""
+
+    @abstractmethod
+    def mach_port_destroy(self, name: int) -> None:
+        """Give up everything that the name stands for."""
+
+    @abstractmethod
+    def mach_port_mod_refs(self, name: int, right: int, delta: int) -> None:
+        """Add `delta` user references of MACH_PORT_RIGHT_*."""
+
+    @abstractmethod
+    def mach_port_get_refs(self, name: int, right: int) -> int:
+        """The user references of MACH_PORT_RIGHT_*, 0 where the name has no such right."""
+
+    @abstractmethod
+    def mach_port_type(self, name: int) -> int:
+        """The MACH_PORT_TYPE_* bits of a name."""
+
+    @abstractmethod
+    def mach_port_names(self) -> list[tuple[int, int]]:
+        """Every (name, MACH_PORT_TYPE_* bits) of the space."""
+
+    @abstractmethod
+    def mach_port_get_attributes(self, name: int, flavor: int) -> PortStatus | int:
+        """MACH_PORT_RECEIVE_STATUS: a `PortStatus`. MACH_PORT_LIMITS_INFO: the queue limit."""
+
+    @abstractmethod
+    def mach_port_set_attributes(self, name: int, flavor: int, value: int) -> None:
+        """MACH_PORT_LIMITS_INFO: set the queue limit, 0 to MACH_PORT_QLIMIT_MAX."""
+
+    @abstractmethod
+    def mach_port_get_context(self, name: int) -> int:
+        """The context of a receive right, as MACH_RCV_TRAILER_CTX reports it."""
+
+    @abstractmethod
+    def mach_port_set_context(self, name: int, context: int) -> None:
+        """Set the context (64 bits) of a receive right."""
+
+    @abstractmethod
+    def mach_port_move_member(self, member: int, after: int) -> None:
+        """Take `member` out of all sets and put it into the set `after` (0: into none)."""
+
+    @abstractmethod
+    def mach_port_insert_member(self, name: int, pset: int) -> None:
+        """Put a receive right into one more set."""
+
+    @abstractmethod
+    def mach_port_extract_member(self, name: int, pset: int) -> None:
+        """Take a receive right out of one set."""
+
+    @abstractmethod
+    def mach_port_request_notification(
+        self, name: int, notification: int, sync: int, notify: int, disposition: int
+    ) -> int:
+        """Ask for MACH_NOTIFY_DEAD_NAME, _NO_SENDERS or _PORT_DESTROYED on `name`.
+
+        `notify` with `disposition` (MAKE_SEND_ONCE or MOVE_SEND_ONCE) gives the right that the notification goes to; 0
+        cancels. Returns the name of the send-once right that was registered before, or 0: the caller owns it.
+        """
+
+    # -- messages (<mach/message.h>) ----------------------------------------------------------------------------------
+
+    @abstractmethod
+    def mach_msg(
+        self,
+        message: Buffer | None,
+        option: int,
+        receive_size: int | None = None,
+        receive_name: int = 0,
+        timeout: float | None = None,
+    ) -> bytes | None:
+        """Send (MACH_SEND_MSG), receive (MACH_RCV_MSG), or both.
+
+        `message` is the Mach message as a task would lay it out in memory, header first, its length the send size;
+        `receive_size` the largest message with trailer that the caller takes (None: any). `option` carries MACH_RCV_LARGE
+        and the trailer request. `timeout` in seconds covers the whole call; None waits for ever, 0 does not wait.
+        MACH_SEND_TIMEOUT and MACH_RCV_TIMEOUT need not be set. Out-of-line descriptors hold addresses in this process:
+        received ones belong to the caller (`vm_read`, `vm_deallocate`).
+
+        Returns the received message, with its trailer behind it at round_up(msgh_size, 4); None where nothing was to be
+        received. Raises `MachError`; for MACH_RCV_TOO_LARGE its `size` attribute is the msgh_size that was too large
+        (the message still waits if MACH_RCV_LARGE was set, and is destroyed otherwise). A failed send has taken nothing.
+        """
+
+    @abstractmethod
+    def vm_read(self, address: int, size: int) -> bytes:
+        """A copy of memory that came in an out-of-line descriptor."""
+
+    @abstractmethod
+    def vm_deallocate(self, address: int, size: int) -> None:
+        """Give such memory back. Size 0 is allowed and does nothing."""
+
+    # -- bootstrap (<servers/bootstrap.h>) ----------------------------------------------------------------------------
+
+    @abstractmethod
+    def bootstrap_check_in(self, service_name: str) -> int:
+        """Claim a name: a receive right. The name lives as long as the right."""
+
+    @abstractmethod
+    def bootstrap_look_up(self, service_name: str) -> int:
+        """A send right to the port that was checked in under the name."""
+
+    # -- descriptors, processes, waiting ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def fileport_makeport(self, fd: int) -> int:
+        """A send right that stands for an open file, as dup would share it. The descriptor stays the caller's."""
+
+    @abstractmethod
+    def fileport_makefd(self, name: int) -> int:
+        """A new descriptor (close-on-exec) for a fileport. The right stays the caller's."""
+
+    @abstractmethod
+    def audit_token(self) -> AuditToken:
+        """The token that this task's messages bear."""
+
+    @abstractmethod
+    def open_process(self, pid: int) -> Process:
+        """Pin a process. Raises ProcessLookupError if there is none."""
+
+    @abstractmethod
+    def event_queue(self) -> EventQueue:
+        """A new, empty event queue for this port space."""
+
+
+_current: Kernel | None = None
+
+
+def current() -> Kernel:
+    """The kernel of this process: one per process, made on first use, a fresh one after fork."""
+    global _current
+    if _current is None:
+        if sys.platform.startswith("linux"):
+            from machrv.kernel.linux import LinuxKernel
+
+            _current = LinuxKernel()
+        elif sys.platform == "darwin":
+            from machrv._mach import lib
+            from machrv.kernel.darwin import DarwinKernel
+
+            _current = DarwinKernel(lib)
+        else:
+            from machrv.errors import UnsupportedError
+
+            raise UnsupportedError(f"machrv has kernels for Linux and macOS, not for {sys.platform!r}")
+    return _current

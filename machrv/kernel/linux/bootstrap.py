@@ -1,0 +1,176 @@
+"""Bootstrap names: a directory that only this user can enter.
+
+A name is a symbolic link to a listening socket whose file name is the id of the port. What belongs here: the directory
+and what is in it. What must never happen here: the abstract namespace, which anybody can squat, or a directory that
+somebody else owns or can write to.
+
+Where: `$MACHRV_BOOTSTRAP_DIR`, else `$XDG_RUNTIME_DIR/machrv`, else `/tmp/machrv-UID`.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from errno import EAGAIN, ECONNREFUSED, EEXIST, ENOENT, EPROTOTYPE
+from time import monotonic
+
+from machrv._mach import lib
+
+from machrv.errors import MachError
+from machrv.kernel.linux.port import check, close
+
+#: how long a look-up waits for a place in the backlog of a busy server
+BACKLOG_PATIENCE = 10.0
+#: how many entries of the directory a check-in looks at for what is stale
+SWEEP = 64
+_LOCK = ".lock"
+_SOCKET_PREFIX = "."
+_LONGEST = 200
+
+
+class BootstrapName:
+    """A name that is taken: its directory, its symbolic link, the socket behind it."""
+
+    __slots__ = ("directory", "file", "socket")
+
+    def __init__(self, directory: str, file: str, socket: str) -> None:
+        self.directory = directory
+        self.file = file
+        self.socket = socket
+
+    def remove(self) -> None:
+        """Give the name up, unless it has become somebody else's."""
+        try:
+            link = f"{self.directory}/{self.file}"
+            if os.path.islink(link) and os.readlink(link) == self.socket:
+                os.unlink(link)
+            os.unlink(f"{self.directory}/{self.socket}")
+        except OSError:
+            pass  # somebody has swept it already
+
+
+class BootstrapDirectory:
+    """The directory, checked."""
+
+    __slots__ = ("path", "operation")
+
+    def __init__(self, path: str, operation: str) -> None:
+        self.path = path
+        self.operation = operation
+
+    @classmethod
+    def current(cls, operation: str) -> BootstrapDirectory:
+        """The directory of this process's environment, made if it is missing; BOOTSTRAP_NOT_PRIVILEGED if unsafe."""
+        path = os.environ.get("MACHRV_BOOTSTRAP_DIR", "")
+        if not path:
+            runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+            if runtime.startswith("/") and os.path.isdir(runtime):
+                path = os.path.join(runtime, "machrv")
+            else:
+                path = f"/tmp/machrv-{os.getuid()}"
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            raise MachError(lib.BOOTSTRAP_NOT_PRIVILEGED, f"{operation} (cannot make {path}: {error.strerror})") from None
+        found = os.lstat(path)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+            raise MachError(
+                lib.BOOTSTRAP_NOT_PRIVILEGED,
+                f"{operation} ({path} must be a directory of user {os.geteuid()} with mode 0700; "
+                "set MACHRV_BOOTSTRAP_DIR to one that is)",
+            )
+        return cls(path, operation)
+
+    def _file(self, name: str) -> str:
+        """The file name for a service name: itself where that can be one, else a digest."""
+        safe = bool(name) and "/" not in name and "\0" not in name and name[0] not in ".%"
+        if safe and len(os.fsencode(name)) <= _LONGEST:
+            return name
+        from hashlib import sha256
+
+        return "%" + sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+
+    def _short(self, directory: int, file: str) -> str:
+        """A path that fits into a socket address."""
+        path = f"{self.path}/{file}"
+        return path if len(os.fsencode(path)) < lib.MACHRV_ADDRESS_MAX else f"/proc/self/fd/{directory}/{file}"
+
+    def check_in(self, name: str, id: bytes) -> tuple[int, bytes, BootstrapName]:
+        """Listen under a name: the listening socket, its address, and what to remove when the port dies.
+        BOOTSTRAP_NAME_IN_USE if somebody lives there."""
+        if not name:
+            raise MachError(lib.BOOTSTRAP_UNKNOWN_SERVICE, f"{self.operation} (the name is empty)")
+        file, socket = self._file(name), _SOCKET_PREFIX + id.decode()
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        lock = -1
+        try:
+            path = self._short(directory, socket)
+            lock = self._locked(directory)
+            if not self._is_free(directory, file):
+                raise FileExistsError(EEXIST, "the name is in use", file)
+            self._sweep(directory)
+            fd = check(lib.machrv_listen(os.fsencode(path), 1))
+            try:
+                os.symlink(socket, file, dir_fd=directory)
+            except OSError:
+                os.unlink(socket, dir_fd=directory)
+                close(fd)
+                raise
+            return fd, os.fsencode(path), BootstrapName(self.path, file, socket)
+        except FileExistsError:
+            raise MachError(lib.BOOTSTRAP_NAME_IN_USE, f"{self.operation} of {name!r}") from None
+        finally:
+            if lock >= 0:
+                os.close(lock)
+            os.close(directory)
+
+    def _locked(self, directory: int) -> int:
+        """Held while a name is claimed, so that of two who find a stale one only one replaces it."""
+        import fcntl
+
+        lock = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=directory)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return lock
+
+    def _is_free(self, directory: int, file: str) -> bool:
+        """Whether nobody listens behind a name; a stale one is removed."""
+        try:
+            socket = os.readlink(file, dir_fd=directory)
+        except FileNotFoundError:
+            return True
+        if lib.machrv_probe(os.fsencode(self._short(directory, socket))) not in (-ECONNREFUSED, -ENOENT):
+            return False
+        BootstrapName(self.path, file, socket).remove()
+        return True
+
+    def _sweep(self, directory: int) -> None:
+        """Remove some of what processes that were killed have left behind."""
+        with os.scandir(directory) as found:
+            for number, item in enumerate(found):
+                if number >= SWEEP:
+                    break
+                if item.is_symlink():
+                    self._is_free(directory, item.name)
+                elif item.name != _LOCK and lib.machrv_probe(os.fsencode(self._short(directory, item.name))) == -ECONNREFUSED:
+                    BootstrapName(self.path, item.name, item.name).remove()
+
+    def look_up(self, name: str) -> tuple[int, bytes]:
+        """Connect to a name: (the socket, the id of the port). BOOTSTRAP_UNKNOWN_SERVICE if nobody is there."""
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        deadline = monotonic() + BACKLOG_PATIENCE
+        try:
+            socket = os.readlink(self._file(name), dir_fd=directory) if name else ""
+            path = os.fsencode(self._short(directory, socket))
+            while True:
+                fd = lib.machrv_connect(path, max(1, int((deadline - monotonic()) * 1000)))
+                if fd != -EAGAIN or monotonic() >= deadline:
+                    break
+            if fd in (-ECONNREFUSED, -ENOENT, -EPROTOTYPE):
+                raise FileNotFoundError
+            return check(fd), os.fsencode(socket)
+        except FileNotFoundError:
+            raise MachError(lib.BOOTSTRAP_UNKNOWN_SERVICE, f"{self.operation} of {name!r}") from None
+        finally:
+            os.close(directory)

@@ -1,0 +1,95 @@
+"""The names of a port space: what each one stands for, and which are free.
+
+What belongs here: entries, and giving names out and taking them back. What must never happen here: a system call, or
+anything that knows what a right does. The caller holds the space's lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from machrv._mach import lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from machrv.kernel.linux.port import Port
+    from machrv.kernel.linux.pset import PortSet
+    from machrv.kernel.linux.transit import Creator, Right
+
+# An index is given out again only after this many others have been freed, and each time with the next generation, so
+# that a stale name stays an error for as long as possible.
+_REST = 64
+_GENERATIONS = 64
+
+
+class Entry:
+    """One name: its MACH_PORT_TYPE_* bits, its user references, and the objects behind it."""
+
+    __slots__ = ("name", "type", "urefs", "port", "fd", "id", "creator", "is_file", "request", "pset")
+
+    def __init__(self, name: int) -> None:
+        self.name = name
+        self.type = 0
+        self.urefs = 0
+        #: the receive right's port
+        self.port: Port | None = None
+        #: the socket of a send or send-once right (or the file of a fileport); -1: none (yet)
+        self.fd = -1
+        #: the id of the port that the send right says it is for, b"" where it says none
+        self.id = b""
+        #: who made the socket, once somebody wanted to know
+        self.creator: Creator | None = None
+        self.is_file = False
+        #: where the DEAD_NAME notification goes
+        self.request: Right | None = None
+        self.pset: PortSet | None = None
+
+    def add_uref(self) -> None:
+        """One user reference more; at the limit the count stays where it is, for ever (osfmk/ipc/ipc_right.c)."""
+        if self.urefs < lib.MACH_PORT_UREFS_MAX:
+            self.urefs += 1
+
+    def drop_uref(self) -> None:
+        """One user reference less, of more than one; a count at the limit has been lost track of and stays."""
+        if self.urefs < lib.MACH_PORT_UREFS_MAX:
+            self.urefs -= 1
+
+
+class NameTable:
+    """The entries of one space by name."""
+
+    __slots__ = ("entries", "_next_index", "_freed")
+
+    def __init__(self) -> None:
+        self.entries: dict[int, Entry] = {}
+        self._next_index = 1
+        self._freed: deque[tuple[int, int]] = deque()
+
+    def allocate(self) -> Entry:
+        """An entry under a fresh name: index in the upper 24 bits, generation in the lower 8, as XNU lays names out."""
+        if len(self._freed) > _REST:
+            index, generation = self._freed.popleft()
+        else:
+            index, generation = self._next_index, 0
+            self._next_index += 1
+        entry = Entry(index << 8 | generation << 2 | 3)
+        self.entries[entry.name] = entry
+        return entry
+
+    def allocate_name(self, name: int) -> Entry:
+        """An entry under a name that the caller chose and that is free."""
+        index = name >> 8
+        if index >= self._next_index:
+            self._freed.extend((other, 0) for other in range(self._next_index, min(index, self._next_index + 256)))
+            self._next_index = index + 1
+        else:
+            self._freed = deque(freed for freed in self._freed if freed[0] != index)
+        entry = Entry(name)
+        self.entries[name] = entry
+        return entry
+
+    def free(self, entry: Entry) -> None:
+        """Take the name back. What stood behind it is the caller's business."""
+        del self.entries[entry.name]
+        entry.type = 0
+        self._freed.append((entry.name >> 8, ((entry.name >> 2 & 63) + 1) % _GENERATIONS))

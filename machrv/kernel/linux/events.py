@@ -1,0 +1,119 @@
+"""Waiting for several things at once: ports with something to receive, processes that have exited.
+
+What belongs here: the event queue. What must never happen here: receiving.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from threading import Lock
+
+from machrv.errors import MachError
+from machrv.kernel import EventQueue
+from machrv.kernel.linux.identity import LinuxProcess
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from machrv.kernel import Process
+    from machrv.kernel.linux.kernel import LinuxKernel
+
+
+class LinuxEventQueue(EventQueue):
+    """An epoll over the ports' own, over pidfds, and over an eventfd that wakes it."""
+
+    def __init__(self, kernel: LinuxKernel) -> None:
+        self._kernel = kernel
+        self._lock = Lock()
+        self._epoll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll.register(self._wake, select.EPOLLIN)
+        self._ports: dict[int, int] = {}
+        self._processes: dict[int, Process] = {}
+        #: notifications of this space become due while nobody calls it
+        self._watcher = kernel._watcher().fileno()
+        self._epoll.register(self._watcher, select.EPOLLIN)
+
+    def add_port(self, name: int) -> None:
+        """See `EventQueue.add_port`."""
+        with self._kernel._lock:
+            entry = self._kernel._entries.get(name)
+            source = None if entry is None else entry.port or entry.pset
+            if source is None:
+                from machrv._mach import lib
+
+                raise MachError(lib.KERN_INVALID_RIGHT, "EventQueue.add_port")
+            fd = source.watch().fileno()
+            with self._lock:
+                if fd not in self._ports:
+                    self._epoll.register(fd, select.EPOLLIN)
+                self._ports[fd] = name
+
+    def remove_port(self, name: int) -> None:
+        """See `EventQueue.remove_port`."""
+        with self._lock:
+            for fd in [fd for fd, known in self._ports.items() if known == name]:
+                del self._ports[fd]
+                try:
+                    self._epoll.unregister(fd)
+                except (OSError, ValueError):
+                    pass  # the port has died, and its descriptor with it
+
+    def add_process(self, process: Process) -> None:
+        """See `EventQueue.add_process`."""
+        assert isinstance(process, LinuxProcess)
+        with self._lock:
+            self._processes[process.fileno()] = process
+            self._epoll.register(process.fileno(), select.EPOLLIN | select.EPOLLONESHOT)
+
+    def remove_process(self, process: Process) -> None:
+        """See `EventQueue.remove_process`."""
+        with self._lock:
+            for fd in [fd for fd, known in self._processes.items() if known is process]:
+                del self._processes[fd]
+                try:
+                    self._epoll.unregister(fd)
+                except OSError:
+                    pass
+
+    def wait(self, timeout: float | None = None) -> tuple[list[int], list[Process]]:
+        """See `EventQueue.wait`."""
+        events = self._epoll.poll(-1 if timeout is None else max(0.0, timeout))
+        ports: list[int] = []
+        processes: list[Process] = []
+        if any(fd == self._watcher for fd, _ in events):
+            with self._kernel._lock:
+                self._kernel._pump()
+        with self._lock:
+            for fd, _ in events:
+                if fd == self._wake:
+                    try:
+                        os.eventfd_read(self._wake)
+                    except BlockingIOError:
+                        pass
+                elif fd in self._ports:
+                    ports.append(self._ports[fd])
+                elif fd in self._processes:
+                    processes.append(self._processes[fd])
+        return ports, processes
+
+    def wake(self) -> None:
+        """See `EventQueue.wake`."""
+        with self._lock:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """See `EventQueue.close`."""
+        with self._lock:
+            if self._wake >= 0:
+                os.close(self._wake)
+                self._wake = -1
+                self._epoll.close()
+
+    def forked(self) -> None:
+        """In the child of a fork: the parent's queue is none of ours."""
+        self._lock = Lock()
+        self._ports.clear()
+        self._processes.clear()
+        self.close()

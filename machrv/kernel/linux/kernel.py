@@ -1,0 +1,193 @@
+"""`LinuxKernel`: one port space with everything a task asks of its kernel.
+
+What belongs here: the whole, put together: messages both ways, reply ports, bootstrap names, fileports, memory,
+processes, and what fork does. What must never happen here: the rules of rights (below), policy (above).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import weakref
+from itertools import count
+from time import monotonic
+
+from machrv._mach import ffi, lib
+
+from machrv.errors import MachError
+from machrv.kernel import Kernel
+from machrv.kernel.linux.bootstrap import BootstrapDirectory
+from machrv.kernel.linux.calls import Calls
+from machrv.kernel.linux.events import LinuxEventQueue
+from machrv.kernel.linux.identity import Identity, LinuxProcess
+from machrv.kernel.linux.port import LISTENER, PORT_SEND, End, check, close
+from machrv.kernel.linux.space import SEND
+from machrv.kernel.linux.transit import Right
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from machrv.audit import AuditToken
+    from machrv.kernel import Process
+
+_SEND_MSG = int(lib.MACH_SEND_MSG)
+_RCV_MSG = int(lib.MACH_RCV_MSG)
+
+_numbers = count()
+_spaces: weakref.WeakSet[LinuxKernel] = weakref.WeakSet()
+
+
+class LinuxKernel(Calls, Kernel):
+    """A port space of its own in this process; the first is number 0. `close()` destroys everything in it."""
+
+    name = "linux"
+
+    def __init__(self) -> None:
+        super().__init__(next(_numbers))
+        self._names: dict[bytes, BootstrapDirectory] = {}
+        self._queues: weakref.WeakSet[LinuxEventQueue] = weakref.WeakSet()
+        _spaces.add(self)
+
+    # -- messages -----------------------------------------------------------------------------------------------------
+
+    def mach_msg(
+        self,
+        message: bytes | bytearray | memoryview | None,
+        option: int,
+        receive_size: int | None = None,
+        receive_name: int = 0,
+        timeout: float | None = None,
+    ) -> bytes | None:
+        """See `Kernel.mach_msg`."""
+        if option & _SEND_MSG:
+            if message is None:
+                raise MachError(lib.MACH_SEND_INVALID_DATA, "mach_msg")
+            deadline = None if timeout is None else monotonic() + timeout if timeout > 0 else 0.0
+            self._send_message(message, deadline)
+            if not option & _RCV_MSG:
+                return None
+            if deadline:
+                timeout = max(0.0, deadline - monotonic())
+        elif not option & _RCV_MSG:
+            return None
+        return self._receive_message(receive_name, receive_size, option, timeout)
+
+    def mach_reply_port(self) -> int:
+        """See `Kernel.mach_reply_port`. On Linux a receive right like any other."""
+        return self.mach_port_allocate(lib.MACH_PORT_RIGHT_RECEIVE)
+
+    # -- memory -------------------------------------------------------------------------------------------------------
+
+    def vm_read(self, address: int, size: int) -> bytes:
+        """See `Kernel.vm_read`."""
+        return bytes(ffi.buffer(ffi.cast("char *", address), size)) if size else b""
+
+    def vm_deallocate(self, address: int, size: int) -> None:
+        """See `Kernel.vm_deallocate`."""
+        if size and lib.machrv_unmap(address, size) < 0:
+            raise MachError(lib.KERN_INVALID_ADDRESS, "vm_deallocate")
+
+    # -- bootstrap ----------------------------------------------------------------------------------------------------
+
+    def bootstrap_check_in(self, service_name: str) -> int:
+        """See `Kernel.bootstrap_check_in`."""
+        directory = BootstrapDirectory.current("bootstrap_check_in")
+        with self._lock:
+            entry = self._table.allocate()
+            port = self._new_port(entry)
+            try:
+                fd, address, port.bootstrap = directory.check_in(service_name, port.id)
+            except BaseException:
+                self._table.free(entry)
+                self._destroy_port(port)
+                raise
+            port.add(End(fd, LISTENER, address, trusted=False))
+            return entry.name
+
+    def bootstrap_look_up(self, service_name: str) -> int:
+        """See `Kernel.bootstrap_look_up`."""
+        fd, id = BootstrapDirectory.current("bootstrap_look_up").look_up(service_name)
+        with self._lock:
+            return self._copyout(Right(PORT_SEND, fd, id=id))
+
+    # -- descriptors, processes ---------------------------------------------------------------------------------------
+
+    def fileport_makeport(self, fd: int) -> int:
+        """See `Kernel.fileport_makeport`."""
+        copy = check(lib.machrv_dup(fd))
+        with self._lock:
+            return self._copyout(Right(PORT_SEND, copy, is_file=True))
+
+    def fileport_makefd(self, name: int) -> int:
+        """See `Kernel.fileport_makefd`."""
+        with self._lock:
+            entry = self._lookup(name, "fileport_makefd")
+            if not entry.is_file or not entry.type & SEND:
+                raise MachError(lib.KERN_INVALID_RIGHT, "fileport_makefd")
+            return check(lib.machrv_dup(entry.fd))
+
+    def audit_token(self) -> AuditToken:
+        """See `Kernel.audit_token`."""
+        return self._identity.self_token()
+
+    def open_process(self, pid: int) -> Process:
+        """See `Kernel.open_process`."""
+        return LinuxProcess(pid)
+
+    def event_queue(self) -> LinuxEventQueue:
+        """See `Kernel.event_queue`."""
+        queue = LinuxEventQueue(self)
+        self._queues.add(queue)
+        return queue
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Destroy every name, as the end of a task does. The space may be used again, empty."""
+        for name in list(self._entries):
+            try:
+                self.mach_port_destroy(name)
+            except MachError:
+                pass  # it went with another one
+        with self._lock:
+            watch, self._watch = self._watch, None
+            self._watched.clear()
+            if watch is not None:
+                watch.close()
+
+    def _forked(self) -> None:
+        """In the child of a fork: rights are not inherited. Nothing may be sent, the parent's rights live on."""
+        entries = list(self._entries.values())
+        ports = list(self._ports.values())
+        for queue in self._queues:
+            queue.forked()
+        if self._watch is not None:
+            self._watch.close()
+        for entry in entries:
+            if entry.fd >= 0:
+                close(entry.fd)
+            if entry.request is not None:
+                close(entry.request.fd)
+            if entry.pset is not None:
+                entry.pset.close()
+        for port in ports:
+            port.bootstrap = None
+            self._discard(port)
+        Calls.__init__(self, self._identity.space)
+        self._identity = Identity(self._identity.space)
+
+
+def _at_exit() -> None:
+    """The names of a process that ends should not have to be swept by others; everything else the kernel closes."""
+    for space in list(_spaces):
+        for port in list(space._ports.values()):
+            if port.bootstrap is not None:
+                port.bootstrap.remove()
+
+
+def _after_fork_in_child() -> None:
+    for space in list(_spaces):
+        space._forked()
+
+
+atexit.register(_at_exit)
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,256 @@
+"""Notifications: who asked, when they are due, and sending them.
+
+What belongs here: DEAD_NAME, NO_SENDERS, PORT_DESTROYED and PORT_DELETED, and the death of ports. What must never happen
+here: waiting. SEND_ONCE is nowhere here: it is what the receiver makes of an end-of-file.
+
+A notification is a packet like any other, marked as one. A receiver believes the mark only if the kernel attests that
+the packet came from the receiver's own process: then it bears the kernel's token. The notification of one process's
+space that ends up in another process bears the token of who sent it. Methods with a leading underscore expect the
+space's lock to be held.
+"""
+
+from __future__ import annotations
+
+import select
+from struct import Struct
+
+from machrv._mach import ffi, lib
+
+from machrv.errors import MachError
+from machrv.kernel.linux import wire
+from machrv.kernel.linux.copyin import KIND_OF, Taken
+from machrv.kernel.linux.copyout import CopyOut
+from machrv.kernel.linux.entry import Entry
+from machrv.kernel.linux.port import PORT_SEND_ONCE, Port, close
+from machrv.kernel.linux.space import DEAD, DEAD_NAME, DEAD_RIGHT, NULL, RECEIVE, SEND, SEND_RIGHTS
+from machrv.kernel.linux.transit import Right
+
+_HEADER = Struct("=6I")
+_NDR = bytes((0, 0, 0, 0, 1, 0, 0, 0))  # NDR_record of a little-endian machine (mach/ndr.h)
+_OPERATION = "mach_port_request_notification"
+
+
+class Notifications(CopyOut):
+    """A space that tells of what happens to its rights."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        #: what deaths are waited for: sockets of entries with a request, ports with one (edge-triggered)
+        self._watch: select.epoll | None = None
+        self._watched: dict[int, Entry | Port] = {}
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    def mach_port_request_notification(
+        self, name: int, notification: int, sync: int, notify: int, disposition: int
+    ) -> int:
+        """See `Kernel.mach_port_request_notification`."""
+        with self._lock:
+            self._pump()
+            right = self._notify_right(notify, disposition)
+            try:
+                previous = self._request(name, notification, sync, right)
+            except BaseException:
+                if right is not None:
+                    self._release(right)
+                raise
+            return NULL if previous is None else self._copyout(previous)
+
+    def _notify_right(self, notify: int, disposition: int) -> Right | None:
+        """The send-once right that a notification goes to, owned."""
+        if notify == NULL:
+            return None
+        if notify == DEAD:
+            raise MachError(lib.KERN_INVALID_CAPABILITY, _OPERATION)
+        if KIND_OF.get(disposition) != PORT_SEND_ONCE:
+            raise MachError(lib.KERN_INVALID_CAPABILITY, _OPERATION)
+        entry = self._lookup(notify, _OPERATION)
+        taken = Taken()
+        try:
+            right = self._copyin(entry, disposition, taken)
+        except OSError as error:
+            self._revoke(taken)
+            raise MachError(lib.KERN_RESOURCE_SHORTAGE, _OPERATION) from error
+        if right is None:
+            raise MachError(lib.KERN_INVALID_RIGHT, _OPERATION)
+        return self._own(right, taken)
+
+    def _own(self, right: Right, taken: Taken) -> Right:
+        """Make what was copied in final, keeping the right."""
+        if right.fd in taken.leaving:
+            taken.leaving.remove(right.fd)
+        elif right.borrowed and right.fd >= 0:
+            right.fd = lib.machrv_dup(right.fd)
+        right.borrowed = False
+        self._commit(taken)
+        return right
+
+    def _request(self, name: int, notification: int, sync: int, right: Right | None) -> Right | None:
+        if notification == lib.MACH_NOTIFY_DEAD_NAME:
+            return self._request_dead_name(name, sync != 0, right)
+        if notification == lib.MACH_NOTIFY_NO_SENDERS:
+            port = self._receive_right(name, _OPERATION)
+            return self._request_no_senders(port, sync, right)
+        if notification == lib.MACH_NOTIFY_PORT_DESTROYED:
+            if sync:
+                raise MachError(lib.KERN_INVALID_VALUE, _OPERATION)
+            port = self._receive_right(name, _OPERATION)
+            if port.pdrequest is not None:
+                raise MachError(lib.KERN_FAILURE, _OPERATION)
+            port.pdrequest = right
+            return None
+        raise MachError(lib.KERN_INVALID_VALUE, _OPERATION)
+
+    def _request_dead_name(self, name: int, immediate: bool, right: Right | None) -> Right | None:
+        if name in (NULL, DEAD):
+            raise MachError(lib.KERN_INVALID_ARGUMENT, _OPERATION)
+        entry = self._lookup(name, _OPERATION)
+        if right is None and entry.request is None:
+            return None
+        if entry.type & (SEND_RIGHTS | RECEIVE) and not self._died(entry):
+            previous, entry.request = entry.request, right
+            self._unwatch(entry.fd)
+            self._watch_entry(entry)
+            return previous
+        if immediate and right is not None and entry.type & DEAD_NAME:
+            entry.add_uref()
+            self._notify_dead_name(right, name)
+            return None
+        dead_or_port = entry.type & (DEAD_NAME | SEND_RIGHTS | RECEIVE)
+        raise MachError(lib.KERN_INVALID_ARGUMENT if dead_or_port else lib.KERN_INVALID_RIGHT, _OPERATION)
+
+    def _request_no_senders(self, port: Port, sync: int, right: Right | None) -> Right | None:
+        previous, port.nsrequest = port.nsrequest, None
+        has_senders = self._has_senders(port)
+        if right is not None and not has_senders and sync <= port.mscount:
+            self._notify_no_senders(right, port.mscount)
+            return previous
+        port.nsrequest = right
+        port.ns_since = -1 if has_senders else port.mscount
+        if right is not None:
+            self._watch_fd(port.watch().fileno(), port, select.EPOLLIN | select.EPOLLET)
+        return previous
+
+    # -- watching -----------------------------------------------------------------------------------------------------
+
+    def _watch_fd(self, fd: int, what: Entry | Port, events: int) -> None:
+        watch = self._watcher()
+        if fd not in self._watched:
+            watch.register(fd, events)  # a hang-up is always reported
+        self._watched[fd] = what
+
+    def _watcher(self) -> select.epoll:
+        """What becomes readable when a notification may be due. Whoever waits on this space waits on it too."""
+        if self._watch is None:
+            self._watch = select.epoll()
+        return self._watch
+
+    def _watch_entry(self, entry: Entry) -> None:
+        if entry.request is not None and entry.fd >= 0:
+            self._watch_fd(entry.fd, entry, 0)
+
+    def _unwatch(self, fd: int) -> None:
+        if self._watched.pop(fd, None) is not None and self._watch is not None:
+            self._watch.unregister(fd)
+
+    def _pump(self) -> None:
+        """Send the notifications that have become due."""
+        if self._watch is None or not self._watched:
+            return
+        for fd, _ in self._watch.poll(0):
+            what = self._watched.get(fd)
+            if isinstance(what, Port):
+                self._check_senders(what)
+            elif what is not None and what.fd == fd:
+                self._died(what)
+
+    def _has_senders(self, port: Port) -> bool:
+        entry = self._entries.get(port.name)
+        return port.has_senders(entry is not None and entry.port is port and bool(entry.type & SEND))
+
+    def _check_senders(self, port: Port) -> None:
+        """Send NO_SENDERS if it is due."""
+        if port.nsrequest is None or not port.alive or self._has_senders(port):
+            return
+        if port.ns_since >= 0 and port.mscount == port.ns_since:
+            return  # no sender has been made since the request
+        right, port.nsrequest = port.nsrequest, None
+        if port.epoll is not None:
+            self._unwatch(port.epoll.fileno())
+        self._notify_no_senders(right, port.mscount)
+
+    # -- sending ------------------------------------------------------------------------------------------------------
+
+    def _notify(self, to: Right, id: int, body: bytes, fds: tuple[int, ...] = (), complex: bool = False) -> None:
+        """Send a notification on an owned send-once right, and use it up. A dead receiver is no error."""
+        if to is DEAD_RIGHT or to.fd < 0:
+            return
+        bits = PORT_SEND_ONCE | (lib.MACH_MSGH_BITS_COMPLEX if complex else 0)
+        message = _HEADER.pack(bits, 24 + len(body), 0, 0, 0, id) + body
+        flags = lib.MACHRV_WIRE_NOTIFICATION
+        lib.machrv_send(
+            to.fd, message, len(message), bits, id, flags, self._identity.space, 0, b"", 0, fds or ffi.NULL, len(fds)
+        )
+        close(to.fd)
+        to.fd = -1
+
+    def _notify_dead_name(self, to: Right, name: int) -> None:
+        self._notify(to, lib.MACH_NOTIFY_DEAD_NAME, _NDR + wire.U32.pack(name))
+
+    def _notify_port_deleted(self, to: Right, name: int) -> None:
+        self._notify(to, lib.MACH_NOTIFY_PORT_DELETED, _NDR + wire.U32.pack(name))
+
+    def _notify_no_senders(self, to: Right, mscount: int) -> None:
+        self._notify(to, lib.MACH_NOTIFY_NO_SENDERS, _NDR + wire.U32.pack(mscount))
+
+    # -- the death of a port ------------------------------------------------------------------------------------------
+
+    def _detach_port(self, port: Port) -> None:
+        """A port leaves its name: it leaves its sets, and starts to count anew (ipc_port_clear_receiver)."""
+        for pset in list(port.sets):
+            pset.remove(port)
+        if port.epoll is not None:
+            self._unwatch(port.epoll.fileno())
+        if self._ports.get(port.id) is port:
+            del self._ports[port.id]
+        port.name = port.mscount = port.seqno = port.context = 0
+
+    def _destroy_port(self, port: Port) -> None:
+        """Destroy a receive right that has no name (any more): its messages and requests with it.
+
+        Who asked for PORT_DESTROYED gets the right instead (ipc_port_destroy).
+        """
+        self._detach_port(port)
+        if port.pdrequest is not None:
+            to, port.pdrequest = port.pdrequest, None
+            self._send_port_destroyed(to, port)
+            return
+        port.alive = False
+        if port.nsrequest is not None:
+            close(port.nsrequest.fd)  # which its receiver takes for SEND_ONCE
+            port.nsrequest = None
+        self._drain(port)
+        if port.bootstrap is not None:
+            port.bootstrap.remove()
+        port.close()
+
+    def _send_port_destroyed(self, to: Right, port: Port) -> None:
+        descriptor = wire.PORT.pack(1, 0, 0, wire.PORT_RECEIVE, wire.PORT_DESCRIPTOR)
+        fd = self._bundle(port)
+        try:
+            self._notify(to, lib.MACH_NOTIFY_PORT_DESTROYED, wire.U32.pack(1) + descriptor, (fd,), True)
+        finally:
+            close(fd)
+            self._let_go(port)
+
+    def _let_go(self, port: Port) -> None:
+        """A port has gone into a message: what is left here are our own descriptors of it."""
+        for request in (port.nsrequest, port.pdrequest):
+            if request is not None:
+                close(request.fd)
+        port.nsrequest = port.pdrequest = None
+        port.alive = False
+        port.close()
+
+    def _drain(self, port: Port) -> None:
+        raise NotImplementedError

@@ -1,0 +1,95 @@
+"""Rights on their way: taken out of a name, not yet under another one; and who made a socket.
+
+What belongs here: the value that copying in yields and copying out consumes, and the addresses of ends. What must
+never happen here: names, queues, or a decision about whom to believe.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import namedtuple
+
+from machrv._mach import ffi, lib
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from machrv.kernel.linux.port import Port
+
+PREFIX = b"\0machrv/"
+
+Creator = namedtuple("Creator", "pid uid gid")
+Creator.__doc__ = """Who made a socket, as SO_PEERCRED tells: it names the maker, never the present holder."""
+
+
+class Right:
+    """A right between two names.
+
+    `kind` is MACH_MSG_TYPE_PORT_SEND, _SEND_ONCE or _RECEIVE. A send or send-once right has `fd`; it is `borrowed` if
+    somebody else keeps that descriptor. A receive right has `port`. Whoever holds a Right owns it.
+    """
+
+    __slots__ = ("kind", "fd", "port", "is_file", "borrowed", "id")
+
+    def __init__(
+        self,
+        kind: int,
+        fd: int = -1,
+        port: Port | None = None,
+        is_file: bool = False,
+        borrowed: bool = False,
+        id: bytes = b"",
+    ) -> None:
+        self.kind = kind
+        self.fd = fd
+        self.port = port
+        self.is_file = is_file
+        self.borrowed = borrowed
+        self.id = id
+
+
+class Peer:
+    """What the socket of a right tells of its other end."""
+
+    __slots__ = ("type", "family", "hangup", "address")
+
+    def __init__(self, type: int, family: int, hangup: bool, address: bytes) -> None:
+        self.type = type
+        self.family = family
+        self.hangup = hangup
+        self.address = address
+
+
+def describe(fd: int) -> Peer | None:
+    """Look at a descriptor that came from somewhere; None if it is no socket at all."""
+    peer = ffi.new("machrv_peer *")
+    if lib.machrv_describe(fd, peer) < 0:
+        return None
+    return Peer(peer.type, peer.family, bool(peer.hangup), bytes(ffi.buffer(peer.address, peer.length)))
+
+
+def made_by(fd: int) -> Creator | None:
+    """Who made the other end of a connected socket; None where the kernel does not say."""
+    creator = ffi.new("machrv_creator *")
+    if lib.machrv_made_by(fd, creator) < 0:
+        return None
+    return Creator(creator.pid, creator.uid, creator.gid)
+
+
+def own_address(fd: int) -> bytes:
+    """The address that a socket is bound to, b"" if to none."""
+    into = ffi.new("char[]", lib.MACHRV_ADDRESS_MAX)
+    return bytes(ffi.buffer(into, max(0, lib.machrv_own_address(fd, into))))
+
+
+def id_of(address: bytes) -> bytes:
+    """The port id that an address claims: `\\0machrv/ID/...` of a made right, `.../ID` of a looked-up one; else b""."""
+    if address.startswith(PREFIX):
+        return address[len(PREFIX) :].partition(b"/")[0]
+    if address and address[0] != 0:
+        return address.rstrip(b"\0").rpartition(b"/")[2]
+    return b""
+
+
+def new_id() -> bytes:
+    """A port id that nobody can guess: 128 bits, in hex."""
+    return os.urandom(16).hex().encode()
