@@ -7,22 +7,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from fnmatch import fnmatchcase
-from multiprocessing import get_context
 from pathlib import Path
 
+from .batch import replay_all
 from .kernels import KERNELS, private_bootstrap_directory
-from .replay import Difference, replay
 from .report import describe
-from .vectors import Vector, VectorError, read
-
-Work = tuple[str, Vector]
-#: What became of one vector: where it stands, how many steps ran, where it differs.
-Outcome = tuple[str, int, Difference | None]
-
-BATCH = 50
+from .vectors import VectorError, read
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -42,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     steps, differences = 0, []
     with private_bootstrap_directory():
-        for source, ran, difference in _replay_all(work, options.kernel, options.jobs):
+        for source, ran, difference in replay_all(work, options.kernel, options.jobs):
             steps += ran
             if difference is not None:
                 differences.append((source, difference))
@@ -80,27 +71,6 @@ def _positive(text: str) -> int:
     if number < 1:
         raise ValueError(text)
     return number
-
-
-def _replay_all(work: list[Work], kernel: str, jobs: int) -> Iterable[Outcome]:
-    if jobs == 1:
-        yield from _replay_some(kernel, work)
-        return
-    batches = [work[start : start + BATCH] for start in range(0, len(work), BATCH)]
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        for outcomes in pool.map(_replay_list, [kernel] * len(batches), batches):
-            yield from outcomes
-
-
-def _replay_list(kernel: str, work: list[Work]) -> list[Outcome]:
-    return list(_replay_some(kernel, work))
-
-
-def _replay_some(kernel: str, work: list[Work]) -> Iterator[Outcome]:
-    factory = KERNELS[kernel]
-    for source, vector in work:
-        ran, difference = replay(vector, factory)
-        yield source, ran, difference
 
 
 if __name__ == "__main__":
