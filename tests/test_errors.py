@@ -1,0 +1,130 @@
+"""The exception tree, and every return code's name against the headers themselves."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+
+from machrv import errors
+from machrv.errors import (
+    MachError,
+    MachrvError,
+    MessageFormatError,
+    PeerRejectedError,
+    RendezvousError,
+    RendezvousTimeout,
+    RightError,
+    ServerNotFoundError,
+    UnsupportedError,
+    symbol_of,
+)
+
+INCLUDE = Path(__file__).resolve().parent.parent / "include" / "machrv"
+
+
+def codes_in(header: str, pattern: str) -> list[tuple[str, int]]:
+    """(name, value) of the #defines in a header that match."""
+    text = (INCLUDE / header).read_text()
+    return [(name, int(value, 0)) for name, value in re.findall(rf"#define ({pattern}) (\w+)\n", text)]
+
+
+KERN = [pair for pair in codes_in("kern_return.h", r"KERN_\w+") if pair[0] != "KERN_RETURN_MAX"]
+MACH_MSG = [pair for pair in codes_in("message.h", r"MACH_(?:SEND|RCV)_\w+") if pair[1] >= 0x10000000]
+BOOTSTRAP = [pair for pair in codes_in("bootstrap.h", r"BOOTSTRAP_\w+") if pair[1] >= 1100]
+
+
+def test_the_headers_were_read() -> None:
+    """The tables below are what is in the headers, not nothing."""
+    assert 57 == len(KERN)
+    assert 41 == len(MACH_MSG)
+    assert 7 == len(BOOTSTRAP)
+
+
+@pytest.mark.parametrize(("name", "code"), KERN + MACH_MSG + BOOTSTRAP)
+def test_every_code_has_its_symbol(name: str, code: int) -> None:
+    """A code in any of the three namespaces is shown by the name that its header gives it."""
+    error = MachError(code, "some_call")
+    assert name == error.symbol
+    number = hex(code) if code >= 0x10000000 else str(code)
+    assert str(error).startswith(f"some_call: {name} ({number})")
+
+
+def test_nothing_but_return_codes_is_a_symbol() -> None:
+    """An option or a port type that shares a number with nothing is not taken for a return code."""
+    symbol_of(0)
+    assert {code for _, code in KERN + MACH_MSG + BOOTSTRAP} == set(errors._symbols)
+
+
+def test_special_bits_are_named_beside_the_code() -> None:
+    """MACH_RCV_BODY_ERROR comes with bits that say what was short: each has its name."""
+    both = 0x1000400C | 0x2000 | 0x0400
+    assert "MACH_RCV_BODY_ERROR|MACH_MSG_IPC_SPACE|MACH_MSG_VM_KERNEL" == symbol_of(both)
+    assert "MACH_SEND_INVALID_MEMORY|MACH_MSG_VM_SPACE" == symbol_of(0x1000000C | 0x1000)
+
+
+@pytest.mark.parametrize("code", [141, 0x100, 0x1000400C | 0x0200, 0x10004FFF, -308, 1 << 31, 0x2005])
+def test_a_code_without_a_name_is_shown_as_a_number(code: int) -> None:
+    """An unknown code is no KeyError; its number is in the text, once."""
+    error = MachError(code, "bootstrap_look_up")
+    assert f"{code:#x}" == error.symbol
+    assert str(error) in (f"bootstrap_look_up: {code}", f"bootstrap_look_up: {code:#x}")
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(1100, "sandbox"), (1101, "another live process"), (1102, "nobody has checked this name in"), (15, "nothing")],
+)
+def test_the_text_says_what_it_usually_means(code: int, words: str) -> None:
+    """Codes that people meet say what is behind them."""
+    assert words in str(MachError(code, "bootstrap_check_in"))
+
+
+def test_every_meaning_belongs_to_a_code() -> None:
+    """No explanation is keyed by a name that no code has."""
+    assert set(errors._MEANING) <= {name for name, _ in KERN + MACH_MSG + BOOTSTRAP}
+
+
+def test_too_large_says_how_large() -> None:
+    """The size of the message that did not fit is an attribute, and in the text."""
+    error = MachError(0x10004004, "mach_msg", 4096)
+    assert 4096 == error.size
+    assert "4096 bytes" in str(error)
+
+
+def test_a_format_error_says_where() -> None:
+    """The offset is an attribute and stands first in the text; without a buffer there is none."""
+    assert "offset 24: expected a descriptor count" == str(MessageFormatError("expected a descriptor count", 24))
+    assert 24 == MessageFormatError("expected", 24).offset
+    assert "expected" == str(MessageFormatError("expected"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "bases"),
+    [
+        (MachError, (MachrvError,)),
+        (MessageFormatError, (MachrvError, ValueError)),
+        (RightError, (MachrvError,)),
+        (RendezvousError, (MachrvError,)),
+        (PeerRejectedError, (RendezvousError,)),
+        (ServerNotFoundError, (RendezvousError,)),
+        (RendezvousTimeout, (RendezvousError, TimeoutError)),
+        (UnsupportedError, (MachrvError,)),
+    ],
+)
+def test_an_exception_is_what_a_caller_would_expect(kind: type[Exception], bases: tuple[type[Exception], ...]) -> None:
+    """Each is machrv's, and the builtin's where there is one; MachError is not an OSError: its codes are no errnos."""
+    assert bases == kind.__bases__
+
+
+@pytest.mark.parametrize(
+    "error", [MachError(0x10004004, "mach_msg", 7), MessageFormatError("expected", 3), RendezvousTimeout("late")]
+)
+def test_an_exception_survives_pickling(error: Exception) -> None:
+    """One that crosses to another process through multiprocessing reads as it did."""
+    again = pickle.loads(pickle.dumps(error))
+    assert type(error) is type(again)
+    assert str(error) == str(again)
+    assert vars(error) == vars(again)
