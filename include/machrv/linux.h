@@ -20,6 +20,7 @@
 /* Flags of a packet. */
 #define MACHRV_WIRE_NOTIFICATION 1
 #define MACHRV_WIRE_LARGE 2
+#define MACHRV_WIRE_DESTROYED 4
 
 typedef struct {
     uint32_t bits;

@@ -16,8 +16,6 @@ from collections import namedtuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Buffer
-
     from machrv.audit import AuditToken
 
 PortStatus = namedtuple(
@@ -180,7 +178,7 @@ class Kernel(ABC):
     @abstractmethod
     def mach_msg(
         self,
-        message: Buffer | None,
+        message: bytes | bytearray | memoryview | None,
         option: int,
         receive_size: int | None = None,
         receive_name: int = 0,
@@ -196,7 +194,12 @@ class Kernel(ABC):
 
         Returns the received message, with its trailer behind it at round_up(msgh_size, 4); None where nothing was to be
         received. Raises `MachError`; for MACH_RCV_TOO_LARGE its `size` attribute is the msgh_size that was too large
-        (the message still waits if MACH_RCV_LARGE was set, and is destroyed otherwise). A failed send has taken nothing.
+        (the message still waits if MACH_RCV_LARGE was set, and is destroyed otherwise).
+
+        A send that fails for want of room, time or resources (MACH_SEND_TIMED_OUT, _NO_BUFFER, _TOO_LARGE) has taken
+        nothing, and so has one whose header is refused (_INVALID_HEADER, _DEST, _REPLY, _VOUCHER). As on Mach, one that
+        is refused for its body (_INVALID_RIGHT, _INVALID_TYPE, _INVALID_MEMORY, _MSG_TOO_SMALL with descriptors) has
+        destroyed the rights that its header and the descriptors before the faulty one moved.
         """
 
     @abstractmethod

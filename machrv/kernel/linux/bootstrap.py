@@ -169,7 +169,7 @@ class BootstrapDirectory:
                     break
             if fd in (-ECONNREFUSED, -ENOENT, -EPROTOTYPE):
                 raise FileNotFoundError
-            return check(fd), os.fsencode(socket)
+            return check(fd), os.fsencode(socket[len(_SOCKET_PREFIX) :])
         except FileNotFoundError:
             raise MachError(lib.BOOTSTRAP_UNKNOWN_SERVICE, f"{self.operation} of {name!r}") from None
         finally:

@@ -16,7 +16,7 @@ from machrv.kernel.linux import wire
 from machrv.kernel.linux.copyin import PORT_RECEIVE, CopyIn
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.port import LISTENER, PORT_SEND, PORT_SEND_ONCE, End, Port, check, close
-from machrv.kernel.linux.space import DEAD, NULL, RECEIVE, SEND, SEND_ONCE
+from machrv.kernel.linux.space import DEAD, NULL, RECEIVE, SEND, SEND_ONCE, destinations
 from machrv.kernel.linux.transit import Peer, Right, describe, id_of, made_by, own_address
 
 _SEQPACKET, _UNIX = 5, 1
@@ -151,6 +151,7 @@ class CopyOut(CopyIn):
         arrived: list[int] = []
         try:
             head = wire.parse_bundle_head(self._bundle_packet(fd, arrived))
+            destinations.pop(head.id, None)
             wanted = [flag for flag in (wire.HAS_NSREQUEST, wire.HAS_PDREQUEST) if head.flags & flag]
             kinds = head.kinds
             while len(kinds) < head.ends:

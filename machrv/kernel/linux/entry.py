@@ -6,8 +6,6 @@ anything that knows what a right does. The caller holds the space's lock.
 
 from __future__ import annotations
 
-from collections import deque
-
 from machrv._mach import lib
 
 TYPE_CHECKING = False
@@ -16,9 +14,9 @@ if TYPE_CHECKING:
     from machrv.kernel.linux.pset import PortSet
     from machrv.kernel.linux.transit import Creator, Right
 
-# An index is given out again only after this many others have been freed, and each time with the next generation, so
-# that a stale name stays an error for as long as possible.
-_REST = 64
+# As XNU does (osfmk/ipc/ipc_entry.c, xnu-7195): the index that was freed last is given out first, each time with the next
+# generation, so that a stale name is an error and not another right. Index 1 is where XNU puts the task's own port.
+_FIRST_INDEX = 2
 _GENERATIONS = 64
 
 
@@ -62,13 +60,13 @@ class NameTable:
 
     def __init__(self) -> None:
         self.entries: dict[int, Entry] = {}
-        self._next_index = 1
-        self._freed: deque[tuple[int, int]] = deque()
+        self._next_index = _FIRST_INDEX
+        self._freed: list[tuple[int, int]] = []
 
     def allocate(self) -> Entry:
         """An entry under a fresh name: index in the upper 24 bits, generation in the lower 8, as XNU lays names out."""
-        if len(self._freed) > _REST:
-            index, generation = self._freed.popleft()
+        if self._freed:
+            index, generation = self._freed.pop()
         else:
             index, generation = self._next_index, 0
             self._next_index += 1
@@ -80,10 +78,9 @@ class NameTable:
         """An entry under a name that the caller chose and that is free."""
         index = name >> 8
         if index >= self._next_index:
-            self._freed.extend((other, 0) for other in range(self._next_index, min(index, self._next_index + 256)))
             self._next_index = index + 1
         else:
-            self._freed = deque(freed for freed in self._freed if freed[0] != index)
+            self._freed = [freed for freed in self._freed if freed[0] != index]
         entry = Entry(name)
         self.entries[name] = entry
         return entry

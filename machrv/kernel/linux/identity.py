@@ -74,7 +74,7 @@ class LinuxProcess(Process):
                 raise ProcessLookupError(errno.ESRCH, f"there is no process {pid}")
             check(fd)
         self.pid = pid
-        self._fd = fd
+        self._fd: int = fd
         self.pidversion = lib.machrv_process(pid, fd) & 0xFFFFFFFF
 
     def fileno(self) -> int:

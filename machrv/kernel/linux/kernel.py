@@ -21,7 +21,7 @@ from machrv.kernel.linux.calls import Calls
 from machrv.kernel.linux.events import LinuxEventQueue
 from machrv.kernel.linux.identity import Identity, LinuxProcess
 from machrv.kernel.linux.port import LISTENER, PORT_SEND, End, check, close
-from machrv.kernel.linux.space import SEND
+from machrv.kernel.linux.space import SEND, spaces
 from machrv.kernel.linux.transit import Right
 
 TYPE_CHECKING = False
@@ -33,7 +33,6 @@ _SEND_MSG = int(lib.MACH_SEND_MSG)
 _RCV_MSG = int(lib.MACH_RCV_MSG)
 
 _numbers = count()
-_spaces: weakref.WeakSet[LinuxKernel] = weakref.WeakSet()
 
 
 class LinuxKernel(Calls, Kernel):
@@ -45,7 +44,6 @@ class LinuxKernel(Calls, Kernel):
         super().__init__(next(_numbers))
         self._names: dict[bytes, BootstrapDirectory] = {}
         self._queues: weakref.WeakSet[LinuxEventQueue] = weakref.WeakSet()
-        _spaces.add(self)
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
@@ -178,15 +176,16 @@ class LinuxKernel(Calls, Kernel):
 
 def _at_exit() -> None:
     """The names of a process that ends should not have to be swept by others; everything else the kernel closes."""
-    for space in list(_spaces):
+    for space in list(spaces):
         for port in list(space._ports.values()):
             if port.bootstrap is not None:
                 port.bootstrap.remove()
 
 
 def _after_fork_in_child() -> None:
-    for space in list(_spaces):
-        space._forked()
+    for space in list(spaces):
+        if isinstance(space, LinuxKernel):
+            space._forked()
 
 
 atexit.register(_at_exit)

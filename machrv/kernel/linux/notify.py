@@ -21,7 +21,7 @@ from machrv.kernel.linux import wire
 from machrv.kernel.linux.copyin import KIND_OF, Taken
 from machrv.kernel.linux.copyout import CopyOut
 from machrv.kernel.linux.entry import Entry
-from machrv.kernel.linux.port import PORT_SEND_ONCE, Port, close
+from machrv.kernel.linux.port import PORT_SEND_ONCE, Port, close, hangups
 from machrv.kernel.linux.space import DEAD, DEAD_NAME, DEAD_RIGHT, NULL, RECEIVE, SEND, SEND_RIGHTS
 from machrv.kernel.linux.transit import Right
 
@@ -54,7 +54,12 @@ class Notifications(CopyOut):
                 if right is not None:
                     self._release(right)
                 raise
-            return NULL if previous is None else self._copyout(previous)
+            if previous is None:
+                return NULL
+            if previous.fd >= 0 and any(hangups([previous.fd])):
+                self._release(previous)
+                raise MachError(lib.KERN_INVALID_CAPABILITY, _OPERATION)  # of a dead port there is nothing to return
+            return self._copyout(previous)
 
     def _notify_right(self, notify: int, disposition: int) -> Right | None:
         """The send-once right that a notification goes to, owned."""
@@ -227,7 +232,7 @@ class Notifications(CopyOut):
             return
         port.alive = False
         if port.nsrequest is not None:
-            close(port.nsrequest.fd)  # which its receiver takes for SEND_ONCE
+            self._release(port.nsrequest)
             port.nsrequest = None
         self._drain(port)
         if port.bootstrap is not None:

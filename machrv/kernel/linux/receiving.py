@@ -17,7 +17,7 @@ from machrv.errors import MachError
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, LISTENER, End, Port, close, last_waiter_left
 from machrv.kernel.linux.pset import PortSet
-from machrv.kernel.linux.sending import HEADER, Sending, _destinations
+from machrv.kernel.linux.sending import HEADER, Sending
 from machrv.kernel.linux.space import DEAD, NULL
 from machrv.kernel.linux.transit import Right
 
@@ -25,13 +25,16 @@ _OPERATION = "mach_msg"
 _COMPLEX = int(lib.MACH_MSGH_BITS_COMPLEX)
 _LARGE = int(lib.MACH_RCV_LARGE)
 _NOTIFICATION = int(lib.MACHRV_WIRE_NOTIFICATION)
+_DESTROYED = int(lib.MACHRV_WIRE_DESTROYED)
 _OUT_OF_LINE = int(lib.MACHRV_WIRE_LARGE)
 _EAGAIN = -11
 _receive = lib.machrv_receive
 
 #: the fields of machrv_received before its descriptors
 _FIXED = Struct("=qIIHHIiIqqiII4xQiiiii")
-_SEQNO, _SECURITY = Struct("=I"), Struct("=II")
+_SECURITY = Struct("=II")
+#: a smaller buffer is not told how large the message is (mach_msg_receive_results)
+_SIZE_REPORTED = 16
 _TRAILER = Struct("=IIIII")
 _KERNEL_TOKEN = bytes(32)
 _KERNEL_SECURITY = (0, 1)  # KERNEL_SECURITY_TOKEN_VALUE (osfmk/mach/message.h)
@@ -151,7 +154,8 @@ class Receiving(Sending):
         waiting = self._waiting_size(end)
         if waiting + trailer_size(option) > size:
             error = MachError(lib.MACH_RCV_TOO_LARGE, _OPERATION)
-            error.size = waiting
+            if size >= _SIZE_REPORTED:
+                error.size = waiting
             raise error
 
     @staticmethod
@@ -204,7 +208,7 @@ class Receiving(Sending):
             length, bits, size, flags, space, reply, id, _,
             _, _, pid, uid, gid, process, pidfd, euid, egid, cut, nfds,
         ) = _FIXED.unpack(self._fixed)  # fmt: skip
-        if length == 0:
+        if length == 0 or flags & _DESTROYED and not nfds:
             if end.kind != PORT_SEND_ONCE:
                 return None
             packet = Packet(24, lib.MACH_NOTIFY_SEND_ONCE, PORT_SEND_ONCE)
@@ -293,8 +297,6 @@ class Receiving(Sending):
 
     def _destroy_packet(self, packet: Packet) -> None:
         for right in packet.rights:
-            if right.port is not None:
-                _destinations.pop(right.id, None)
             self._release(right)
 
     def _drain(self, port: Port) -> None:
@@ -361,10 +363,7 @@ class Receiving(Sending):
     def _name(self, packet: Packet, slot: int) -> int:
         if slot in (wire.SLOT_NULL, wire.SLOT_DEAD):
             return DEAD if slot else NULL
-        right = packet.rights[(slot & ~wire.SLOT_FILE) - 1]
-        if right.port is not None:
-            _destinations.pop(right.id, None)
-        return self._copyout(right)
+        return self._copyout(packet.rights[(slot & ~wire.SLOT_FILE) - 1])
 
     @staticmethod
     def _allocate(data: bytes) -> int:

@@ -30,7 +30,7 @@ from machrv.kernel.linux.copyin import (
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.notify import Notifications
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port, check, close
-from machrv.kernel.linux.space import DEAD, DEAD_NAME, DEAD_RIGHT, NULL, SEND, SEND_ONCE, SEND_RIGHTS
+from machrv.kernel.linux.space import DEAD, DEAD_NAME, DEAD_RIGHT, NULL, SEND, SEND_ONCE, SEND_RIGHTS, destinations, spaces
 from machrv.kernel.linux.transit import Right
 
 HEADER = Struct("=6I")
@@ -43,10 +43,6 @@ _MAX_SIZE = 64 * 1024 * 1024 - 68
 _MAX_PORTS = lib.MACH_PORT_UREFS_MAX // 4
 _GONE = (-EPIPE, -ECONNRESET, -ENOTCONN, -ECONNREFUSED)
 _OPERATION = "mach_msg"
-
-#: where receive rights are on their way to, for the ports that this process knows: a right sent to itself, or to a port
-#: whose own right waits in its queue, could never be received again (ipc_port_check_circularity)
-_destinations: dict[bytes, bytes] = {}
 
 
 class Parcel:
@@ -204,17 +200,20 @@ class Sending(Notifications):
     def _sent(self, taken: Taken, parcel: Parcel) -> None:
         for right in parcel.rights:
             if right.port is not None:
-                if parcel.destination.id in self._ports or parcel.destination.id in _destinations:
-                    _destinations[right.id] = parcel.destination.id
+                if parcel.destination.id in destinations or any(parcel.destination.id in s._ports for s in spaces):
+                    destinations[right.id] = parcel.destination.id
                 self._detach_port(right.port)
                 self._let_go(right.port)
         self._commit(taken)
 
     def _destroy_parcel(self, taken: Taken, parcel: Parcel) -> None:
         """The rights that were copied in are destroyed (ipc_kmsg_clean)."""
-        for right in parcel.rights:
+        for right in (parcel.destination, *parcel.rights):
             if right.port is not None:
                 self._destroy_port(right.port)
+            elif right.kind == PORT_SEND_ONCE and right.fd in taken.leaving:
+                taken.leaving.remove(right.fd)
+                self._destroy_once(right.fd)
         self._commit(taken)
 
     # -- header -------------------------------------------------------------------------------------------------------
@@ -344,8 +343,10 @@ class Sending(Notifications):
                 wire.GUARDED.pack_into(message, offset, 0, flags, PORT_RECEIVE, kind, slot)
             elif kind == wire.OOL_PORTS_DESCRIPTOR:
                 self._copyin_ports(message, offset, taken, parcel)
-            else:
+            elif kind in (wire.OOL_DESCRIPTOR, wire.OOL_VOLATILE_DESCRIPTOR):
                 self._copyin_memory(message, offset, parcel)
+            else:
+                raise MachError(lib.MACH_SEND_INVALID_TYPE, _OPERATION)
             offset += wire.descriptor_size(kind)
 
     @staticmethod
@@ -391,7 +392,7 @@ class Sending(Notifications):
     def _is_circular(self, port: bytes, destination: bytes) -> bool:
         seen = {destination}
         while destination != port:
-            destination = _destinations.get(destination, b"")
+            destination = destinations.get(destination, b"")
             if not destination or destination in seen:
                 return False
             seen.add(destination)
@@ -410,8 +411,6 @@ class Sending(Notifications):
 
     def _copyin_memory(self, message: bytearray, offset: int, parcel: Parcel) -> None:
         address, _, _, _, kind, size = wire.OOL.unpack_from(message, offset)
-        if kind not in (wire.OOL_DESCRIPTOR, wire.OOL_VOLATILE_DESCRIPTOR):
-            raise MachError(lib.MACH_SEND_INVALID_TYPE, _OPERATION)
         slot = wire.SLOT_NULL
         if size:
             fd = self._memory(address, size)

@@ -10,14 +10,15 @@ itself are only a count, until one leaves.
 from __future__ import annotations
 
 import os
+import weakref
 from threading import Lock
 
-from machrv._mach import lib
+from machrv._mach import ffi, lib
 
 from machrv.errors import MachError
 from machrv.kernel.linux.entry import Entry, NameTable
 from machrv.kernel.linux.identity import Identity
-from machrv.kernel.linux.port import PORT_SEND, Port, close, hangups
+from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port, close, hangups
 from machrv.kernel.linux.transit import Right
 
 SEND = lib.MACH_PORT_TYPE_SEND
@@ -28,9 +29,15 @@ DEAD_NAME = lib.MACH_PORT_TYPE_DEAD_NAME
 SEND_RIGHTS = SEND | SEND_ONCE
 NULL = lib.MACH_PORT_NULL
 DEAD = lib.MACH_PORT_DEAD
+_NOTHING = bytes(24)
 
 #: a right to a port that has died
 DEAD_RIGHT = Right(PORT_SEND)
+#: where receive rights are on their way to, for the ports that this process knows: a right sent to itself, or to a port
+#: whose own right waits in its queue, could never be received again (ipc_port_check_circularity)
+destinations: dict[bytes, bytes] = {}
+#: the port spaces of this process
+spaces: weakref.WeakSet[Space] = weakref.WeakSet()
 
 
 class Space:
@@ -47,6 +54,7 @@ class Space:
         self._identity = Identity(number)
         self._serials = 0
         self._serial_prefix = os.urandom(4).hex()
+        spaces.add(self)
 
     # -- provided by the layers above ---------------------------------------------------------------------------------
 
@@ -137,14 +145,28 @@ class Space:
         if fd >= 0:
             if entry.request is not None:
                 self._unwatch(fd)
-            close(fd)
+            if entry.type & SEND_ONCE:
+                self._destroy_once(fd)
+            else:
+                close(fd)
+
+    def _destroy_once(self, fd: int) -> None:
+        """Give an unused send-once right up. The end-of-file alone would tell, but not when it was: a packet keeps its
+        place among the messages to the port."""
+        lib.machrv_send(
+            fd, _NOTHING, len(_NOTHING), 0, 0, lib.MACHRV_WIRE_DESTROYED, self._identity.space, 0, b"", 0, ffi.NULL, 0
+        )
+        close(fd)
 
     def _release(self, right: Right) -> None:
         """Destroy a right that was on its way."""
         if right.port is not None:
             self._destroy_port(right.port)
         elif right.fd >= 0 and not right.borrowed:
-            close(right.fd)
+            if right.kind == PORT_SEND_ONCE:
+                self._destroy_once(right.fd)
+            else:
+                close(right.fd)
             right.fd = -1
 
     def _free(self, entry: Entry) -> None:

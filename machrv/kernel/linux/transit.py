@@ -64,7 +64,7 @@ def describe(fd: int) -> Peer | None:
     peer = ffi.new("machrv_peer *")
     if lib.machrv_describe(fd, peer) < 0:
         return None
-    return Peer(peer.type, peer.family, bool(peer.hangup), bytes(ffi.buffer(peer.address, peer.length)))
+    return Peer(peer.type, peer.family, bool(peer.hangup), _address(peer.address, peer.length))
 
 
 def made_by(fd: int) -> Creator | None:
@@ -78,16 +78,20 @@ def made_by(fd: int) -> Creator | None:
 def own_address(fd: int) -> bytes:
     """The address that a socket is bound to, b"" if to none."""
     into = ffi.new("char[]", lib.MACHRV_ADDRESS_MAX)
-    return bytes(ffi.buffer(into, max(0, lib.machrv_own_address(fd, into))))
+    return _address(into, max(0, lib.machrv_own_address(fd, into)))
+
+
+def _address(characters: object, length: int) -> bytes:
+    """An address without the NUL that ends a path; one in the abstract namespace begins with it."""
+    address = bytes(ffi.buffer(characters, length))
+    return address if address[:1] == b"\0" else address.rstrip(b"\0")
 
 
 def id_of(address: bytes) -> bytes:
-    """The port id that an address claims: `\\0machrv/ID/...` of a made right, `.../ID` of a looked-up one; else b""."""
+    """The port id that an address claims: `\\0machrv/ID/...` of a made right, `.../.ID` of a looked-up one; else b""."""
     if address.startswith(PREFIX):
         return address[len(PREFIX) :].partition(b"/")[0]
-    if address and address[0] != 0:
-        return address.rstrip(b"\0").rpartition(b"/")[2]
-    return b""
+    return b"" if address[:1] == b"\0" else address.rpartition(b"/")[2].lstrip(b".")
 
 
 def new_id() -> bytes:
