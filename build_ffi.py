@@ -5,6 +5,7 @@ prototype that is not read from a header.
 
     python build_ffi.py          compile machrv/_mach in place
     python build_ffi.py --cdef   print the cdefs that CFFI is given
+    python build_ffi.py --stub   print the type stub: run it into machrv/_mach.pyi when a header has changed
 
 The rules for a header in include/machrv/, so that this file can stay simple: one declaration after the other, no
 conditionals but the guard and `#ifdef __APPLE__`, every struct a `typedef struct`, one member a line. Where CFFI cannot
@@ -36,6 +37,7 @@ _DEFINE = re.compile(r"#\s*define\s+(\w+)[ \t]+(\S.*)")
 _STRUCT = re.compile(r"typedef struct(?: \w+)? \{\n(?P<members>[^}]*)\} (?P<name>\w+);")
 _BIT_FIELD = re.compile(r"^\s*[\w ]+?\b(\w+) : (\d+);\n", re.MULTILINE)
 _MEMBER = re.compile(r"\b(\w+)(?:\[\w+\])?;")
+_PROTOTYPE = re.compile(r"^(\w[\w ]*?[ *]+)(\w+)\([^()]*\);", re.MULTILINE)
 
 
 def platform_name(platform: str = sys.platform) -> str:
@@ -133,6 +135,26 @@ def source(platform: str = sys.platform) -> str:
     return "\n".join(lines)
 
 
+def stub() -> str:
+    """The type stub of machrv._mach: the constants and functions of every platform's headers."""
+    names = [*PORTABLE, *sorted({path.stem for path in INCLUDE.glob("machrv/*.h")}.difference(PORTABLE))]
+    lines = [
+        '"""The compiled module: what include/machrv/*.h declare. Made by `python build_ffi.py --stub`; do not edit."""',
+        "",
+        "from typing import Any",
+        "",
+        "class _Lib:",
+    ]
+    for name in names:
+        text = _read(name)
+        lines += [f"    {constant}: int" for constant, _ in constants(text)]
+        for returned, function in _PROTOTYPE.findall(text):
+            result = "None" if returned.strip() == "void" else "Any" if "*" in returned else "int"
+            lines.append(f"    def {function}(self, *arguments: Any) -> {result}: ...")
+    lines += ["", "ffi: Any", "lib: _Lib", ""]
+    return "\n".join(lines)
+
+
 def _ffibuilder() -> FFI:
     ffi = FFI()
     ffi.cdef(cdef())
@@ -191,12 +213,14 @@ def main(arguments: list[str]) -> None:
     """The command: see the module's docstring."""
     if arguments == ["--cdef"]:
         print(cdef(), end="")
+    elif arguments == ["--stub"]:
+        print(stub(), end="")
     elif not arguments:
         os.chdir(ROOT)
         sys.argv = ["setup.py", "--quiet", "build_ext", "--inplace"]
         runpy.run_path("setup.py", run_name="__main__")
     else:
-        raise SystemExit("usage: python build_ffi.py [--cdef]")
+        raise SystemExit("usage: python build_ffi.py [--cdef | --stub]")
 
 
 if __name__ == "__main__":
