@@ -3,9 +3,9 @@
 What belongs here: turning headers into cdefs, and compiling them. What must never happen here: a struct, constant or
 prototype that is not read from a header.
 
-    python build_ffi.py          compile machrv/_mach in place
+    python build_ffi.py          compile machrv/_mach in place, and bring its type stub up to date
     python build_ffi.py --cdef   print the cdefs that CFFI is given
-    python build_ffi.py --stub   print the type stub: run it into machrv/_mach.pyi when a header has changed
+    python build_ffi.py --stub   print the type stub
 
 The rules for a header in include/machrv/, so that this file can stay simple: one declaration after the other, no
 conditionals but the guard and `#ifdef __APPLE__`, every struct a `typedef struct`, one member a line. Where CFFI cannot
@@ -139,7 +139,7 @@ def stub() -> str:
     """The type stub of machrv._mach: the constants and functions of every platform's headers."""
     names = [*PORTABLE, *sorted({path.stem for path in INCLUDE.glob("machrv/*.h")}.difference(PORTABLE))]
     lines = [
-        '"""The compiled module: what include/machrv/*.h declare. Made by `python build_ffi.py --stub`; do not edit."""',
+        '"""The compiled module: what include/machrv/*.h declare. Made by `python build_ffi.py`; do not edit."""',
         "",
         "from typing import Any",
         "",
@@ -186,9 +186,9 @@ class build_ext(_build_ext):  # type: ignore[misc]  # setuptools' own is untyped
 
     def _missing(self) -> str | None:
         """What the system lacks, found by trying; None where the cause is another one."""
-        if not self._compiles("int machrv_probe;\n"):
+        if not self._compiles("#include <stdio.h>\n"):
             return (
-                "there is no working C compiler. Install one: 'apt install gcc' (Debian, Ubuntu), 'dnf install gcc' "
+                "there is no working C compiler. Install one: 'apt install gcc libc6-dev' (Debian, Ubuntu), 'dnf install gcc' "
                 "(Fedora), 'xcode-select --install' (macOS); or name yours in the environment variable CC."
             )
         if not self._compiles("#include <Python.h>\n"):
@@ -217,6 +217,7 @@ def main(arguments: list[str]) -> None:
         print(stub(), end="")
     elif not arguments:
         os.chdir(ROOT)
+        (ROOT / "machrv" / "_mach.pyi").write_text(stub())
         sys.argv = ["setup.py", "--quiet", "build_ext", "--inplace"]
         runpy.run_path("setup.py", run_name="__main__")
     else:
