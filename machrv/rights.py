@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from errno import ETIMEDOUT
 
 from machrv.errors import MachError, RightError
 from machrv.kernel import current
@@ -62,11 +63,17 @@ def _new_epoch() -> None:
 os.register_at_fork(after_in_child=_new_epoch)
 
 
-class SendTimeout(MachError, TimeoutError):
+class _TimedOut(MachError, TimeoutError):
+    def __init__(self, code: int, operation: str, size: int | None = None) -> None:
+        super().__init__(code, operation, size)
+        self.errno = ETIMEDOUT  # OSError takes a first argument for one.
+
+
+class SendTimeout(_TimedOut):
     """MACH_SEND_TIMED_OUT: the receiver's queue stayed full. The message was not sent; its rights are still held."""
 
 
-class ReceiveTimeout(MachError, TimeoutError):
+class ReceiveTimeout(_TimedOut):
     """MACH_RCV_TIMED_OUT: no message came in time. One that comes later waits."""
 
 

@@ -14,15 +14,16 @@ from machrv.rights import ReceiveRight, Right, SendOnceRight, SendRight
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Union
+    from typing import Any, Union
 
     from machrv.kernel import Kernel
 
-    #: What may be registered under a key.
-    RendezvousPortLike = Union["RendezvousPort", ReceiveRight, SendRight, SendOnceRight]
+    #: What may be registered under a key: any owned right but a port set.
+    RendezvousPortLike = Union["RendezvousPort", Right]
     #: A uint32, or the four characters that stand for it.
     Key = Union[int, str]
-    Ports = Union[Mapping[int, RendezvousPortLike], Mapping[str, RendezvousPortLike], Mapping[Key, RendezvousPortLike]]
+    #: The keys are `Key`s. (Mapping is invariant in its keys: `Mapping[Key, ...]` would refuse a `dict[str, ...]`.)
+    Ports = Mapping[Any, RendezvousPortLike]
 
 #: The most ports that one reply carries. On Linux every right is a descriptor, and one packet has room for 253
 #: (SCM_MAX_FD, Linux 6.18, include/net/scm.h). macOS would take more; one limit for both is simpler to live with.

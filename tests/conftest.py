@@ -1,0 +1,109 @@
+"""What every test stands on: nothing may be left behind, and children are real programs.
+
+`nothing_left` holds for every test in the folder: no descriptor, no port name, no child process more than before.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from machrv import Disposition, ReceiveRight, RendezvousServer
+from machrv.kernel import Kernel, current
+from machrv.message import MACH_NOTIFY_NO_SENDERS
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+#: Seconds that no wait in a test reaches unless the test fails.
+PATIENCE = 30.0
+
+
+def open_descriptors() -> dict[str, str]:
+    """The open descriptors of this process, and what each is."""
+    found = {}
+    folder = Path("/proc/self/fd") if Path("/proc/self/fd").exists() else Path("/dev/fd")
+    for entry in os.listdir(folder):
+        try:
+            found[entry] = os.readlink(folder / entry)
+        except OSError:
+            pass  # The one that listed the folder.
+    return found
+
+
+@pytest.fixture(scope="session")
+def warm_kernel() -> Kernel:
+    """The kernel of this process, with the descriptors that it keeps once it has waited for the first time."""
+    kernel = current()
+    kernel.event_queue().close()
+    return kernel
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(warm_kernel: Kernel) -> Iterator[None]:
+    """A test leaves no descriptor and no port name behind."""
+    kernel = warm_kernel
+    names_before = dict(kernel.mach_port_names())
+    before = open_descriptors()
+    yield
+    if len(open_descriptors()) != len(before) or dict(kernel.mach_port_names()) != names_before:
+        gc.collect()  # What only a reference cycle holds is not lost yet.
+    after = open_descriptors()
+    names_after = dict(kernel.mach_port_names())
+    assert {hex(name): hex(kind) for name, kind in names_after.items() if name not in names_before} == {}
+    assert names_after == names_before
+    assert {fd: what for fd, what in after.items() if fd not in before} == {}
+    assert len(after) == len(before)
+
+
+@pytest.fixture
+def kernel(warm_kernel: Kernel) -> Kernel:
+    """The kernel under test."""
+    return warm_kernel
+
+
+@pytest.fixture
+def server() -> Iterator[RendezvousServer]:
+    """The rendezvous server of this process, closed afterwards."""
+    with RendezvousServer.get_instance() as server:
+        yield server
+
+
+Program = Callable[..., "list[str]"]
+
+
+@pytest.fixture
+def program() -> Program:
+    """The command line of a program in tests/programs."""
+
+    def command(name: str, *args: object) -> list[str]:
+        return [sys.executable, str(PROGRAMS / f"{name}.py"), *map(str, args)]
+
+    return command
+
+
+def finish(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a child, and say how it ended. One that hangs is killed, and the test fails."""
+    with process:
+        try:
+            return process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+
+def wait_for_no_senders(port: ReceiveRight) -> None:
+    """Wait until the last send right to `port` is gone, wherever it was."""
+    kernel = port.kernel
+    before = kernel.mach_port_request_notification(
+        port.name, MACH_NOTIFY_NO_SENDERS, 0, port.name, Disposition.MAKE_SEND_ONCE
+    )
+    assert before == 0
+    message = port.receive(PATIENCE)
+    assert message.id == MACH_NOTIFY_NO_SENDERS, message
+    assert message.audit_token is not None and message.audit_token.is_kernel
