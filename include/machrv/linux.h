@@ -7,6 +7,7 @@
  * Policy lives in machrv/kernel/linux; nothing here decides whom to believe.
  */
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* One packet carries at most this many descriptors: SCM_MAX_FD (Linux, include/net/scm.h). */
@@ -47,7 +48,7 @@ typedef struct {
     int32_t cut;             /* 1: not a packet of ours; 2: descriptors were lost for want of room for them */
     int32_t nfds;
     int32_t fds[253];
-    char body[65536];
+    char body[65632]; /* MACHRV_MAX_INLINE, and room for machrv_receive_plain to add header and trailer */
 } machrv_received;
 
 typedef struct {
@@ -85,6 +86,22 @@ int machrv_send_raw(int fd, const char *bytes, size_t size, const int *fds, int 
 int machrv_receive(int fd, machrv_received *into);
 /* As machrv_receive, for a packet of a bundle, which has no header: the bytes go to into->body. */
 int machrv_receive_raw(int fd, machrv_received *into);
+/* This process, for machrv_receive_plain. */
+typedef struct {
+    int32_t pid;
+    uint32_t uid;
+    uint32_t gid;
+    uint32_t token[8];
+} machrv_identity;
+
+/*
+ * Receives, and lays the Mach message out in into->body if it is as plain as can be: from this process, without rights,
+ * without a reply port. Then the result is its length with the trailer. Otherwise 0, and it is as after machrv_receive.
+ */
+int machrv_receive_plain(int fd, machrv_received *into, const machrv_identity *own, uint32_t kind, uint32_t name,
+                         uint32_t seqno, uint32_t trailer_size, uint64_t context);
+/* Sends a message without rights: machrv_send with the least that varies. */
+int machrv_send_plain(int fd, const char *message, size_t size, int space);
 /* The head of the queue without its descriptors. */
 int machrv_peek(int fd, machrv_head *into);
 /* What waits: bytes of the next packet; 0: nothing; -1: end-of-file or an error. */

@@ -175,6 +175,13 @@ int machrv_send(int fd, const char *message, size_t size, uint32_t bits, int id,
     return error;
 }
 
+int machrv_send_plain(int fd, const char *message, size_t size, int space)
+{
+    int32_t id;
+    memcpy(&id, message + 20, sizeof id);
+    return machrv_send(fd, message, size, 17 /* MACH_MSG_TYPE_PORT_SEND */, id, 0, space, 0, NULL, 0, NULL, 0);
+}
+
 int machrv_send_raw(int fd, const char *bytes, size_t size, const int *fds, int nfds)
 {
     struct iovec vector = {(void *)(uintptr_t)bytes, size};
@@ -292,11 +299,36 @@ static int receive_vector(int fd, struct iovec *vector, int parts, machrv_receiv
 
 int machrv_receive(int fd, machrv_received *into)
 {
-    struct iovec vector[2] = {{&into->header, sizeof into->header}, {into->body, sizeof into->body}};
+    struct iovec vector[2] = {{&into->header, sizeof into->header}, {into->body, MACHRV_MAX_INLINE}};
     int error = receive_vector(fd, vector, 2, into);
     if (!error && into->length > 0 && ((size_t)into->length < sizeof into->header || into->header.magic != WIRE_MAGIC))
         into->cut = 1;
     return error;
+}
+
+int machrv_receive_plain(int fd, machrv_received *into, const machrv_identity *own, uint32_t kind, uint32_t name,
+                         uint32_t seqno, uint32_t trailer_size, uint64_t context)
+{
+    int error = machrv_receive(fd, into);
+    uint32_t header[6] = {kind << 8, into->header.size, 0, name, 0, (uint32_t)into->header.id};
+    uint32_t trailer[17] = {0, trailer_size, seqno};
+    size_t body = (size_t)into->header.size - sizeof header;
+
+    if (error)
+        return error;
+    if (into->cut || into->length < (int64_t)sizeof into->header || into->nfds || into->header.flags ||
+        into->header.reply || into->header.bits != kind || into->header.size < sizeof header ||
+        into->header.size & 3 || (int64_t)body != into->length - (int64_t)sizeof into->header || into->pid != own->pid ||
+        into->uid != own->uid || into->gid != own->gid)
+        return 0;
+    memmove(into->body + sizeof header, into->body, body);
+    memcpy(into->body, header, sizeof header);
+    memcpy(trailer + 3, own->token + 1, 8);
+    memcpy(trailer + 5, own->token, sizeof own->token);
+    trailer[11] = into->header.space;
+    memcpy(trailer + 13, &context, sizeof context);
+    memcpy(into->body + sizeof header + body, trailer, trailer_size);
+    return (int)(sizeof header + body + trailer_size);
 }
 
 int machrv_receive_raw(int fd, machrv_received *into)

@@ -73,7 +73,9 @@ class BootstrapDirectory:
         except FileExistsError:
             pass
         except OSError as error:
-            raise MachError(lib.BOOTSTRAP_NOT_PRIVILEGED, f"{operation} (cannot make {path}: {error.strerror})") from None
+            raise MachError(
+                lib.BOOTSTRAP_NOT_PRIVILEGED, f"{operation} (cannot make {path}: {error.strerror})"
+            ) from None
         found = os.lstat(path)
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
             raise MachError(
@@ -153,7 +155,10 @@ class BootstrapDirectory:
                     break
                 if item.is_symlink():
                     self._is_free(directory, item.name)
-                elif item.name != _LOCK and lib.machrv_probe(os.fsencode(self._short(directory, item.name))) == -ECONNREFUSED:
+                elif (
+                    item.name != _LOCK
+                    and lib.machrv_probe(os.fsencode(self._short(directory, item.name))) == -ECONNREFUSED
+                ):
                     BootstrapName(self.path, item.name, item.name).remove()
 
     def look_up(self, name: str) -> tuple[int, bytes]:

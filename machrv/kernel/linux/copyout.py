@@ -38,7 +38,12 @@ class CopyOut(CopyIn):
         if kind == PORT_RECEIVE:
             return Right(PORT_RECEIVE, port=self._unbundle(fd))
         peer = describe(fd)
-        if peer is None or peer.type != _SEQPACKET or peer.family not in (0, _UNIX) or (peer.family == 0 and not peer.hangup):
+        if (
+            peer is None
+            or peer.type != _SEQPACKET
+            or peer.family not in (0, _UNIX)
+            or (peer.family == 0 and not peer.hangup)
+        ):
             close(fd)
             raise wire.Malformed("not a socket of the right kind")
         if peer.hangup:

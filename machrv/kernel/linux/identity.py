@@ -15,7 +15,7 @@ import os
 from select import POLLIN, poll
 from struct import Struct
 
-from machrv._mach import lib
+from machrv._mach import ffi, lib
 
 from machrv.audit import AuditToken
 from machrv.kernel import Process
@@ -32,7 +32,7 @@ _UNSET = 0xFFFFFFFF
 class Identity:
     """This process, as messages tell it."""
 
-    __slots__ = ("pid", "process", "space", "token", "_of")
+    __slots__ = ("pid", "process", "space", "token", "native", "_of")
 
     def __init__(self, space: int) -> None:
         self.pid = os.getpid()
@@ -43,6 +43,8 @@ class Identity:
         finally:
             if pidfd >= 0:
                 close(pidfd)
+        #: the same for machrv_receive_plain; of no uid until the first message has told
+        self.native = ffi.new("machrv_identity *")
         #: the token of a message from this process, and the ids that it was made from
         self.token = b""
         self._of: tuple[int, int, int] | None = None
@@ -55,6 +57,8 @@ class Identity:
                 _UNSET, os.geteuid(), os.getegid(), uid, gid, self.pid, space, self.process & 0xFFFFFFFF
             )
             self._of = of
+            self.native.token[0:8] = TOKEN.unpack(self.token)
+            self.native.pid, self.native.uid, self.native.gid = self.pid, uid, gid
         return self.token
 
     def self_token(self) -> AuditToken:

@@ -59,7 +59,7 @@ class LinuxKernel(Calls, Kernel):
         if option & _SEND_MSG:
             if message is None:
                 raise MachError(lib.MACH_SEND_INVALID_DATA, "mach_msg")
-            deadline = None if timeout is None else monotonic() + timeout if timeout > 0 else 0.0
+            deadline = monotonic() + timeout if timeout else timeout
             self._send_message(message, deadline)
             if not option & _RCV_MSG:
                 return None

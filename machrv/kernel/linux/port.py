@@ -73,6 +73,7 @@ class Port:
         "out_of_room",
         "waiters",
         "alive",
+        "single",
         "_heap",
         "_scanned",
         "__weakref__",
@@ -100,6 +101,8 @@ class Port:
         self.out_of_room = False
         self.waiters = 0
         self.alive = True
+        #: the only end, if it is the socket of a send right and nothing is watched: then there is no order to find
+        self.single: End | None = None
         self._heap: list[tuple[int, End]] = []
         self._scanned = 0
 
@@ -108,6 +111,7 @@ class Port:
     def add(self, end: End) -> None:
         """Take an end in; the port owns its descriptor from here on."""
         self.ends[end.fd] = end
+        self.single = end if len(self.ends) == 1 and self.epoll is None and end.kind == PORT_SEND else None
         if self.epoll is not None:
             self.epoll.register(end.fd, _READABLE)
         elif len(self.ends) > 1:
@@ -116,6 +120,7 @@ class Port:
     def drop(self, end: End) -> None:
         """Close an end: its right is dead, or used up."""
         del self.ends[end.fd]
+        self.single = None
         if self.epoll is not None:
             self.epoll.unregister(end.fd)
         if end.queued:
@@ -127,6 +132,7 @@ class Port:
         """The descriptor that becomes readable with the port."""
         if self.epoll is None:
             self.epoll = select.epoll()
+            self.single = None
             for fd in self.ends:
                 self.epoll.register(fd, _READABLE)
         return self.epoll
@@ -255,6 +261,7 @@ class Port:
         for fd in self.ends:
             close(fd)
         self.ends.clear()
+        self.single = None
         self._heap.clear()
         if self.loop >= 0:
             close(self.loop)

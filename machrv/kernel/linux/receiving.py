@@ -29,6 +29,7 @@ _DESTROYED = int(lib.MACHRV_WIRE_DESTROYED)
 _OUT_OF_LINE = int(lib.MACHRV_WIRE_LARGE)
 _EAGAIN = -11
 _receive = lib.machrv_receive
+_receive_plain = lib.machrv_receive_plain
 
 #: the fields of machrv_received before its descriptors
 _FIXED = Struct("=qIIHHIiIqqiII4xQiiiii")
@@ -39,13 +40,12 @@ _TRAILER = Struct("=IIIII")
 _KERNEL_TOKEN = bytes(32)
 _KERNEL_SECURITY = (0, 1)  # KERNEL_SECURITY_TOKEN_VALUE (osfmk/mach/message.h)
 #: the size of the trailer by the elements asked for
-_TRAILER_SIZES = (8, 12, 20, 52, 60, 60, 60, 68)
+_TRAILER_SIZES = (8, 12, 20, 52, 60) + (68,) * 11
 
 
 def trailer_size(option: int) -> int:
     """REQUESTED_TRAILER_SIZE (osfmk/mach/message.h)."""
-    elements = option >> 24 & 0xF
-    return _TRAILER_SIZES[elements] if elements < 8 else 68
+    return _TRAILER_SIZES[option >> 24 & 0xF]
 
 
 class Packet:
@@ -73,14 +73,34 @@ class Receiving(Sending):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
+        self._native = self._identity.native
         self._received = ffi.new("machrv_received *")
         self._fixed = memoryview(ffi.buffer(self._received, _FIXED.size))
+        #: where machrv_receive_plain puts whole messages; a slice is a copy
+        self._laid_out = ffi.buffer(ffi.addressof(self._received, "body"))
         self._body = memoryview(ffi.buffer(ffi.addressof(self._received, "body"), lib.MACHRV_MAX_INLINE))
 
     # -- which --------------------------------------------------------------------------------------------------------
 
     def _receive_message(self, name: int, size: int | None, option: int, timeout: float | None) -> bytes:
         """Receive, waiting for at most `timeout`. Takes the lock itself."""
+        if size is None and not self._watched:
+            # The common case, which must cost little: one sender, in this process; nothing to wait or look for.
+            with self._lock:
+                entry = self._entries.get(name)
+                if entry is not None and (port := entry.port) is not None and (end := port.single) is not None:
+                    trailer = _TRAILER_SIZES[option >> 24 & 0xF]
+                    length = _receive_plain(
+                        end.fd, self._received, self._native, PORT_SEND, name, port.seqno, trailer, port.context
+                    )
+                    if length > 0:
+                        port.seqno = port.seqno + 1 & 0xFFFFFFFF
+                        return self._laid_out[0:length]
+                    if length == 0 and (message := self._consume(port, end, size, option)) is not None:
+                        return message
+        return self._receive_other(name, size, option, timeout)
+
+    def _receive_other(self, name: int, size: int | None, option: int, timeout: float | None) -> bytes:
         deadline = None if timeout is None else monotonic() + timeout if timeout > 0 else 0.0
         waited: Port | PortSet | None = None
         while True:
@@ -119,14 +139,8 @@ class Receiving(Sending):
                 if chosen is None:
                     return None
                 _, end, port = chosen
-            elif len(source.ends) == 1 and source.epoll is None and size is None:
-                (end,) = source.ends.values()
-                port = source
-                if end.kind == LISTENER:
-                    port.accept_pending()
-                    if len(port.ends) == 1:
-                        return None
-                    continue
+            elif source.single is not None and size is None:
+                end, port = source.single, source
             else:
                 head = source.next()
                 if head is None:
@@ -231,9 +245,7 @@ class Receiving(Sending):
                 packet.security = _SECURITY.unpack_from(packet.token, 4)
             else:
                 packet.security = (uid if euid < 0 else euid & 0xFFFFFFFF, gid if egid < 0 else egid & 0xFFFFFFFF)
-                packet.token = _TOKEN.pack(
-                    0xFFFFFFFF, *packet.security, uid, gid, pid, space, process & 0xFFFFFFFF
-                )
+                packet.token = _TOKEN.pack(0xFFFFFFFF, *packet.security, uid, gid, pid, space, process & 0xFFFFFFFF)
         packet.bits = bits
         data = packet.data
         data += bytes(24)
@@ -267,7 +279,13 @@ class Receiving(Sending):
         kind, reply_kind = bits & 0x1F, bits >> 8 & 0x1F
         slots: dict[int, tuple[int, bool]] = {}
         try:
-            if size < 24 or size & 3 or size > len(data) or kind != packet.kind or reply_kind not in (0, PORT_SEND, PORT_SEND_ONCE):
+            if (
+                size < 24
+                or size & 3
+                or size > len(data)
+                or kind != packet.kind
+                or reply_kind not in (0, PORT_SEND, PORT_SEND_ONCE)
+            ):
                 raise wire.Malformed("a header that contradicts its packet")
             if bits & _COMPLEX:
                 packet.carried = wire.parse(data, size, len(fds), reply)
@@ -281,7 +299,10 @@ class Receiving(Sending):
                 memory = carried.type in (wire.OOL_DESCRIPTOR, wire.OOL_VOLATILE_DESCRIPTOR)
                 for slot in carried.slots:
                     if slot not in (wire.SLOT_NULL, wire.SLOT_DEAD):
-                        slots[(slot & ~wire.SLOT_FILE) - 1] = (0 if memory else carried.disposition, bool(slot & wire.SLOT_FILE))
+                        slots[(slot & ~wire.SLOT_FILE) - 1] = (
+                            0 if memory else carried.disposition,
+                            bool(slot & wire.SLOT_FILE),
+                        )
             while fds:
                 right_kind, is_file = slots[len(packet.rights)]
                 fd = fds.pop(0)

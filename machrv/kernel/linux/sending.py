@@ -30,12 +30,24 @@ from machrv.kernel.linux.copyin import (
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.notify import Notifications
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port, check, close
-from machrv.kernel.linux.space import DEAD, DEAD_NAME, DEAD_RIGHT, NULL, SEND, SEND_ONCE, SEND_RIGHTS, destinations, spaces
+from machrv.kernel.linux.space import (
+    DEAD,
+    DEAD_NAME,
+    DEAD_RIGHT,
+    NULL,
+    SEND,
+    SEND_ONCE,
+    SEND_RIGHTS,
+    destinations,
+    spaces,
+)
 from machrv.kernel.linux.transit import Right
 
 HEADER = Struct("=6I")
+#: bits, remote port, local port
+_PLAIN = Struct("=I4xII")
 _send = lib.machrv_send
-_NO_FDS = ffi.NULL
+_send_plain = lib.machrv_send_plain
 _COMPLEX = int(lib.MACH_MSGH_BITS_COMPLEX)
 _USER_BITS = _COMPLEX | 0x001F1F1F
 #: the largest message: XNU's limit on what it copies in (ipc_kmsg_max_body_space)
@@ -71,21 +83,21 @@ class Sending(Notifications):
         size = len(message)
         if size < 24 or size & 3:
             raise MachError(lib.MACH_SEND_MSG_TOO_SMALL, _OPERATION)
-        bits, _, remote, local, voucher, id = HEADER.unpack_from(message)
-        bits &= _USER_BITS
         data = message if type(message) is bytes else bytes(message)
+        bits, remote, local = _PLAIN.unpack_from(data)
+        bits &= _USER_BITS
         while True:
             with self._lock:
-                if bits == COPY_SEND and local == NULL and (entry := self._entries.get(remote)) and entry.type & SEND:
-                    full = self._send_plain(entry, data, size, id)
+                if bits == COPY_SEND and not local and (entry := self._entries.get(remote)) and entry.type & SEND:
+                    full = self._send_plain(entry, data, size)
                 else:
-                    full = self._send_any(data, size, bits, remote, local, voucher, id)
+                    full = self._send_any(data, size, bits, remote, local)
                 if full < 0:
                     return
                 waiting = lib.machrv_dup(full)
             self._wait_for_room(waiting, deadline)
 
-    def _send_plain(self, entry: Entry, data: bytes, size: int, id: int) -> int:
+    def _send_plain(self, entry: Entry, data: bytes, size: int) -> int:
         """The common case: no rights travel, the send right stays. As `_send_any`."""
         port = entry.port
         if port is None:
@@ -94,7 +106,7 @@ class Sending(Notifications):
             fd = entry.fd
         else:
             fd = port.loop if port.loop >= 0 else self._loop(port)
-        result = _send(fd, data, size, PORT_SEND, id, 0, self._identity.space, 0, b"", 0, _NO_FDS, 0)
+        result = _send_plain(fd, data, size, self._number)
         if result == 0:
             return -1
         if result == -EAGAIN:
@@ -135,13 +147,14 @@ class Sending(Notifications):
 
     # -- the general case ---------------------------------------------------------------------------------------------
 
-    def _send_any(self, data: bytes, size: int, bits: int, remote: int, local: int, voucher: int, id: int) -> int:
+    def _send_any(self, data: bytes, size: int, bits: int, remote: int, local: int) -> int:
         """Send once. -1: done; otherwise the socket that has no room, and nothing has been taken."""
         if bits & _COMPLEX and size == 24:
             raise MachError(lib.MACH_SEND_MSG_TOO_SMALL, _OPERATION)
         if size > _MAX_SIZE:
             raise MachError(lib.MACH_SEND_TOO_LARGE, _OPERATION)
         taken, parcel = Taken(), Parcel()
+        _, _, _, _, voucher, id = HEADER.unpack_from(data)
         try:
             self._copyin_header(bits, remote, local, voucher, taken, parcel)
             try:
@@ -193,7 +206,18 @@ class Sending(Notifications):
         tail = bytes(parcel.tail)
         return int(
             _send(
-                parcel.destination.fd, body, size, out, id, 0, self._identity.space, slot, tail, len(tail), fds, len(fds)
+                parcel.destination.fd,
+                body,
+                size,
+                out,
+                id,
+                0,
+                self._identity.space,
+                slot,
+                tail,
+                len(tail),
+                fds,
+                len(fds),
             )
         )
 
@@ -271,7 +295,12 @@ class Sending(Notifications):
     def _copyin_destination(self, entry: Entry, disposition: int, taken: Taken) -> Right | None:
         port = entry.port
         if port is None or disposition == MAKE_SEND_ONCE:
-            if disposition == MOVE_SEND_ONCE and entry.type & SEND_ONCE and entry.request is None and self._hung_up(entry):
+            if (
+                disposition == MOVE_SEND_ONCE
+                and entry.type & SEND_ONCE
+                and entry.request is None
+                and self._hung_up(entry)
+            ):
                 taken.save(entry)  # a message on a dead send-once right is sent, and lost
                 taken.leaving.append(entry.fd)
                 self._empty(entry, taken)
@@ -301,9 +330,7 @@ class Sending(Notifications):
         into = ffi.new("char[1]")
         return lib.machrv_hangups([entry.fd], 1, into) == 0 and into[0] != b"\0"
 
-    def _copyin_two(
-        self, entry: Entry, one: int, two: int, taken: Taken
-    ) -> tuple[Right | None, Right | None]:
+    def _copyin_two(self, entry: Entry, one: int, two: int, taken: Taken) -> tuple[Right | None, Right | None]:
         """Destination and reply port are one name (ipc_right_copyin_two)."""
         if MOVE_SEND_ONCE in (one, two):
             return None, None

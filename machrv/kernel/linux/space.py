@@ -52,6 +52,7 @@ class Space:
         #: ports whose receive right is here
         self._ports: dict[bytes, Port] = {}
         self._identity = Identity(number)
+        self._number = self._identity.space
         self._serials = 0
         self._serial_prefix = os.urandom(4).hex()
         spaces.add(self)

@@ -52,7 +52,11 @@ class Malformed(Exception):
 
 def descriptor_size(type: int) -> int:
     """The bytes of a descriptor in a 64-bit task; unknown types count as port descriptors (ipc_kmsg_copyin_body)."""
-    return 12 if type not in (OOL_DESCRIPTOR, OOL_PORTS_DESCRIPTOR, OOL_VOLATILE_DESCRIPTOR, GUARDED_PORT_DESCRIPTOR) else 16
+    return (
+        12
+        if type not in (OOL_DESCRIPTOR, OOL_PORTS_DESCRIPTOR, OOL_VOLATILE_DESCRIPTOR, GUARDED_PORT_DESCRIPTOR)
+        else 16
+    )
 
 
 def parse(message: bytes | bytearray, size: int, nfds: int, reply: int) -> list[Carried]:
