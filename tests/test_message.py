@@ -211,11 +211,18 @@ def test_a_lying_count_costs_no_time(count: int) -> None:
         assert best < 0.002
 
 
-def test_a_message_is_not_read_past_its_size() -> None:
+@pytest.mark.parametrize(
+    ("descriptors", "count", "words"),
+    [
+        (port()[:8], 1, "at most 0 descriptors in 36 bytes"),
+        (out_of_line()[:12], 1, "16 bytes of descriptor 0"),
+        (out_of_line() + GUARDED + port()[:8], 3, "descriptor 2 of 3: the message ends at 68"),
+    ],
+)
+def test_a_message_is_not_read_past_its_size(descriptors: bytes, count: int, words: str) -> None:
     """Descriptors that would reach into the trailer are refused, though the buffer has the bytes."""
-    image = header(COMPLEX, 28 + 8) + struct.pack("=I", 1) + port() + bytes(4) + AUDIT_TRAILER
-    with pytest.raises(MessageFormatError, match="at most 0 descriptors in 36 bytes"):
-        Message.decode(image)
+    with pytest.raises(MessageFormatError, match=words):
+        Message.decode(complex_message(descriptors, count) + AUDIT_TRAILER)
 
 
 @pytest.mark.parametrize("junk", [7, None, "text", [1, 2]])
@@ -278,11 +285,14 @@ def test_a_disposition_that_spills_out_of_its_bits_is_refused(disposition: int) 
         Message().encode_to(1, disposition)
 
 
-def test_dispositions_are_read_from_the_bits_and_written_to_them() -> None:
-    """Each has its own five bits; one that is given replaces what `bits` said, the others stay."""
-    message = Message(bits=COMPLEX | 17 | 18 << 8 | 19 << 16, remote_disposition=20)
-    assert (20, 18, 19) == (message.remote_disposition, message.local_disposition, message.voucher_disposition)
-    assert message.is_complex
+@pytest.mark.parametrize(("place", "shift"), [("remote", 0), ("local", 8), ("voucher", 16)])
+def test_a_disposition_is_read_from_the_bits_and_replaces_them(place: str, shift: int) -> None:
+    """Each has its own five bits; one that is given replaces what `bits` said, all other bits stay."""
+    bits = 0xFFFFFFFF
+    message = Message(bits=bits, **{f"{place}_disposition": 20})  # type: ignore[arg-type]
+    assert 20 == getattr(message, f"{place}_disposition")
+    assert bits & ~(0x1F << shift) | 20 << shift == message.bits
+    assert 31 == getattr(Message(bits=bits), f"{place}_disposition")
 
 
 def test_a_message_to_send_has_its_destination_and_no_trailer() -> None:
