@@ -12,16 +12,17 @@ import struct
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
 from machrv import message as message_module
+from machrv.errors import MessageFormatError
 from machrv.message import (
     AuditToken,
     Disposition,
     GuardedPortDescriptor,
     Message,
-    MessageFormatError,
     OutOfLineDescriptor,
     OutOfLinePortsDescriptor,
     PortDescriptor,
@@ -351,7 +352,7 @@ def test_a_filter_id_comes_with_a_label() -> None:
 
 def test_the_size_of_each_trailer() -> None:
     """The sizes that a receiver has to leave room for."""
-    fields = (1, (2, 3), AUDIT, 4, 5, 6)
+    fields: tuple[Any, ...] = (1, (2, 3), AUDIT, 4, 5, 6)
     assert [8, 12, 20, 52, 60, 68] == [Trailer(*fields[:count]).size for count in (0, 1, 2, 3, 4, 6)]
 
 
@@ -399,7 +400,7 @@ def test_messages_differ_in_any_field() -> None:
     assert Message(1) == Message(1)
     assert Message(1) != 1
     for fields in ({"id": 1}, {"body": b"x"}, {"bits": 1}, {"local_port": 1}, {"trailer": Trailer()}):
-        assert Message() != Message(**fields)  # type: ignore[arg-type]
+        assert Message() != Message(**fields)
     with pytest.raises(TypeError, match="unhashable"):
         hash(Message())
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from machrv.errors import MessageFormatError
 from machrv.message import (
     AuditToken,
     GuardedPortDescriptor,
     Message,
-    MessageFormatError,
     OutOfLineDescriptor,
     OutOfLinePortsDescriptor,
     PortDescriptor,
