@@ -63,8 +63,7 @@ _REMOTE: int = lib.MACH_MSGH_BITS_REMOTE_MASK
 _LOCAL: int = lib.MACH_MSGH_BITS_LOCAL_MASK
 _VOUCHER: int = lib.MACH_MSGH_BITS_VOUCHER_MASK
 
-_HEADER_FORMAT = "=" + layout("mach_msg_header_t")
-_header = Struct(_HEADER_FORMAT)
+_header = Struct("=" + layout("mach_msg_header_t"))
 _base = Struct("=" + layout("mach_msg_base_t"))  # A header and a descriptor count.
 _count = Struct("=" + layout("mach_msg_body_t"))
 _port = KINDS[PortDescriptor.TYPES[0]][1]
