@@ -187,10 +187,10 @@ class Kernel(ABC):
         """Send (MACH_SEND_MSG), receive (MACH_RCV_MSG), or both.
 
         `message` is the Mach message as a task would lay it out in memory, header first, its length the send size;
-        `receive_size` the largest message with trailer that the caller takes (None: any). `option` carries MACH_RCV_LARGE
-        and the trailer request. `timeout` in seconds covers the whole call; None waits for ever, 0 does not wait.
-        MACH_SEND_TIMEOUT and MACH_RCV_TIMEOUT need not be set. Out-of-line descriptors hold addresses in this process:
-        received ones belong to the caller (`vm_read`, `vm_deallocate`).
+        `receive_size` the largest message with trailer that the caller takes (None: any). `option` carries
+        MACH_RCV_LARGE and the trailer request. `timeout` in seconds covers the whole call; None waits for ever, 0 does
+        not wait. MACH_SEND_TIMEOUT and MACH_RCV_TIMEOUT need not be set. Out-of-line descriptors hold addresses in
+        this process: received ones belong to the caller (`vm_read`, `vm_deallocate`).
 
         Returns the received message, with its trailer behind it at round_up(msgh_size, 4); None where nothing was to be
         received. Raises `MachError`; for MACH_RCV_TOO_LARGE its `size` attribute is the msgh_size that was too large

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
-from errno import EAGAIN, ECONNREFUSED, EEXIST, ENOENT, EPROTOTYPE
+from errno import EAGAIN, ECONNREFUSED, EEXIST, EINTR, ENOENT, EPROTOTYPE
 from time import monotonic
 
 from machrv._mach import lib
@@ -170,7 +170,7 @@ class BootstrapDirectory:
             path = os.fsencode(self._short(directory, socket))
             while True:
                 fd = lib.machrv_connect(path, max(1, int((deadline - monotonic()) * 1000)))
-                if fd != -EAGAIN or monotonic() >= deadline:
+                if fd not in (-EAGAIN, -EINTR) or monotonic() >= deadline:
                     break
             if fd in (-ECONNREFUSED, -ENOENT, -EPROTOTYPE):
                 raise FileNotFoundError

@@ -10,20 +10,18 @@ from machrv._mach import lib
 
 from machrv.errors import MachError
 from machrv.kernel import PortStatus
-from machrv.kernel.linux.copyin import COPY_SEND, KIND_OF, MAKE_SEND, PORT_RECEIVE, Taken
+from machrv.kernel.linux.copyin import COPY_SEND, KIND_OF, MAKE_SEND, Taken
 from machrv.kernel.linux.entry import Entry
-from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
+from machrv.kernel.linux.port import PORT_SEND_ONCE, Port
 from machrv.kernel.linux.pset import PortSet
 from machrv.kernel.linux.receiving import Receiving
 from machrv.kernel.linux.space import (
     DEAD,
     DEAD_NAME,
-    DEAD_RIGHT,
     NULL,
     PORT_SET,
     RECEIVE,
     SEND,
-    SEND_ONCE,
     SEND_RIGHTS,
 )
 from machrv.kernel.linux.transit import Right
@@ -202,7 +200,10 @@ class Calls(Receiving):
             return
         if port.pdrequest is not None:
             # The port lives on in the notification, and the name keeps its send right to it.
-            self._give_socket(entry, port)
+            try:
+                self._give_socket(entry, port)
+            except OSError as error:
+                raise MachError(lib.KERN_RESOURCE_SHORTAGE, "mach_port_mod_refs") from error
             entry.type &= ~RECEIVE
             entry.port = None
             self._remember_id(entry)

@@ -1,7 +1,7 @@
 """Rights going out of names and into a message, by the rules of XNU's `osfmk/ipc/ipc_right.c` (xnu-7195).
 
-What belongs here: `_copyin`, and taking it back. What must never happen here: sending. Methods with a leading underscore
-expect the space's lock to be held.
+What belongs here: `_copyin`, and taking it back. What must never happen here: sending. Methods with a leading
+underscore expect the space's lock to be held.
 
 Copying in is revocable: a message that cannot be sent after all has taken nothing. So sockets are only borrowed until
 `_commit`, which closes those that have left, frees the names and tells who asked about them.

@@ -2,9 +2,9 @@
 
 What belongs here: giving an arrived right its name, merging it with what the space has of the same port, and taking
 moved receive rights apart and together again. What must never happen here: believing a claim that is not checked. A
-socket claims a port by the address of its other end; two claims are one port only if the same process made both sockets,
-and a right has come home only if its other end is provably ours. Methods with a leading underscore expect the space's
-lock to be held.
+socket claims a port by the address of its other end; two claims are one port only if the same process made both
+sockets, and a right has come home only if its other end is provably ours. Methods with a leading underscore expect the
+space's lock to be held.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from machrv.kernel.linux.space import DEAD, NULL, RECEIVE, SEND, SEND_ONCE, dest
 from machrv.kernel.linux.transit import Peer, Right, describe, id_of, made_by, own_address
 
 _SEQPACKET, _UNIX = 5, 1
-_bundle = ffi.new("machrv_received *")
 
 
 class CopyOut(CopyIn):
@@ -64,7 +63,7 @@ class CopyOut(CopyIn):
         return self._same_port(right) if right.kind == PORT_SEND and not right.is_file else None
 
     def _copyout(self, right: Right, name: int = NULL) -> int:
-        """Put a right under a name (`name`, if it is free), which the caller gets; the space owns the right from here on."""
+        """Put a right under a name (under `name`, where given) and return that; the space owns the right now."""
         if right.fd < 0 and right.port is None:
             return DEAD
         entry = self._holder(right)
@@ -105,27 +104,18 @@ class CopyOut(CopyIn):
     def _is_other_end(self, fd: int, peer: Peer, port: Port) -> bool:
         """Whether the other end of a send right's socket is among the ends of `port`.
 
-        While it lives, an abstract address is bound to one socket of its network namespace: if one of our ends is bound to
-        the address of the other end, in the same namespace, it is that very end. The address of a looked-up right is a
-        path; there the makers of both sockets tell.
+        While it lives, an abstract address is bound to one socket of its network namespace: if one of our ends is
+        bound to the address of the other end, in the same namespace, it is that very end. The address of a looked-up
+        right is a path; there the makers of both sockets tell.
         """
-        for end in port.ends.values():
-            if end.address != peer.address:
-                continue
-            if peer.address[:1] == b"\0":
-                mine = made_by(fd)
-                if mine is not None and mine.pid == self._identity.pid:
-                    return True
-                cookie = lib.machrv_netns(fd)
-                return bool(cookie) and cookie == lib.machrv_netns(end.fd)
-            maker = made_by(fd)
-            if maker is not None and maker.pid == self._identity.pid:
-                return True
-            if end.accepted:
-                other = made_by(end.fd)
-                if other is not None and other.pid == self._identity.pid:
-                    return True
-        return False
+        end = next((end for end in port.ends.values() if end.address == peer.address), None)
+        if end is None:
+            return False
+        maker = made_by(fd)
+        if maker is not None and maker.pid == self._identity.pid:
+            return True
+        cookie = lib.machrv_netns(fd) if peer.address[:1] == b"\0" else 0
+        return cookie != 0 and bool(cookie == lib.machrv_netns(end.fd))
 
     # -- moved receive rights -----------------------------------------------------------------------------------------
 
@@ -183,12 +173,13 @@ class CopyOut(CopyIn):
             close(fd)
 
     def _bundle_packet(self, fd: int, arrived: list[int]) -> bytes:
-        if lib.machrv_receive_raw(fd, _bundle) < 0 or _bundle.length == 0:
+        packet = ffi.new("machrv_received *")
+        if lib.machrv_receive_raw(fd, packet) < 0 or packet.length == 0:
             raise wire.Malformed("a bundle that ends early")
-        arrived.extend(_bundle.fds[0 : _bundle.nfds])
-        if _bundle.cut:
-            raise MachError(lib.MACH_RCV_BODY_ERROR, "mach_msg")
-        return bytes(ffi.buffer(_bundle.body, _bundle.length))
+        arrived.extend(packet.fds[0 : packet.nfds])
+        if packet.cut:
+            raise MachError(lib.MACH_RCV_BODY_ERROR | lib.MACH_MSG_IPC_KERNEL, "mach_msg")
+        return bytes(ffi.buffer(packet.body, packet.length))
 
     def _adopt_end(self, port: Port, fd: int, kind: int) -> None:
         peer = describe(fd)

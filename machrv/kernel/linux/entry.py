@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from machrv.kernel.linux.pset import PortSet
     from machrv.kernel.linux.transit import Creator, Right
 
-# As XNU does (osfmk/ipc/ipc_entry.c, xnu-7195): the index that was freed last is given out first, each time with the next
+# As XNU does (osfmk/ipc/ipc_entry.c, xnu-7195): the index freed last is given out first, each time with the next
 # generation, so that a stale name is an error and not another right. Index 1 is where XNU puts the task's own port.
 _FIRST_INDEX = 2
 _GENERATIONS = 64

@@ -45,8 +45,10 @@ class LinuxEventQueue(EventQueue):
                 raise MachError(lib.KERN_INVALID_RIGHT, "EventQueue.add_port")
             fd = source.watch().fileno()
             with self._lock:
-                if fd not in self._ports:
+                try:
                     self._epoll.register(fd, select.EPOLLIN)
+                except FileExistsError:
+                    pass
                 self._ports[fd] = name
 
     def remove_port(self, name: int) -> None:
@@ -78,8 +80,10 @@ class LinuxEventQueue(EventQueue):
 
     def wait(self, timeout: float | None = None) -> tuple[list[int], list[Process]]:
         """See `EventQueue.wait`."""
+        ports = self._out_of_room()
+        if ports:
+            timeout = 0.1 if timeout is None else min(timeout, 0.1)
         events = self._epoll.poll(-1 if timeout is None else max(0.0, timeout))
-        ports: list[int] = []
         processes: list[Process] = []
         if any(fd == self._watcher for fd, _ in events):
             with self._kernel._lock:
@@ -91,11 +95,18 @@ class LinuxEventQueue(EventQueue):
                         os.eventfd_read(self._wake)
                     except BlockingIOError:
                         pass
-                elif fd in self._ports:
+                elif fd in self._ports and self._ports[fd] not in ports:
                     ports.append(self._ports[fd])
                 elif fd in self._processes:
                     processes.append(self._processes[fd])
         return ports, processes
+
+    def _out_of_room(self) -> list[int]:
+        """The ports that found no descriptor to accept with: nothing wakes us for them, so they are tried again."""
+        with self._kernel._lock:
+            entries = [self._kernel._entries.get(name) for name in self._ports.values()]
+            sources = [(entry.name, entry.port or entry.pset) for entry in entries if entry is not None]
+            return [name for name, source in sources if source is not None and source.out_of_room]
 
     def wake(self) -> None:
         """See `EventQueue.wake`."""

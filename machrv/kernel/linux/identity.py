@@ -1,8 +1,8 @@
 """Who sent a message, and which process is which: audit tokens from what the kernel attests.
 
-What belongs here: turning SCM_CREDENTIALS and SCM_PIDFD into audit tokens, and pinning processes. What must never happen
-here: identity from anything that a peer wrote. The one exception is named: `asid` is the number of the sender's port
-space within its process, the process's own word about itself, 0 for its first.
+What belongs here: turning SCM_CREDENTIALS and SCM_PIDFD into audit tokens, and pinning processes. What must never
+happen here: identity from anything that a peer wrote. The one exception is named: `asid` is the number of the sender's
+port space within its process, the process's own word about itself, 0 for its first.
 
 Words: auid is unset on Linux (0xFFFFFFFF); euid and egid are the process's when the message was received where the
 kernel tells (PIDFD_GET_INFO, 6.13), else its real ones; pidversion is the inode of its pidfd, which is never given out

@@ -21,7 +21,7 @@ from machrv.kernel.linux.calls import Calls
 from machrv.kernel.linux.events import LinuxEventQueue
 from machrv.kernel.linux.identity import Identity, LinuxProcess
 from machrv.kernel.linux.port import LISTENER, PORT_SEND, End, check, close
-from machrv.kernel.linux.space import SEND, spaces
+from machrv.kernel.linux.space import SEND, destinations, spaces
 from machrv.kernel.linux.transit import Right
 
 TYPE_CHECKING = False
@@ -42,7 +42,6 @@ class LinuxKernel(Calls, Kernel):
 
     def __init__(self) -> None:
         super().__init__(next(_numbers))
-        self._names: dict[bytes, BootstrapDirectory] = {}
         self._queues: weakref.WeakSet[LinuxEventQueue] = weakref.WeakSet()
 
     # -- messages -----------------------------------------------------------------------------------------------------
@@ -166,9 +165,10 @@ class LinuxKernel(Calls, Kernel):
             if entry.request is not None:
                 close(entry.request.fd)
             if entry.pset is not None:
+                entry.pset.waiters = 0
                 entry.pset.close()
         for port in ports:
-            port.bootstrap = None
+            port.bootstrap, port.waiters = None, 0
             self._discard(port)
         Calls.__init__(self, self._identity.space)
         self._identity = Identity(self._identity.space)
@@ -183,6 +183,7 @@ def _at_exit() -> None:
 
 
 def _after_fork_in_child() -> None:
+    destinations.clear()
     for space in list(spaces):
         if isinstance(space, LinuxKernel):
             space._forked()

@@ -1,7 +1,7 @@
 """Notifications: who asked, when they are due, and sending them.
 
-What belongs here: DEAD_NAME, NO_SENDERS, PORT_DESTROYED and PORT_DELETED, and the death of ports. What must never happen
-here: waiting. SEND_ONCE is nowhere here: it is what the receiver makes of an end-of-file.
+What belongs here: DEAD_NAME, NO_SENDERS, PORT_DESTROYED and PORT_DELETED, and the death of ports. What must never
+happen here: waiting. SEND_ONCE is nowhere here: it is what the receiver makes of an end-of-file.
 
 A notification is a packet like any other, marked as one. A receiver believes the mark only if the kernel attests that
 the packet came from the receiver's own process: then it bears the kernel's token. The notification of one process's
@@ -241,7 +241,12 @@ class Notifications(CopyOut):
 
     def _send_port_destroyed(self, to: Right, port: Port) -> None:
         descriptor = wire.PORT.pack(1, 0, 0, wire.PORT_RECEIVE, wire.PORT_DESCRIPTOR)
-        fd = self._bundle(port)
+        try:
+            fd = self._bundle(port)
+        except OSError:
+            self._release(to)  # no descriptor is free for the right to travel in: it dies after all
+            self._destroy_port(port)
+            return
         try:
             self._notify(to, lib.MACH_NOTIFY_PORT_DESTROYED, wire.U32.pack(1) + descriptor, (fd,), True)
         finally:

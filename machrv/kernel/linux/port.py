@@ -29,7 +29,6 @@ PORT_SEND_ONCE = lib.MACH_MSG_TYPE_PORT_SEND_ONCE
 LISTENER = 0
 
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP
-_head = ffi.new("machrv_head *")
 
 
 class End:
@@ -76,6 +75,7 @@ class Port:
         "single",
         "_heap",
         "_scanned",
+        "_head",
         "__weakref__",
     )
 
@@ -101,17 +101,18 @@ class Port:
         self.out_of_room = False
         self.waiters = 0
         self.alive = True
-        #: the only end, if it is the socket of a send right and nothing is watched: then there is no order to find
+        #: the only end, if it is a right's socket and nothing is watched: then there is no order
         self.single: End | None = None
         self._heap: list[tuple[int, End]] = []
         self._scanned = 0
+        self._head = ffi.new("machrv_head *")
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
     def add(self, end: End) -> None:
         """Take an end in; the port owns its descriptor from here on."""
         self.ends[end.fd] = end
-        self.single = end if len(self.ends) == 1 and self.epoll is None and end.kind == PORT_SEND else None
+        self.single = end if len(self.ends) == 1 and self.epoll is None and end.kind != LISTENER else None
         if self.epoll is not None:
             self.epoll.register(end.fd, _READABLE)
         elif len(self.ends) > 1:
@@ -160,7 +161,9 @@ class Port:
         An end at end-of-file whose right was send-once counts as the message that it stands for: SEND_ONCE.
         """
         # What becomes readable after a scan is younger than anything sent before it, so heads from before the last scan
-        # need no other. Twice: what came during the scan may have come out of order. (No more: the clock may be set back.)
+        # need no other. Twice: what came during the scan may have come out of order. Not more: the clock may be set back.
+        if self.out_of_room:
+            self.accept_pending()
         for _ in range(2):
             if self._heap and self._heap[0][0] <= self._scanned:
                 return self._heap[0]
@@ -195,22 +198,23 @@ class Port:
         if end.kind == LISTENER:
             self._accept(end)
             return
-        result = lib.machrv_peek(end.fd, _head)
+        head = self._head
+        result = lib.machrv_peek(end.fd, head)
         if result < 0:
             if result == -EAGAIN:
                 return
             self.drop(end)  # a reset connection: its right is as gone as at end-of-file
             return
-        if _head.length == 0:
+        if head.length == 0:
             if end.kind == PORT_SEND:
                 self.drop(end)
                 return
             stamp = time_ns()
         else:
-            stamp = _head.stamp
-            if end.accepted and stamp >= _head.before:
+            stamp = head.stamp
+            if end.accepted and stamp >= head.before:
                 # Sent before accept(): the kernel has just stamped it. The sender's word only orders its own messages.
-                stamp = min(stamp, max(0, _head.header.sent))
+                stamp = min(stamp, max(0, head.header.sent))
         end.queued = True
         heappush(self._heap, (stamp, end))
 
@@ -218,7 +222,11 @@ class Port:
         while True:
             fd = lib.machrv_accept(listener.fd)
             if fd < 0:
-                self.out_of_room = fd in (-EMFILE, -ENFILE)
+                # Without a free descriptor the listener stays readable: nobody may wait on it before one is free.
+                if self.out_of_room != (fd in (-EMFILE, -ENFILE)):
+                    self.out_of_room = not self.out_of_room
+                    if self.epoll is not None:
+                        self.epoll.modify(listener.fd, 0 if self.out_of_room else _READABLE)
                 return
             self.mscount = self.mscount + 1 & 0xFFFFFFFF
             end = End(fd, PORT_SEND, listener.address, accepted=True, trusted=False)

@@ -47,6 +47,11 @@ class PortSet:
                 self.epoll.register(port.watch(), select.EPOLLIN)
         return self.epoll
 
+    @property
+    def out_of_room(self) -> bool:
+        """Whether a member has found no descriptor to accept with."""
+        return any(port.out_of_room for port in self.members)
+
     def close(self) -> None:
         """The set is gone; its members have been removed."""
         epoll, self.epoll = self.epoll, None

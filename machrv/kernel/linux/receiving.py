@@ -1,84 +1,35 @@
-"""Receiving: a packet out of a socket, its rights copied out, into a Mach message with its trailer.
+"""Receiving: which message comes next, and waiting for it.
 
-What belongs here: choosing the message, reading its packet without believing it, and waiting. What must never happen
-here: sending, or an identity that the kernel did not attest. Methods with a leading underscore expect the space's lock
-to be held unless they say otherwise.
+What belongs here: choosing and waiting. What must never happen here: looking into a packet. Methods with a leading
+underscore expect the space's lock to be held unless they say otherwise.
 """
 
 from __future__ import annotations
 
 import select
-from struct import Struct
 from time import monotonic
 
 from machrv._mach import ffi, lib
 
 from machrv.errors import MachError
 from machrv.kernel.linux import wire
-from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, LISTENER, End, Port, close, last_waiter_left
+from machrv.kernel.linux.incoming import Incoming, trailer_size
+from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, End, Port, last_waiter_left
 from machrv.kernel.linux.pset import PortSet
-from machrv.kernel.linux.sending import HEADER, Sending
-from machrv.kernel.linux.space import DEAD, NULL
-from machrv.kernel.linux.transit import Right
 
 _OPERATION = "mach_msg"
-_COMPLEX = int(lib.MACH_MSGH_BITS_COMPLEX)
 _LARGE = int(lib.MACH_RCV_LARGE)
-_NOTIFICATION = int(lib.MACHRV_WIRE_NOTIFICATION)
-_DESTROYED = int(lib.MACHRV_WIRE_DESTROYED)
-_OUT_OF_LINE = int(lib.MACHRV_WIRE_LARGE)
 _EAGAIN = -11
 _receive = lib.machrv_receive
 _receive_plain = lib.machrv_receive_plain
-
-#: the fields of machrv_received before its descriptors
-_FIXED = Struct("=qIIHHIiIqqiII4xQiiiii")
-_SECURITY = Struct("=II")
+#: how often a server that was out of descriptors looks whether it can accept again, in seconds
+_RETRY = 0.1
 #: a smaller buffer is not told how large the message is (mach_msg_receive_results)
 _SIZE_REPORTED = 16
-_TRAILER = Struct("=IIIII")
-_KERNEL_TOKEN = bytes(32)
-_KERNEL_SECURITY = (0, 1)  # KERNEL_SECURITY_TOKEN_VALUE (osfmk/mach/message.h)
-#: the size of the trailer by the elements asked for
-_TRAILER_SIZES = (8, 12, 20, 52, 60) + (68,) * 11
 
 
-def trailer_size(option: int) -> int:
-    """REQUESTED_TRAILER_SIZE (osfmk/mach/message.h)."""
-    return _TRAILER_SIZES[option >> 24 & 0xF]
-
-
-class Packet:
-    """A received message before its rights have names."""
-
-    __slots__ = ("bits", "size", "id", "kind", "reply", "rights", "carried", "data", "token", "security")
-
-    def __init__(self, size: int, id: int, kind: int) -> None:
-        self.bits = 0
-        self.size = size
-        self.id = id
-        self.kind = kind
-        self.reply: Right | int = NULL
-        #: by slot number, without flags
-        self.rights: list[Right] = []
-        self.carried: list[wire.Carried] = []
-        #: laid out as the Mach message; the header is filled in when the names are known
-        self.data = bytearray()
-        self.token = _KERNEL_TOKEN
-        self.security: tuple[int, int] = _KERNEL_SECURITY
-
-
-class Receiving(Sending):
+class Receiving(Incoming):
     """A space that receives."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self._native = self._identity.native
-        self._received = ffi.new("machrv_received *")
-        self._fixed = memoryview(ffi.buffer(self._received, _FIXED.size))
-        #: where machrv_receive_plain puts whole messages; a slice is a copy
-        self._laid_out = ffi.buffer(ffi.addressof(self._received, "body"))
-        self._body = memoryview(ffi.buffer(ffi.addressof(self._received, "body"), lib.MACHRV_MAX_INLINE))
 
     # -- which --------------------------------------------------------------------------------------------------------
 
@@ -88,14 +39,20 @@ class Receiving(Sending):
             # The common case, which must cost little: one sender, in this process; nothing to wait or look for.
             with self._lock:
                 entry = self._entries.get(name)
-                if entry is not None and (port := entry.port) is not None and (end := port.single) is not None:
-                    trailer = _TRAILER_SIZES[option >> 24 & 0xF]
+                if (
+                    entry is not None
+                    and (port := entry.port) is not None
+                    and (end := port.single) is not None
+                    and (end.kind == PORT_SEND)
+                ):
+                    trailer = trailer_size(option)
                     length = _receive_plain(
                         end.fd, self._received, self._native, PORT_SEND, name, port.seqno, trailer, port.context
                     )
                     if length > 0:
                         port.seqno = port.seqno + 1 & 0xFFFFFFFF
-                        return self._laid_out[0:length]
+                        laid_out: bytes = self._laid_out[0:length]
+                        return laid_out
                     if length == 0 and (message := self._consume(port, end, size, option)) is not None:
                         return message
         return self._receive_other(name, size, option, timeout)
@@ -118,11 +75,17 @@ class Receiving(Sending):
                 if deadline == 0.0:
                     raise MachError(lib.MACH_RCV_TIMED_OUT, _OPERATION)
                 waited = source
-                epoll = source.watch()
-                fds = [epoll.fileno(), self._watcher().fileno()]
+                try:
+                    epoll = source.watch()
+                    fds = [epoll.fileno(), self._watcher().fileno()]
+                except OSError as error:
+                    raise MachError(lib.KERN_RESOURCE_SHORTAGE, _OPERATION) from error
+                until = monotonic() + _RETRY if source.out_of_room else None
                 source.waiters += 1
+            if until is None or deadline is not None and deadline < until:
+                until = deadline
             try:
-                expired = not _wait(fds, deadline)
+                expired = not _wait(fds, until) and until == deadline
             finally:
                 with self._lock:
                     source.waiters -= 1
@@ -183,8 +146,6 @@ class Receiving(Sending):
         port.drop(end)
         self._check_senders(port)
 
-    # -- reading ------------------------------------------------------------------------------------------------------
-
     def _consume(self, port: Port, end: End, size: int | None, option: int) -> bytes | None:
         """Make a message of what has just been received from `end`. None if it was none."""
         try:
@@ -215,212 +176,6 @@ class Receiving(Sending):
         if port.nsrequest is not None:
             self._check_senders(port)
         return message
-
-    def _read(self, end: End) -> Packet | None:
-        """The packet in the buffer. None at an end-of-file that means nothing; Malformed, with all that came closed."""
-        (
-            length, bits, size, flags, space, reply, id, _,
-            _, _, pid, uid, gid, process, pidfd, euid, egid, cut, nfds,
-        ) = _FIXED.unpack(self._fixed)  # fmt: skip
-        if length == 0 or flags & _DESTROYED and not nfds:
-            if end.kind != PORT_SEND_ONCE:
-                return None
-            packet = Packet(24, lib.MACH_NOTIFY_SEND_ONCE, PORT_SEND_ONCE)
-            packet.data = bytearray(24)
-            return packet
-        fds = list(self._received.fds[0:nfds]) if nfds else []
-        own = pid == self._identity.pid
-        # A right that has never left this process attests by pid alone; any other must have brought its pidfd, where
-        # the kernel has them to give.
-        if cut == 1 or pid == 0 or end.kind == LISTENER or not own and (end.trusted or not pidfd and _has_passpidfd()):
-            _close_all(fds)
-            raise wire.Malformed("not a packet, or from nobody")
-        if cut == 2:
-            _close_all(fds)
-            raise MachError(lib.MACH_RCV_BODY_ERROR | lib.MACH_MSG_IPC_KERNEL, _OPERATION)
-        packet = Packet(size, id, end.kind)
-        if not (flags & _NOTIFICATION and own):
-            if own:
-                packet.token = self._identity.own(space, uid, gid)
-                packet.security = _SECURITY.unpack_from(packet.token, 4)
-            else:
-                packet.security = (uid if euid < 0 else euid & 0xFFFFFFFF, gid if egid < 0 else egid & 0xFFFFFFFF)
-                packet.token = _TOKEN.pack(0xFFFFFFFF, *packet.security, uid, gid, pid, space, process & 0xFFFFFFFF)
-        packet.bits = bits
-        data = packet.data
-        data += bytes(24)
-        if flags & _OUT_OF_LINE:
-            data += self._read_large(fds)
-        else:
-            data += self._body[: length - lib.MACHRV_WIRE_HEADER]
-        self._read_rights(packet, size, reply, fds)
-        return packet
-
-    def _read_large(self, fds: list[int]) -> bytes:
-        """The body of a packet that travelled in a sealed memfd, the last descriptor."""
-        if not fds:
-            raise wire.Malformed("a large packet without its memory")
-        fd = fds.pop()
-        try:
-            size = _file_size(fd)
-            where = ffi.new("uint64_t *")
-            if not 0 < size <= 80 * 1024 * 1024 or lib.machrv_map(fd, size, where) < 0:
-                _close_all(fds)
-                raise wire.Malformed("memory that can still change")
-        finally:
-            close(fd)
-        data = bytes(ffi.buffer(ffi.cast("char *", where[0]), size))
-        lib.machrv_unmap(where[0], size)
-        return data
-
-    def _read_rights(self, packet: Packet, size: int, reply: int, fds: list[int]) -> None:
-        """Turn the descriptors of a packet into rights; if that fails, nothing of them is left."""
-        data, bits = packet.data, packet.bits
-        kind, reply_kind = bits & 0x1F, bits >> 8 & 0x1F
-        slots: dict[int, tuple[int, bool]] = {}
-        try:
-            if (
-                size < 24
-                or size & 3
-                or size > len(data)
-                or kind != packet.kind
-                or reply_kind not in (0, PORT_SEND, PORT_SEND_ONCE)
-            ):
-                raise wire.Malformed("a header that contradicts its packet")
-            if bits & _COMPLEX:
-                packet.carried = wire.parse(data, size, len(fds), reply)
-            elif len(data) != size or len(fds) != (reply not in (wire.SLOT_NULL, wire.SLOT_DEAD)):
-                raise wire.Malformed("more or less than a plain message")
-            if reply not in (wire.SLOT_NULL, wire.SLOT_DEAD):
-                if (reply & ~wire.SLOT_FILE) - 1 >= len(fds) or not reply_kind:
-                    raise wire.Malformed("no such reply right")
-                slots[(reply & ~wire.SLOT_FILE) - 1] = (reply_kind, bool(reply & wire.SLOT_FILE))
-            for carried in packet.carried:
-                memory = carried.type in (wire.OOL_DESCRIPTOR, wire.OOL_VOLATILE_DESCRIPTOR)
-                for slot in carried.slots:
-                    if slot not in (wire.SLOT_NULL, wire.SLOT_DEAD):
-                        slots[(slot & ~wire.SLOT_FILE) - 1] = (
-                            0 if memory else carried.disposition,
-                            bool(slot & wire.SLOT_FILE),
-                        )
-            while fds:
-                right_kind, is_file = slots[len(packet.rights)]
-                fd = fds.pop(0)
-                packet.rights.append(Right(0, fd) if not right_kind else self._arrived(fd, right_kind, is_file))
-        except (wire.Malformed, MachError):
-            _close_all(fds)
-            self._destroy_packet(packet)
-            raise
-        if reply not in (wire.SLOT_NULL, wire.SLOT_DEAD):
-            packet.reply = packet.rights[(reply & ~wire.SLOT_FILE) - 1]
-        else:
-            packet.reply = DEAD if reply else NULL
-
-    def _destroy_packet(self, packet: Packet) -> None:
-        for right in packet.rights:
-            self._release(right)
-
-    def _drain(self, port: Port) -> None:
-        """Destroy what waits on a port that dies, as a receiver would: the rights in it may be watched by somebody."""
-        for end in list(port.ends.values()):
-            if end.kind == LISTENER:
-                continue
-            while _receive(end.fd, self._received) == 0 and self._received.length:
-                try:
-                    packet = self._read(end)
-                except (wire.Malformed, MachError):
-                    continue
-                if packet is not None:
-                    self._destroy_packet(packet)
-
-    # -- names --------------------------------------------------------------------------------------------------------
-
-    def _finish(self, packet: Packet, port: Port, seqno: int, option: int) -> bytes:
-        """Give the rights their names (the reply right first, the body from behind, as XNU does), add the trailer."""
-        data, size = packet.data, packet.size
-        reply = packet.reply
-        name = reply if isinstance(reply, int) else self._copyout(reply)
-        if packet.carried:
-            del data[size:]
-            for carried in reversed(packet.carried):
-                self._finish_descriptor(packet, carried)
-        bits = packet.bits & _COMPLEX | packet.bits >> 8 & 0x1F | packet.kind << 8
-        HEADER.pack_into(data, 0, bits, size, name, port.name, 0, packet.id & 0xFFFFFFFF)
-        elements = option >> 24 & 0xF
-        if elements == 0:
-            data += _SECURITY.pack(0, 8)
-            return bytes(data)
-        uid, gid = packet.security
-        wanted = trailer_size(option)
-        trailer = _TRAILER.pack(0, wanted, seqno, uid, gid)
-        if wanted > 20:
-            trailer += packet.token
-            if wanted > 52:
-                trailer += port.context.to_bytes(8, "little") + bytes(8)
-        data += trailer[:wanted]
-        return bytes(data)
-
-    def _finish_descriptor(self, packet: Packet, carried: wire.Carried) -> None:
-        data, offset, kind = packet.data, carried.offset, carried.type
-        if kind == wire.PORT_DESCRIPTOR:
-            wire.PORT.pack_into(data, offset, self._name(packet, carried.slots[0]), 0, 0, carried.disposition, kind)
-        elif kind == wire.GUARDED_PORT_DESCRIPTOR:
-            _, flags, disposition, _, slot = wire.GUARDED.unpack_from(data, offset)
-            wire.GUARDED.pack_into(data, offset, 0, flags, disposition, kind, self._name(packet, slot))
-        elif kind == wire.OOL_PORTS_DESCRIPTOR:
-            names = [self._name(packet, slot) for slot in carried.slots]
-            address = self._allocate(Struct(f"={len(names)}I").pack(*names))
-            wire.OOL.pack_into(data, offset, address, 1, 1, carried.disposition, kind, len(names))
-        else:
-            address = 0
-            if carried.slots[0]:
-                fd = packet.rights[carried.slots[0] - 1].fd
-                where = ffi.new("uint64_t *")
-                if lib.machrv_map(fd, carried.size, where) == 0:
-                    address = where[0]
-                close(fd)
-            wire.OOL.pack_into(data, offset, address, 1, 1, 0, kind, carried.size if address else 0)
-
-    def _name(self, packet: Packet, slot: int) -> int:
-        if slot in (wire.SLOT_NULL, wire.SLOT_DEAD):
-            return DEAD if slot else NULL
-        return self._copyout(packet.rights[(slot & ~wire.SLOT_FILE) - 1])
-
-    @staticmethod
-    def _allocate(data: bytes) -> int:
-        if not data:
-            return 0
-        where = ffi.new("uint64_t *")
-        if lib.machrv_allocate(len(data), where) < 0:
-            return 0
-        ffi.buffer(ffi.cast("char *", where[0]), len(data))[:] = data
-        return int(where[0])
-
-
-_TOKEN = Struct("=8I")
-
-
-def _close_all(fds: list[int]) -> None:
-    for fd in fds:
-        close(fd)
-    fds.clear()
-
-
-def _file_size(fd: int) -> int:
-    import os
-
-    return os.fstat(fd).st_size
-
-
-_passpidfd: bool | None = None
-
-
-def _has_passpidfd() -> bool:
-    """Whether the kernel attaches pidfds to messages (SO_PASSPIDFD, Linux 6.5)."""
-    global _passpidfd
-    if _passpidfd is None:
-        _passpidfd = bool(lib.machrv_has_passpidfd())
-    return _passpidfd
 
 
 def _wait(fds: list[int], deadline: float | None) -> bool:

@@ -3,8 +3,8 @@
 What belongs here: state, looking at entries, finding out that a port has died, giving rights up. What must never happen
 here: messages and waiting. Methods with a leading underscore expect the space's lock to be held.
 
-Rights are sockets. A send right under a name of its own keeps one; a space's send rights to a port that it receives from
-itself are only a count, until one leaves.
+Rights are sockets. A send right under a name of its own keeps one; a space's send rights to a port that it receives
+from itself are only a count, until one leaves.
 """
 
 from __future__ import annotations

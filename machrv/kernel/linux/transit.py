@@ -88,7 +88,7 @@ def _address(characters: object, length: int) -> bytes:
 
 
 def id_of(address: bytes) -> bytes:
-    """The port id that an address claims: `\\0machrv/ID/...` of a made right, `.../.ID` of a looked-up one; else b""."""
+    """The port id that an address claims (`\\0machrv/ID/...` of a made right, `.../.ID` of a looked-up one), or b""."""
     if address.startswith(PREFIX):
         return address[len(PREFIX) :].partition(b"/")[0]
     return b"" if address[:1] == b"\0" else address.rpartition(b"/")[2].lstrip(b".")

@@ -109,7 +109,7 @@ def parse(message: bytes | bytearray, size: int, nfds: int, reply: int) -> list[
     return carried
 
 
-# -- a moved receive right: packets in a socketpair of their own, so that it is one descriptor in its message -------------
+# -- a moved receive right: packets in a socketpair of their own, so that it is one descriptor in its message ---
 
 _BUNDLE = Struct("=4sIIIII32s")
 _MAGIC = b"mrvb"
