@@ -70,6 +70,7 @@ class LinuxProcess(Process):
     """A process pinned by a pidfd."""
 
     def __init__(self, pid: int) -> None:
+        self._fd: int = -1
         fd = lib.machrv_pidfd_open(pid)
         if fd < 0:
             import errno
@@ -78,7 +79,7 @@ class LinuxProcess(Process):
                 raise ProcessLookupError(errno.ESRCH, f"there is no process {pid}")
             check(fd)
         self.pid = pid
-        self._fd: int = fd
+        self._fd = fd
         self.pidversion = lib.machrv_process(pid, fd) & 0xFFFFFFFF
 
     def fileno(self) -> int:
