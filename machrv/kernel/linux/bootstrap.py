@@ -41,12 +41,26 @@ class BootstrapName:
     def remove(self) -> None:
         """Give the name up, unless it has become somebody else's."""
         try:
-            link = f"{self.directory}/{self.file}"
-            if os.path.islink(link) and os.readlink(link) == self.socket:
-                os.unlink(link)
+            for file in [self.file] if self.file else os.listdir(self.directory):
+                link = f"{self.directory}/{file}"
+                if os.path.islink(link) and os.readlink(link) == self.socket:
+                    os.unlink(link)
             os.unlink(f"{self.directory}/{self.socket}")
         except OSError:
             pass  # somebody has swept it already
+
+
+def arrived_with(address: bytes) -> BootstrapName | None:
+    """The name of a listener that came with a moved receive right: None unless it is in this process's directory, for
+    what a peer says of a file is no reason to remove it."""
+    directory, _, socket = os.fsdecode(address).rpartition("/")
+    try:
+        own = BootstrapDirectory.current("mach_msg").path
+    except MachError:
+        return None
+    if directory != own or len(socket) != 33 or socket[0] != _SOCKET_PREFIX:
+        return None
+    return BootstrapName(directory, "", socket)
 
 
 class BootstrapDirectory:

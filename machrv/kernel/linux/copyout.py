@@ -13,6 +13,7 @@ from machrv._mach import ffi, lib
 
 from machrv.errors import MachError
 from machrv.kernel.linux import wire
+from machrv.kernel.linux.bootstrap import arrived_with
 from machrv.kernel.linux.copyin import PORT_RECEIVE, CopyIn
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.port import LISTENER, PORT_SEND, PORT_SEND_ONCE, End, Port, check, close
@@ -191,6 +192,8 @@ class CopyOut(CopyIn):
             check(lib.machrv_attest(fd, 1))
             address = own_address(fd)
             port.add(End(fd, kind, address, accepted=kind == PORT_SEND and address[:1] != b"\0", trusted=False))
+            if kind == LISTENER:
+                port.bootstrap = arrived_with(address)
         except OSError as error:
             port.ends.pop(fd, None)
             close(fd)
