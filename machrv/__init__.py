@@ -60,11 +60,10 @@ if TYPE_CHECKING:
     from machrv.rights import (
         PortSet as PortSet,
         ReceiveRight as ReceiveRight,
-        ReceiveTimeout as ReceiveTimeout,
         SendOnceRight as SendOnceRight,
         SendRight as SendRight,
-        SendTimeout as SendTimeout,
     )
+    from machrv.transfer import ReceiveTimeout as ReceiveTimeout, SendTimeout as SendTimeout
 
 #: Where each public name comes from.
 _MODULES = {
@@ -80,7 +79,8 @@ _MODULES = {
     "machrv.rendezvous.port": "KeyFormatError RegistrationError RendezvousPort four_char_code",
     "machrv.rendezvous.registry": "LockNotHeldError ProcessGoneError",
     "machrv.rendezvous.server": "DirectRendezvousServer RendezvousServer RendezvousServerBase",
-    "machrv.rights": "PortSet ReceiveRight ReceiveTimeout SendOnceRight SendRight SendTimeout",
+    "machrv.rights": "PortSet ReceiveRight SendOnceRight SendRight",
+    "machrv.transfer": "ReceiveTimeout SendTimeout",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -17,7 +17,8 @@ from machrv.message import (
     OutOfLinePortsDescriptor,
     PortDescriptor,
 )
-from machrv.rights import ReceiveRight, SendOnceRight, SendRight, copied_in
+from machrv.rights import ReceiveRight, SendOnceRight, SendRight
+from machrv.transfer import copied_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -37,7 +37,9 @@ from machrv.message import (
     MACH_PORT_RIGHT_SEND_ONCE,
     MACH_PORT_TYPE_DEAD_NAME,
     MACH_PORT_TYPE_SEND,
+    MACH_PORT_TYPE_SEND_ONCE,
     MACH_SEND_INVALID_DEST,
+    MACH_SEND_INVALID_RIGHT,
 )
 
 from .conftest import PATIENCE
@@ -224,6 +226,45 @@ def test_a_failed_send_leaves_every_right_held(kernel: Kernel) -> None:
         assert send_references(kernel, other.name) == 1
         once.send(Message(9))
         assert other.receive(PATIENCE).id == 9
+
+
+def test_a_descriptor_at_fault_does_not_take_owned_rights_with_it(kernel: Kernel) -> None:
+    """Mach destroys what stands before a bad descriptor; owned rights beside it are held all the same."""
+    with ReceiveRight.allocate() as port, port.make_send() as right, ReceiveRight.allocate() as other:
+        with other.make_send() as kept, other.make_send() as send, other.make_send_once() as once:
+            moved = ReceiveRight.allocate()
+            bad = [
+                PortDescriptor(kept.name, Disposition.MOVE_SEND_ONCE),
+                PortDescriptor(0x12345, Disposition.MAKE_SEND),
+            ]
+            with port.make_send_once() as answer:
+                for descriptor in bad:
+                    for through in (right, answer):
+                        with pytest.raises((RightError, MachError)):
+                            through.send(Message(descriptors=[send, once, moved, descriptor]))
+                        assert not (answer.closed or send.closed or once.closed or moved.closed)
+                        assert send_references(kernel, other.name) == 2
+            assert port.receive(PATIENCE).id == MACH_NOTIFY_SEND_ONCE
+            with moved.make_send() as loop:
+                loop.send(Message(3))
+            assert moved.receive(PATIENCE).id == 3
+            moved.close()
+        assert other.receive(PATIENCE).id == MACH_NOTIFY_SEND_ONCE
+
+
+def test_a_right_that_a_failed_send_destroyed_is_spent(kernel: Kernel) -> None:
+    """Where Mach has taken a right before it failed, the object knows, and gives nothing up a second time."""
+    with ReceiveRight.allocate() as port, port.make_send() as right, ReceiveRight.allocate() as other:
+        with other.make_send() as kept, other.make_send() as send, other.make_send_once() as once:
+            # The array is looked at by the kernel only, after `once` has been taken.
+            array = OutOfLinePortsDescriptor([kept.name, 0x12345], Disposition.COPY_SEND)
+            with pytest.raises(MachError) as caught:
+                right.send(Message(descriptors=[send, once, array]))
+            assert caught.value.code == MACH_SEND_INVALID_RIGHT
+            assert not send.closed and send_references(kernel, other.name) == 2
+            left = [name for name, kind in kernel.mach_port_names() if kind & MACH_PORT_TYPE_SEND_ONCE]
+            assert left == ([] if once.closed else [once.name])
+        assert other.receive(PATIENCE).id == MACH_NOTIFY_SEND_ONCE
 
 
 def test_the_same_right_twice_in_a_message_is_an_error(kernel: Kernel) -> None:

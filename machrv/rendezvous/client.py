@@ -36,7 +36,8 @@ from machrv.rendezvous.names import service_names
 from machrv.rendezvous.policy import is_acceptable
 from machrv.rendezvous.port import uint32_key
 from machrv.rendezvous.protocol import is_refusal, parse_reply, request
-from machrv.rights import ReceiveRight, SendOnceRight, SendRight, receive_message, send_message
+from machrv.rights import ReceiveRight, SendOnceRight, SendRight
+from machrv.transfer import receive_message, send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from machrv.errors import MachError, RendezvousError, RightError
 from machrv.kernel import current
 from machrv.message import Disposition, PortDescriptor
-from machrv.rights import ReceiveRight, Right, SendOnceRight, SendRight
+from machrv.ownership import Right
+from machrv.rights import ReceiveRight, SendOnceRight, SendRight
+from machrv.transfer import NEEDED_RIGHT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,12 +35,6 @@ _MOVES: dict[int, type[Right]] = {
     Disposition.MOVE_RECEIVE: ReceiveRight,
     Disposition.MOVE_SEND: SendRight,
     Disposition.MOVE_SEND_ONCE: SendOnceRight,
-}
-_NEEDS: dict[int, type[Right]] = {
-    **_MOVES,
-    Disposition.COPY_SEND: SendRight,
-    Disposition.MAKE_SEND: ReceiveRight,
-    Disposition.MAKE_SEND_ONCE: ReceiveRight,
 }
 
 
@@ -86,7 +82,7 @@ class RendezvousPort:
 
     def __init__(self, name: int, disposition: int, kernel: Kernel | None = None) -> None:
         """Raises RightError for a disposition that no right can be sent with."""
-        if disposition not in _NEEDS:
+        if disposition not in NEEDED_RIGHT:
             raise RightError(
                 f"disposition {disposition!r} sends no right: use a MOVE_*, COPY_SEND or MAKE_* of Disposition"
             )
@@ -171,7 +167,7 @@ def checked_ports(ports: Ports, kernel: Kernel) -> dict[int, RendezvousPortLike]
 def _described(key: int, port: RendezvousPortLike, kernel: Kernel) -> tuple[int, int, bool]:
     """The name of a port, the MACH_PORT_RIGHT_* that it needs, and whether that right is moved."""
     if isinstance(port, RendezvousPort):
-        name, needs, moves = port.name, _NEEDS[port.disposition].right, port.disposition in _MOVES
+        name, needs, moves = port.name, NEEDED_RIGHT[port.disposition], port.disposition in _MOVES
         if not name:
             raise RightError(f"{port!r} is spent: it was destroyed, registered or sent before")
     elif isinstance(port, Right) and port.move is not None:

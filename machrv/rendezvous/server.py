@@ -23,7 +23,8 @@ from machrv.rendezvous.names import server_name
 from machrv.rendezvous.port import checked_ports, destroy_ports, take_ports
 from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_SIZE, REQUEST_WITH_INFO_PLIST_ID, reply, requester
 from machrv.rendezvous.registry import Registry
-from machrv.rights import ReceiveRight, SendOnceRight, receive_message
+from machrv.rights import ReceiveRight, SendOnceRight
+from machrv.transfer import receive_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class RendezvousServerBase:
                 ports = answer
                 descriptors = {key: port.descriptor(self._kernel) for key, port in ports.items()}
                 reply_right.send(reply(descriptors, self.additional_data_for_reply(request.id)), timeout=0)
-            except MachError as error:
+            except (MachError, RightError) as error:
                 import logging
 
                 logging.getLogger("machrv").warning(

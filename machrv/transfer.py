@@ -1,0 +1,196 @@
+"""Transfer: rights and memory into and out of messages.
+
+What belongs here: what `send` and `receive` do, for whatever right they are called on. What must never happen here: a
+right lost, or given up twice, whatever a send does before it fails.
+
+Theory of operation. An owned right among the descriptors is taken from its object for the time of the call. A send right
+is *copied* into the message, and its reference given up once the message is sent; the receiver cannot tell. Receive and
+send-once rights can only be moved. A send that fails has mostly taken nothing; but where a descriptor is at fault
+(MACH_SEND_INVALID_RIGHT), Mach has destroyed the rights before it by then (xnu-11417, osfmk/ipc/ipc_kmsg.c,
+ipc_kmsg_clean_partial). So descriptors are looked at before rights are put beside them, and after a failure an object
+holds its right again only if it is still there. Their names belong to them alone, so that can be told.
+"""
+
+from __future__ import annotations
+
+from errno import ETIMEDOUT
+
+from machrv.errors import MachError, RightError
+from machrv.message import (
+    MACH_PORT_DEAD,
+    MACH_PORT_NULL,
+    MACH_PORT_RIGHT_RECEIVE,
+    MACH_PORT_RIGHT_SEND,
+    MACH_PORT_RIGHT_SEND_ONCE,
+    MACH_RCV_MSG,
+    MACH_RCV_TIMED_OUT,
+    MACH_RCV_TRAILER_AUDIT,
+    MACH_SEND_MSG,
+    MACH_SEND_TIMED_OUT,
+    AuditToken,
+    Disposition,
+    Message,
+    OutOfLineDescriptor,
+    OutOfLinePortsDescriptor,
+    PortDescriptor,
+    Trailer,
+    trailer_request,
+)
+from machrv.ownership import Right, holds
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from array import array
+    from typing import Any
+
+    from machrv.kernel import Kernel
+
+_TRAILER_SIZE = Trailer(0, (0, 0), AuditToken.KERNEL).size
+_RECEIVE_OPTIONS = MACH_RCV_MSG | trailer_request(MACH_RCV_TRAILER_AUDIT)
+
+#: The MACH_PORT_RIGHT_* that a name must have for each disposition.
+NEEDED_RIGHT: dict[int, int] = {
+    Disposition.MOVE_RECEIVE: MACH_PORT_RIGHT_RECEIVE,
+    Disposition.MOVE_SEND: MACH_PORT_RIGHT_SEND,
+    Disposition.MOVE_SEND_ONCE: MACH_PORT_RIGHT_SEND_ONCE,
+    Disposition.COPY_SEND: MACH_PORT_RIGHT_SEND,
+    Disposition.MAKE_SEND: MACH_PORT_RIGHT_RECEIVE,
+    Disposition.MAKE_SEND_ONCE: MACH_PORT_RIGHT_RECEIVE,
+}
+
+
+class _TimedOut(MachError, TimeoutError):
+    def __init__(self, code: int, operation: str, size: int | None = None) -> None:
+        super().__init__(code, operation, size)
+        self.errno = ETIMEDOUT  # OSError takes a first argument for one.
+
+
+class SendTimeout(_TimedOut):
+    """MACH_SEND_TIMED_OUT: the receiver's queue stayed full. The message was not sent; its rights are still held."""
+
+
+class ReceiveTimeout(_TimedOut):
+    """MACH_RCV_TIMED_OUT: no message came in time. One that comes later waits."""
+
+
+def send_message(kernel: Kernel, message: Message, name: int, disposition: int, timeout: float | None) -> None:
+    """Send `message` to the right under `name`, used as `disposition` says.
+
+    Owned rights among the descriptors are moved, and spent on success; `data` and `names` of out-of-line descriptors are
+    laid out in memory. Raises SendTimeout, MachError, RightError or MessageFormatError; then the rights are still held.
+    """
+    moved: list[tuple[Right, int]] = []
+    memory: list[array[int]] = []  # Holds the memory until the kernel has copied it.
+    try:
+        if message.descriptors:
+            message = Message(
+                message.id,
+                message.body,
+                [_laid_out(descriptor, moved, memory) for descriptor in message.descriptors],
+                bits=message.bits,
+                local_port=message.local_port,
+                voucher_port=message.voucher_port,
+            )
+            if moved or disposition == Disposition.MOVE_SEND_ONCE:
+                _check_borrowed(kernel, message)
+        kernel.mach_msg(message.encode_to(name, disposition), MACH_SEND_MSG, timeout=timeout)
+    except BaseException as error:
+        for right, held in moved:
+            if holds(kernel, held, right.right):
+                right.restore(held)
+        if isinstance(error, MachError) and error.code == MACH_SEND_TIMED_OUT:
+            raise SendTimeout(error.code, error.operation) from None
+        raise
+    for right, held in moved:
+        if right.move == Disposition.MOVE_SEND:
+            kernel.mach_port_deallocate(held)
+
+
+def _check_borrowed(kernel: Kernel, message: Message) -> None:
+    """Raises RightError for a descriptor that names a right which is not there: the kernel would take others with it."""
+    for descriptor in message.descriptors:
+        if type(descriptor) is PortDescriptor and descriptor.name not in (MACH_PORT_NULL, MACH_PORT_DEAD):
+            needed = NEEDED_RIGHT.get(descriptor.disposition)
+            if needed is None or not holds(kernel, descriptor.name, needed):
+                raise RightError(f"{descriptor!r} cannot be sent: the name does not stand for such a right")
+
+
+def _laid_out(descriptor: Any, moved: list[tuple[Right, int]], memory: list[array[int]]) -> Any:
+    """The descriptor as the kernel takes it. What it takes from rights is put into `moved`, its memory into `memory`."""
+    if isinstance(descriptor, Right):
+        if descriptor.move is None:
+            raise RightError(f"a {type(descriptor).__name__} cannot be moved in a message")
+        name = descriptor.release()
+        moved.append((descriptor, name))
+        copied = descriptor.move == Disposition.MOVE_SEND
+        return PortDescriptor(name, Disposition.COPY_SEND if copied else descriptor.move)
+    from array import array  # Its memory has an address that Python tells. Imported late: most messages have none.
+
+    if isinstance(descriptor, OutOfLineDescriptor) and descriptor.data is not None:
+        memory.append(array("B", descriptor.data))
+        address, size = memory[-1].buffer_info()
+        kind = descriptor.type
+        return OutOfLineDescriptor(address=address, size=size, copy=descriptor.copy, type=kind, pad1=descriptor.pad1)
+    if isinstance(descriptor, OutOfLinePortsDescriptor) and descriptor.names is not None:
+        memory.append(array("I", descriptor.names))
+        address, count = memory[-1].buffer_info()
+        return OutOfLinePortsDescriptor(
+            disposition=descriptor.disposition, address=address, count=count, copy=descriptor.copy
+        )
+    return descriptor
+
+
+def receive_message(kernel: Kernel, name: int, timeout: float | None, largest: int | None = None) -> Message:
+    """The next message that waits under `name`, with an audit trailer, its out-of-line memory copied in.
+
+    A message of more than `largest` bytes is destroyed, with everything in it: MachError (MACH_RCV_TOO_LARGE).
+    """
+    size = None if largest is None else largest + _TRAILER_SIZE
+    try:
+        received = kernel.mach_msg(None, _RECEIVE_OPTIONS, size, name, timeout)
+    except MachError as error:
+        if error.code == MACH_RCV_TIMED_OUT:
+            raise ReceiveTimeout(error.code, error.operation) from None
+        raise
+    message = Message.decode(received or b"")
+    for descriptor in message.descriptors:
+        if type(descriptor) is not PortDescriptor:
+            _copy_in(kernel, message)
+            break
+    return message
+
+
+def _copy_in(kernel: Kernel, message: Message) -> None:
+    """Put the contents of out-of-line memory into the descriptors. If that fails, the message is destroyed."""
+    waiting = list(message.descriptors)
+    copied: list[Any] = []
+    try:
+        while waiting:
+            copied.append(copied_in(kernel, waiting.pop(0)))
+    except BaseException:
+        from machrv.received import destroy_message
+
+        message.descriptors = (*copied, *waiting)
+        destroy_message(message, kernel)
+        raise
+    message.descriptors = tuple(copied)
+
+
+def copied_in(kernel: Kernel, descriptor: Any) -> Any:
+    """The descriptor with its memory's contents; the memory is given back, whatever happens."""
+    if isinstance(descriptor, OutOfLineDescriptor) and descriptor.data is None:
+        data = _vm_take(kernel, descriptor.address, descriptor.size)
+        return OutOfLineDescriptor(data, copy=descriptor.copy, type=descriptor.type)
+    if isinstance(descriptor, OutOfLinePortsDescriptor) and descriptor.names is None:
+        from array import array
+
+        names = array("I", _vm_take(kernel, descriptor.address, descriptor.count * array("I").itemsize))
+        return OutOfLinePortsDescriptor(names.tolist(), descriptor.disposition, copy=descriptor.copy)
+    return descriptor
+
+
+def _vm_take(kernel: Kernel, address: int, size: int) -> bytes:
+    try:
+        return kernel.vm_read(address, size)
+    finally:
+        kernel.vm_deallocate(address, size)
