@@ -1,0 +1,48 @@
+"""The command `machrv`: its subcommands, and what its exit status means.
+
+What belongs here: finding the subcommand. What must never happen here: work, or an import that a subcommand's child
+processes would pay for.
+
+Each subcommand is a module of this package with a function `add_to(commands)` that adds its parser and sets the
+parser's default `run` to a function from the parsed arguments to the exit status.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_COMMANDS = ("demo",)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (None: the program's). Returns the exit status.
+
+    0: all is as it must be. 1: something is not. 2: the arguments make no sense. 130: interrupted from the keyboard.
+    """
+    import argparse
+    import os
+    import sys
+    from importlib import import_module
+
+    parser = argparse.ArgumentParser(
+        prog="machrv",
+        description="Mach port rendezvous: a parent hands port rights to a child it launched.",
+        epilog="example:\n  machrv demo    what it is for, shown with real processes",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in _COMMANDS:
+        import_module(f"machrv.cli.{name}").add_to(commands)
+    parsed = parser.parse_args(arguments)
+    try:
+        status: int = parsed.run(parsed)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads the output has seen enough (`machrv demo | head`). Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status

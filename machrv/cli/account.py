@@ -1,0 +1,61 @@
+"""What a process of the demo says of what it did, in a form that another one can read; and what it counts.
+
+What belongs here: the parts that parent and children share. What must never happen here: an import that slows a child
+down.
+
+A child writes its account to standard output, a JSON array a line: ["event", *Event] or ["fact", name, value].
+"""
+
+from __future__ import annotations
+
+import os
+from collections import namedtuple
+
+from machrv.kernel import current
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from machrv.audit import AuditToken
+
+    Leftovers = dict[str, int]
+
+#: Seconds that no wait of the demo takes unless something is wrong.
+PATIENCE = 10.0
+
+#: What either writes into the file.
+PARENTS_LINE = b"parent\n"
+CHILDS_LINE = b"child\n"
+
+Event = namedtuple("Event", "at process what sends attested")
+Event.__doc__ = """Something that a process did.
+
+`at` is CLOCK_MONOTONIC in seconds, which all processes of a system share; `process` the one that did it: "parent",
+"child" or "stranger"; `sends` whether something left for the other side; `attested` who sent what arrived (an
+`Identity`), None where nothing did.
+"""
+
+
+class Identity(namedtuple("Identity", "pid pidversion uid")):
+    """Who sent a message, in the kernel's words. `pidversion` tells a process from the next one that gets its pid."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, token: AuditToken | None) -> Identity | None:
+        """What an audit token says; None where there is none, so that nothing was attested."""
+        return None if token is None else cls(token.pid, token.pidversion, token.euid)
+
+    def __str__(self) -> str:
+        return f"pid {self.pid} v{self.pidversion} uid {self.uid}"
+
+
+def left_over() -> Leftovers:
+    """How much this process has open: descriptors and port names.
+
+    A kernel that has waited once keeps what it waits with; so that it is not taken for something left behind, it waits
+    before the first count.
+    """
+    kernel = current()
+    kernel.event_queue().close()
+    folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+    return {"descriptors": len(os.listdir(folder)), "port names": len(kernel.mach_port_names())}
