@@ -31,12 +31,14 @@ INCLUDE = ROOT / "include"
 NATIVE = ROOT / "machrv" / "native"
 
 #: In the order of their dependencies. A platform adds its own: see `header_names`.
-PORTABLE = ("kern_return", "port", "message", "notify", "bootstrap", "rendezvous")
+PORTABLE = ("kern_return", "port", "message", "notify", "bootstrap", "rendezvous", "libsystem")
 
 _DEFINE = re.compile(r"#\s*define\s+(\w+)[ \t]+(\S.*)")
 _STRUCT = re.compile(r"typedef struct(?: \w+)? \{\n(?P<members>[^}]*)\} (?P<name>\w+);")
 _BIT_FIELD = re.compile(r"^\s*[\w ]+?\b(\w+) : (\d+);\n", re.MULTILINE)
 _MEMBER = re.compile(r"\b(\w+)(?:\[\w+\])?;")
+_INTEGER = re.compile(r"^typedef ([\w ]+?) (\w+);", re.MULTILINE)
+_VARIABLE = re.compile(r"^extern [\w ]+?(\w+);", re.MULTILINE)
 _PROTOTYPE = re.compile(r"^(\w[\w ]*?[ *]+)(\w+)\([^()]*\);", re.MULTILINE)
 
 
@@ -112,10 +114,15 @@ def _checks(text: str) -> str:
     asserts = []
     for name, value in constants(text):
         asserts.append(f'_Static_assert(({name}) == ({value}), "{name}");')
-    for struct in _packed(text):
-        name, ours = struct["name"], f"machrv_our_{struct['name']}"
-        asserts.append(f"#pragma pack(push, 4)\ntypedef struct {{\n{struct['members']}}} {ours};\n#pragma pack(pop)")
+    for ours, name in _INTEGER.findall(text):
         asserts.append(f'_Static_assert(sizeof({name}) == sizeof({ours}), "{name}");')
+    packed = {struct["name"] for struct in _packed(text)}
+    for struct in _STRUCT.finditer(text):
+        name, ours = struct["name"], f"machrv_our_{struct['name']}"
+        declared = f"typedef struct {{\n{struct['members']}}} {ours};"
+        asserts.append(f"#pragma pack(push, 4)\n{declared}\n#pragma pack(pop)" if name in packed else declared)
+        for what in ("sizeof", "_Alignof"):  # CFFI compares both, but only when the module is imported
+            asserts.append(f'_Static_assert({what}({name}) == {what}({ours}), "{name}");')
         for member in _MEMBER.findall(_BIT_FIELD.sub("", struct["members"])):
             same = f"offsetof({name}, {member}) == offsetof({ours}, {member})"
             asserts.append(f'_Static_assert({same}, "{name}.{member}");')
@@ -148,6 +155,7 @@ def stub() -> str:
     for name in names:
         text = _read(name)
         lines += [f"    {constant}: int" for constant, _ in constants(text)]
+        lines += [f"    {variable}: int" for variable in _VARIABLE.findall(text)]
         for returned, function in _PROTOTYPE.findall(text):
             result = "None" if returned.strip() == "void" else "Any" if "*" in returned else "int"
             lines.append(f"    def {function}(self, *arguments: Any) -> {result}: ...")
