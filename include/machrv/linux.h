@@ -72,12 +72,17 @@ typedef struct {
     uint32_t gid;
 } machrv_creator;
 
-/* A connected pair: ends[0] receives and is bound to `address`; `passpidfd` if the other is to leave this process. */
-int machrv_pair(int *ends, const char *address, int length, int passpidfd);
+/*
+ * A connected pair: ends[0] receives and is bound to `address`; `passpidfd` if the other is to leave this process,
+ * `stamps` if the order against other ends matters.
+ */
+int machrv_pair(int *ends, const char *address, int length, int passpidfd, int stamps);
 /* A plain pair for a bundle. */
 int machrv_bundle(int *ends);
 /* Switches on what makes the kernel attest every message; for ends that came from elsewhere too. */
 int machrv_attest(int fd, int passpidfd);
+/* Switches on time stamps; what waits already has none. */
+int machrv_stamp(int fd);
 /* Sends header + message[24:size] + tail with nfds descriptors. */
 int machrv_send(int fd, const char *message, size_t size, uint32_t bits, int id, int flags, int space, uint32_t reply,
                 const char *tail, size_t tail_size, const int *fds, int nfds);
@@ -104,7 +109,7 @@ int machrv_receive_plain(int fd, machrv_received *into, const machrv_identity *o
 int machrv_send_plain(int fd, const char *message, size_t size, int space);
 /* The head of the queue without its descriptors. */
 int machrv_peek(int fd, machrv_head *into);
-/* What waits: bytes of the next packet; 0: nothing; -1: end-of-file or an error. */
+/* How many bytes wait. */
 int machrv_waiting(int fd);
 int machrv_describe(int fd, machrv_peer *into);
 /* The address that a socket itself is bound to. */
@@ -119,7 +124,7 @@ int machrv_dup(int fd);
 int machrv_close(int fd);
 int machrv_listen(const char *path, int passpidfd);
 int machrv_accept(int fd);
-/* Waits at most `milliseconds` for a place in the backlog; -1: for ever. */
+/* Waits at most `milliseconds` for a place in the backlog; 0: -EAGAIN if there is none, -1: for ever. */
 int machrv_connect(const char *path, int milliseconds);
 /* -EPROTOTYPE: somebody listens there; -ECONNREFUSED: nobody does (any more). Connects to nobody. */
 int machrv_probe(const char *path);

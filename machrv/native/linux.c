@@ -68,8 +68,7 @@ static int fail_closing(int fd)
 int machrv_attest(int fd, int passpidfd)
 {
     int one = 1;
-    if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof one) ||
-        setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof one))
+    if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof one))
         return -errno;
     if (passpidfd && !(without & MACHRV_WITHOUT_PASSPIDFD) &&
         setsockopt(fd, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one) && errno != ENOPROTOOPT && errno != EINVAL)
@@ -77,7 +76,13 @@ int machrv_attest(int fd, int passpidfd)
     return 0;
 }
 
-int machrv_pair(int *ends, const char *address, int length, int passpidfd)
+int machrv_stamp(int fd)
+{
+    int one = 1;
+    return setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof one) ? -errno : 0;
+}
+
+int machrv_pair(int *ends, const char *address, int length, int passpidfd, int stamps)
 {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
     int error;
@@ -86,6 +91,8 @@ int machrv_pair(int *ends, const char *address, int length, int passpidfd)
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
         return -errno;
     error = machrv_attest(ends[0], passpidfd);
+    if (!error && stamps)
+        error = machrv_stamp(ends[0]);
     memcpy(name.sun_path, address, (size_t)length);
     if (!error && bind(ends[0], (struct sockaddr *)&name, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + (size_t)length)))
         error = -errno;
@@ -209,14 +216,20 @@ static uint64_t start_time(int pid)
     return at && sscanf(at, " %llu", &ticks) == 1 ? ticks : 0;
 }
 
+static int pidfs; /* whether pidfds have inodes of their own: 0: not known yet, 1: yes, -1: no */
+
 uint64_t machrv_process(int pid, int pidfd)
 {
     struct statfs system;
     struct stat file;
     struct pollfd exit = {.fd = pidfd, .events = POLLIN};
     uint64_t start;
-    if (pidfd >= 0 && !(without & MACHRV_WITHOUT_PIDFS) && fstatfs(pidfd, &system) == 0 && system.f_type == PIDFS_MAGIC)
-        return fstat(pidfd, &file) ? 0 : file.st_ino;
+    if (pidfd >= 0 && !(without & MACHRV_WITHOUT_PIDFS)) {
+        if (pidfs == 0 && fstatfs(pidfd, &system) == 0)
+            pidfs = system.f_type == PIDFS_MAGIC ? 1 : -1;
+        if (pidfs > 0)
+            return fstat(pidfd, &file) ? 0 : file.st_ino;
+    }
     start = start_time(pid);
     if (pidfd >= 0 && poll(&exit, 1, 0) != 0)
         return 0; /* it has exited: what /proc said may be of another process already */
@@ -385,20 +398,8 @@ int machrv_peek(int fd, machrv_head *into)
 
 int machrv_waiting(int fd)
 {
-    char byte;
-    struct iovec vector = {&byte, 1};
-    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
-    ssize_t got;
-    do
-        got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
-    while (got < 0 && errno == EINTR);
-    if (got > 0)
-        return got > 0x7fffffff ? 0x7fffffff : (int)got;
-    if (got == 0 && (message.msg_flags & MSG_CTRUNC))
-        return 1;
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-        return 0;
-    return -1;
+    int bytes = 0; /* not by peeking, which would put the time of the look on a message that has no stamp yet */
+    return ioctl(fd, FIONREAD, &bytes) ? -errno : bytes;
 }
 
 int machrv_describe(int fd, machrv_peer *into)
@@ -523,18 +524,11 @@ int machrv_listen(const char *path, int passpidfd)
 
 int machrv_accept(int fd)
 {
-    int one, error;
+    int one;
     do
         one = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
     while (one < 0 && (errno == EINTR || errno == ECONNABORTED));
-    if (one < 0)
-        return -errno;
-    error = machrv_attest(one, 1); /* time stamps are not inherited */
-    if (error) {
-        close(one);
-        return error;
-    }
-    return one;
+    return one < 0 ? -errno : one;
 }
 
 int machrv_connect(const char *path, int milliseconds)
@@ -543,13 +537,11 @@ int machrv_connect(const char *path, int milliseconds)
     int error = fill(&name, path), fd;
     if (error)
         return error;
-    fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | (milliseconds ? 0 : SOCK_NONBLOCK), 0);
     if (fd < 0)
         return -errno;
-    if (milliseconds >= 0) {
+    if (milliseconds > 0) {
         struct timeval limit = {milliseconds / 1000, (milliseconds % 1000) * 1000};
-        if (milliseconds == 0)
-            limit.tv_usec = 1;
         if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit))
             return fail_closing(fd);
     }

@@ -137,6 +137,7 @@ class Calls(Receiving):
     def _destroy_set(self, entry: Entry) -> None:
         pset, entry.pset = entry.pset, None
         assert pset is not None
+        self._kick()
         for port in list(pset.members):
             pset.remove(port)
         pset.close()

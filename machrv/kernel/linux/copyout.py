@@ -191,13 +191,14 @@ class CopyOut(CopyIn):
             # Whoever held it before may have switched off what makes the kernel attest messages.
             check(lib.machrv_attest(fd, 1))
             address = own_address(fd)
-            port.add(End(fd, kind, address, accepted=kind == PORT_SEND and address[:1] != b"\0", trusted=False))
+            end = End(fd, kind, address)
+            end.late = True
+            port.add(end)
             if kind == LISTENER:
                 port.bootstrap = arrived_with(address)
         except OSError as error:
-            port.ends.pop(fd, None)
             close(fd)
-            raise MachError(lib.MACH_RCV_BODY_ERROR, "mach_msg") from error
+            raise MachError(lib.MACH_RCV_BODY_ERROR | lib.MACH_MSG_IPC_KERNEL, "mach_msg") from error
 
     def _discard(self, port: Port) -> None:
         """Close a port that never had a name here, with its requests."""

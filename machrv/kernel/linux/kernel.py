@@ -97,7 +97,7 @@ class LinuxKernel(Calls, Kernel):
                 self._table.free(entry)
                 self._destroy_port(port)
                 raise
-            port.add(End(fd, LISTENER, address, trusted=False))
+            port.add(End(fd, LISTENER, address))
             return entry.name
 
     def bootstrap_look_up(self, service_name: str) -> int:
@@ -146,10 +146,8 @@ class LinuxKernel(Calls, Kernel):
             except MachError:
                 pass  # it went with another one
         with self._lock:
-            watch, self._watch = self._watch, None
-            self._watched.clear()
-            if watch is not None:
-                watch.close()
+            if not self._waiting:
+                self._close_watch()
 
     def _forked(self) -> None:
         """In the child of a fork: rights are not inherited. Nothing may be sent, the parent's rights live on."""
@@ -157,18 +155,16 @@ class LinuxKernel(Calls, Kernel):
         ports = list(self._ports.values())
         for queue in self._queues:
             queue.forked()
-        if self._watch is not None:
-            self._watch.close()
+        self._close_watch()
         for entry in entries:
             if entry.fd >= 0:
                 close(entry.fd)
             if entry.request is not None:
                 close(entry.request.fd)
             if entry.pset is not None:
-                entry.pset.waiters = 0
                 entry.pset.close()
         for port in ports:
-            port.bootstrap, port.waiters = None, 0
+            port.bootstrap = None
             self._discard(port)
         Calls.__init__(self, self._identity.space)
         self._identity = Identity(self._identity.space)

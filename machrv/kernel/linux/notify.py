@@ -11,6 +11,7 @@ space's lock to be held.
 
 from __future__ import annotations
 
+import os
 import select
 from struct import Struct
 
@@ -38,6 +39,11 @@ class Notifications(CopyOut):
         #: what deaths are waited for: sockets of entries with a request, ports with one (edge-triggered)
         self._watch: select.epoll | None = None
         self._watched: dict[int, Entry | Port] = {}
+        #: how many threads wait on this space; how often they have been woken; how many have yet to notice the last time
+        self._waiting = 0
+        self._kicks = 0
+        self._kicked = 0
+        self._kick_fd = -1
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -147,8 +153,33 @@ class Notifications(CopyOut):
     def _watcher(self) -> select.epoll:
         """What becomes readable when a notification may be due. Whoever waits on this space waits on it too."""
         if self._watch is None:
-            self._watch = select.epoll()
+            watch = select.epoll()
+            self._kick_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            watch.register(self._kick_fd, select.EPOLLIN)
+            self._watch = watch
         return self._watch
+
+    def _kick(self) -> None:
+        """Wake every thread that waits on this space: what it waits on may have changed."""
+        if self._waiting:
+            self._kicks += 1
+            self._kicked = self._waiting
+            os.eventfd_write(self._kick_fd, 1)
+
+    def _noticed(self, kicks: int) -> None:
+        """A thread that began to wait after `kicks` no longer does; the last that was woken makes it quiet again."""
+        self._waiting -= 1
+        if kicks != self._kicks:
+            self._kicked -= 1
+            if self._kicked == 0:
+                os.eventfd_read(self._kick_fd)
+
+    def _close_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            os.close(self._kick_fd)
+        self._watch, self._kick_fd = None, -1
+        self._watched.clear()
 
     def _watch_entry(self, entry: Entry) -> None:
         if entry.request is not None and entry.fd >= 0:
@@ -212,6 +243,7 @@ class Notifications(CopyOut):
 
     def _detach_port(self, port: Port) -> None:
         """A port leaves its name: it leaves its sets, and starts to count anew (ipc_port_clear_receiver)."""
+        self._kick()
         for pset in list(port.sets):
             pset.remove(port)
         if port.epoll is not None:

@@ -8,7 +8,7 @@ belief in anything that a packet says. The caller holds the space's lock; nothin
 from __future__ import annotations
 
 import select
-from errno import EAGAIN, EMFILE, ENFILE
+from errno import EADDRINUSE, EAGAIN, EMFILE, ENFILE
 from heapq import heappop, heappush
 from time import time_ns
 
@@ -34,21 +34,29 @@ _READABLE = select.EPOLLIN | select.EPOLLRDHUP
 class End:
     """The receiving end of one right: `kind` is PORT_SEND, PORT_SEND_ONCE, or LISTENER for a bootstrap name."""
 
-    __slots__ = ("fd", "kind", "address", "queued", "accepted", "trusted")
+    __slots__ = ("fd", "kind", "address", "queued", "stamped", "late", "trusted")
 
-    def __init__(self, fd: int, kind: int, address: bytes, accepted: bool = False, trusted: bool = True) -> None:
+    def __init__(self, fd: int, kind: int, address: bytes, trusted: bool = False, stamped: bool = False) -> None:
         self.fd = fd
         self.kind = kind
         self.address = address
         #: it stands in its port's heap
         self.queued = False
-        #: what was sent before accept() bears no time stamp of the kernel's
-        self.accepted = accepted
+        #: the kernel stamps what is sent to it
+        self.stamped = stamped or kind == LISTENER
+        #: the kernel did not from the first message on
+        self.late = False
         #: the other end has never left this space
         self.trusted = trusted
 
     def __lt__(self, other: End) -> bool:
         return self.fd < other.fd
+
+    def stamp(self) -> None:
+        """From now on the kernel stamps the messages to this end."""
+        if not self.stamped:
+            check(lib.machrv_stamp(self.fd))
+            self.stamped = self.late = True
 
 
 class Port:
@@ -70,7 +78,6 @@ class Port:
         "bootstrap",
         "epoll",
         "out_of_room",
-        "waiters",
         "alive",
         "single",
         "_heap",
@@ -99,7 +106,6 @@ class Port:
         self.epoll: select.epoll | None = None
         #: accept() found no free descriptor: the listener is not asked again before one is freed
         self.out_of_room = False
-        self.waiters = 0
         self.alive = True
         #: the only end, if it is a right's socket and nothing is watched: then there is no order
         self.single: End | None = None
@@ -110,13 +116,27 @@ class Port:
     # -- ends ---------------------------------------------------------------------------------------------------------
 
     def add(self, end: End) -> None:
-        """Take an end in; the port owns its descriptor from here on."""
+        """Take an end in; the port owns its descriptor from here on. Raises OSError; then it does not."""
         self.ends[end.fd] = end
-        self.single = end if len(self.ends) == 1 and self.epoll is None and end.kind != LISTENER else None
-        if self.epoll is not None:
-            self.epoll.register(end.fd, _READABLE)
-        elif len(self.ends) > 1:
-            self.watch()
+        try:
+            if self.epoll is not None:
+                self.epoll.register(end.fd, _READABLE)
+            elif len(self.ends) > 1:
+                self.watch()
+            elif end.kind != LISTENER:
+                self.single = end
+            if len(self.ends) > 1 or self.sets:
+                self.stamp()
+        except OSError:
+            del self.ends[end.fd]
+            self.single = None
+            raise
+
+    def stamp(self) -> None:
+        """The order among the ends, or against other ports, matters from now on."""
+        if sum(end.kind != LISTENER for end in self.ends.values()) > 1 or self.sets:
+            for end in self.ends.values():
+                end.stamp()
 
     def drop(self, end: End) -> None:
         """Close an end: its right is dead, or used up."""
@@ -124,9 +144,7 @@ class Port:
         self.single = None
         if self.epoll is not None:
             self.epoll.unregister(end.fd)
-        if end.queued:
-            self._heap = [item for item in self._heap if item[1] is not end]
-            self._heap.sort()
+        self._unqueue(end)
         close(end.fd)
 
     def watch(self) -> select.epoll:
@@ -140,14 +158,19 @@ class Port:
 
     def make(self, kind: int, serial: str, trusted: bool = False) -> tuple[int, End]:
         """A new right: (the descriptor to give away, its receiving end). Raises OSError."""
-        address = PREFIX + self.id + (b"/s" if kind == PORT_SEND else b"/o") + serial.encode()
         ends = ffi.new("int[2]")
-        check(lib.machrv_pair(ends, address, len(address), not trusted))
-        end = End(ends[0], kind, address, trusted=trusted)
+        stamped = len(self.ends) > 0 or bool(self.sets)
+        while True:
+            address = PREFIX + self.id + (b"/s" if kind == PORT_SEND else b"/o") + serial.encode()
+            result = lib.machrv_pair(ends, address, len(address), not trusted, stamped)
+            if result != -EADDRINUSE:
+                break
+            serial = new_id().decode()[:16]  # somebody who knows the port's id has squatted the address
+        check(result)
+        end = End(ends[0], kind, address, trusted, stamped)
         try:
             self.add(end)
         except OSError:
-            self.ends.pop(end.fd, None)
             close(ends[0])
             close(ends[1])
             raise
@@ -161,49 +184,64 @@ class Port:
         An end at end-of-file whose right was send-once counts as the message that it stands for: SEND_ONCE.
         """
         # What becomes readable after a scan is younger than anything sent before it, so heads from before the last scan
-        # need no other. Twice: what came during the scan may have come out of order. Not more: the clock may be set back.
-        if self.out_of_room:
-            self.accept_pending()
+        # need no other. Twice: what came during the scan may have come out of order. Not more: the clock may be set
+        # back.
         for _ in range(2):
             if self._heap and self._heap[0][0] <= self._scanned:
                 return self._heap[0]
             before = time_ns()
-            if self.epoll is None:
-                for end in list(self.ends.values()):
-                    if not end.queued:
-                        self._look(end)
-            else:
-                self._scan(self.epoll)
+            for end in self._ready():
+                self._look(end)
             self._scanned = before
         return self._heap[0] if self._heap else None
 
+    def next_end(self) -> End | None:
+        """As `next`, without the time: if only one end has anything, nobody needs to know when it was sent."""
+        if not self._heap:
+            ready = self._ready()
+            if len(ready) < 2:
+                return ready[0] if ready else None
+            for end in ready:
+                self._look(end)
+        head = self.next()
+        return None if head is None else head[1]
+
+    def _ready(self) -> list[End]:
+        """The ends with something to read that do not stand in the heap. Takes in who has looked the port up."""
+        if self.epoll is None:
+            found = list(self.ends.values())
+        else:
+            found = [self.ends[fd] for fd, _ in self.epoll.poll(0, len(self.ends) + 1) if fd in self.ends]
+        accepted = self._accept_all() if self.out_of_room else []
+        ready = []
+        for end in found:
+            if end.kind == LISTENER:
+                accepted += self._accept(end)
+            elif not end.queued:
+                ready.append(end)
+        return ready + accepted
+
     def taken(self, end: End) -> None:
         """The head of `end` has been received: look at what stands behind it."""
+        self._unqueue(end)
+        if self._heap:
+            self._look(end)
+
+    def _unqueue(self, end: End) -> None:
         if end.queued:
             end.queued = False
             if self._heap[0][1] is end:
                 heappop(self._heap)
             else:
                 self._heap = sorted(item for item in self._heap if item[1] is not end)
-        if self._heap:
-            self._look(end)
-
-    def _scan(self, epoll: select.epoll) -> None:
-        for fd, _ in epoll.poll(0, len(self.ends) + 1):
-            end = self.ends.get(fd)
-            if end is not None and not end.queued:
-                self._look(end)
 
     def _look(self, end: End) -> None:
-        if end.kind == LISTENER:
-            self._accept(end)
-            return
+        """Put an end with something to read into the heap; close it if it is at its end."""
         head = self._head
         result = lib.machrv_peek(end.fd, head)
         if result < 0:
-            if result == -EAGAIN:
-                return
-            self.drop(end)  # a reset connection: its right is as gone as at end-of-file
+            if result != -EAGAIN:
+                self.drop(end)  # a reset connection: its right is as gone as at end-of-file
             return
         if head.length == 0:
             if end.kind == PORT_SEND:
@@ -212,13 +250,15 @@ class Port:
             stamp = time_ns()
         else:
             stamp = head.stamp
-            if end.accepted and stamp >= head.before:
-                # Sent before accept(): the kernel has just stamped it. The sender's word only orders its own messages.
-                stamp = min(stamp, max(0, head.header.sent))
+            if not stamp or end.late and stamp >= head.before:
+                # Sent before there were stamps: the sender's word, which only orders what it sent before.
+                stamp = min(head.before, max(0, head.header.sent))
         end.queued = True
         heappush(self._heap, (stamp, end))
 
-    def _accept(self, listener: End) -> None:
+    def _accept(self, listener: End) -> list[End]:
+        """Take in everybody who waits at a bootstrap name: each is a send right made."""
+        accepted: list[End] = []
         while True:
             fd = lib.machrv_accept(listener.fd)
             if fd < 0:
@@ -227,22 +267,25 @@ class Port:
                     self.out_of_room = not self.out_of_room
                     if self.epoll is not None:
                         self.epoll.modify(listener.fd, 0 if self.out_of_room else _READABLE)
-                return
+                return accepted
             self.mscount = self.mscount + 1 & 0xFFFFFFFF
-            end = End(fd, PORT_SEND, listener.address, accepted=True, trusted=False)
+            end = End(fd, PORT_SEND, listener.address)
+            end.late = True
             try:
                 self.add(end)
             except OSError:
-                self.ends.pop(fd, None)
                 close(fd)
-                return
-            self._look(end)
+                return accepted
+            accepted.append(end)
+
+    def _accept_all(self) -> list[End]:
+        return [
+            end for listener in list(self.ends.values()) if listener.kind == LISTENER for end in self._accept(listener)
+        ]
 
     def accept_pending(self) -> None:
-        """Take in who has looked the port up: each is a send right made."""
-        for end in list(self.ends.values()):
-            if end.kind == LISTENER:
-                self._accept(end)
+        """Take in who has looked the port up."""
+        self._accept_all()
 
     # -- counting -----------------------------------------------------------------------------------------------------
 
@@ -274,31 +317,9 @@ class Port:
         if self.loop >= 0:
             close(self.loop)
             self.loop = -1
-        epoll, self.epoll = self.epoll, None
-        if epoll is not None:
-            close_epoll(epoll, self.waiters)
-
-
-_wakers: dict[int, int] = {}
-
-
-def close_epoll(epoll: select.epoll, waiters: int) -> None:
-    """Close an epoll; if threads wait on it, they are woken, and the last one closes it."""
-    ends = ffi.new("int[2]")
-    if waiters and lib.machrv_bundle(ends) == 0:
-        close(ends[1])  # an end-of-file is always readable, for all of them
-        epoll.register(ends[0], select.EPOLLIN)
-        _wakers[id(epoll)] = ends[0]
-    else:
-        epoll.close()
-
-
-def last_waiter_left(epoll: select.epoll) -> None:
-    """Close an epoll that outlived its port because threads waited on it."""
-    fd = _wakers.pop(id(epoll), -1)
-    if fd >= 0:
-        close(fd)
-        epoll.close()
+        if self.epoll is not None:
+            self.epoll.close()
+            self.epoll = None
 
 
 def hangups(fds: list[int]) -> Iterable[int]:

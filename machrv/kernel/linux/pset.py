@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import select
 
-from machrv.kernel.linux.port import close_epoll
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from machrv.kernel.linux.port import End, Port
@@ -18,17 +16,17 @@ if TYPE_CHECKING:
 class PortSet:
     """A set of ports of one space. A port may be in several sets; it leaves them all when its receive right moves."""
 
-    __slots__ = ("members", "epoll", "waiters")
+    __slots__ = ("members", "epoll")
 
     def __init__(self) -> None:
         self.members: list[Port] = []
         self.epoll: select.epoll | None = None
-        self.waiters = 0
 
     def insert(self, port: Port) -> None:
         """Put a port in that is not a member yet."""
         self.members.append(port)
         port.sets.append(self)
+        port.stamp()
         if self.epoll is not None:
             self.epoll.register(port.watch(), select.EPOLLIN)
 
@@ -54,9 +52,9 @@ class PortSet:
 
     def close(self) -> None:
         """The set is gone; its members have been removed."""
-        epoll, self.epoll = self.epoll, None
-        if epoll is not None:
-            close_epoll(epoll, self.waiters)
+        if self.epoll is not None:
+            self.epoll.close()
+            self.epoll = None
 
     def next(self) -> tuple[int, End, Port] | None:
         """The oldest message of any member: (its time, its end, its port)."""

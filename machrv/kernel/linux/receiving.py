@@ -14,7 +14,7 @@ from machrv._mach import ffi, lib
 from machrv.errors import MachError
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.incoming import Incoming, trailer_size
-from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, End, Port, last_waiter_left
+from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, End, Port
 from machrv.kernel.linux.pset import PortSet
 
 _OPERATION = "mach_msg"
@@ -76,23 +76,28 @@ class Receiving(Incoming):
                     raise MachError(lib.MACH_RCV_TIMED_OUT, _OPERATION)
                 waited = source
                 try:
-                    epoll = source.watch()
-                    fds = [epoll.fileno(), self._watcher().fileno()]
+                    fds = [self._waited_on(source), self._watcher().fileno()]
                 except OSError as error:
                     raise MachError(lib.KERN_RESOURCE_SHORTAGE, _OPERATION) from error
                 until = monotonic() + _RETRY if source.out_of_room else None
-                source.waiters += 1
+                self._waiting += 1
+                kicks = self._kicks
             if until is None or deadline is not None and deadline < until:
                 until = deadline
             try:
                 expired = not _wait(fds, until) and until == deadline
             finally:
                 with self._lock:
-                    source.waiters -= 1
-                    if not source.waiters and source.epoll is not epoll:
-                        last_waiter_left(epoll)
+                    self._noticed(kicks)
             if expired:
                 deadline = 0.0
+
+    @staticmethod
+    def _waited_on(source: Port | PortSet) -> int:
+        """What becomes readable with a port or set: a port's only end, as long as it is the only one."""
+        if isinstance(source, Port) and source.single is not None:
+            return source.single.fd
+        return source.watch().fileno()
 
     def _take(self, source: Port | PortSet, size: int | None, option: int) -> bytes | None:
         """The next message; None if nothing waits."""
@@ -102,14 +107,13 @@ class Receiving(Incoming):
                 if chosen is None:
                     return None
                 _, end, port = chosen
-            elif source.single is not None and size is None:
+            elif source.single is not None:
                 end, port = source.single, source
             else:
-                head = source.next()
-                if head is None:
+                found = source.next_end()
+                if found is None:
                     return None
-                _, end = head
-                port = source
+                end, port = found, source
             if size is not None:
                 self._check_size(port, end, size, option)
             result = _receive(end.fd, self._received)
@@ -129,7 +133,7 @@ class Receiving(Incoming):
         if not option & _LARGE:
             return
         waiting = self._waiting_size(end)
-        if waiting + trailer_size(option) > size:
+        if waiting and waiting + trailer_size(option) > size:
             error = MachError(lib.MACH_RCV_TOO_LARGE, _OPERATION)
             if size >= _SIZE_REPORTED:
                 error.size = waiting
@@ -140,7 +144,9 @@ class Receiving(Incoming):
         head = ffi.new("machrv_head *")
         if lib.machrv_peek(end.fd, head) < 0:
             return 0
-        return int(head.header.size) if head.length else 24
+        if head.length and not head.header.flags & lib.MACHRV_WIRE_DESTROYED:
+            return int(head.header.size)
+        return 24 if end.kind == PORT_SEND_ONCE else 0
 
     def _drop_end(self, port: Port, end: End) -> None:
         port.drop(end)
