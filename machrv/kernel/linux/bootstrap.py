@@ -28,6 +28,9 @@ _SOCKET_PREFIX = "."
 _LONGEST = 200
 
 
+_checked: set[str] = set()
+
+
 class BootstrapName:
     """A name that is taken: its directory, its symbolic link, the socket behind it."""
 
@@ -82,6 +85,15 @@ class BootstrapDirectory:
                 path = os.path.join(runtime, "machrv")
             else:
                 path = f"/tmp/machrv-{os.getuid()}"
+        if path not in _checked:
+            cls._check(path, operation)
+            _checked.add(path)
+        return cls(path, operation)
+
+    @staticmethod
+    def _check(path: str, operation: str) -> None:
+        """Make the directory if it is missing. One that was ours and nobody else's stays so: whoever could change that
+        could do anything in this user's name."""
         try:
             os.mkdir(path, 0o700)
         except FileExistsError:
@@ -97,7 +109,6 @@ class BootstrapDirectory:
                 f"{operation} ({path} must be a directory of user {os.geteuid()} with mode 0700; "
                 "set MACHRV_BOOTSTRAP_DIR to one that is)",
             )
-        return cls(path, operation)
 
     def _file(self, name: str) -> str:
         """The file name for a service name: itself where that can be one, else a digest."""
@@ -177,19 +188,32 @@ class BootstrapDirectory:
 
     def look_up(self, name: str) -> tuple[int, bytes]:
         """Connect to a name: (the socket, the id of the port). BOOTSTRAP_UNKNOWN_SERVICE if nobody is there."""
-        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        deadline = monotonic() + BACKLOG_PATIENCE
+        directory = -1
         try:
-            socket = os.readlink(self._file(name), dir_fd=directory) if name else ""
-            path = os.fsencode(self._short(directory, socket))
-            while True:
-                fd = lib.machrv_connect(path, max(1, int((deadline - monotonic()) * 1000)))
-                if fd not in (-EAGAIN, -EINTR) or monotonic() >= deadline:
-                    break
+            link = f"{self.path}/{self._file(name)}"
+            socket = os.readlink(link) if name else ""
+            path = os.fsencode(f"{self.path}/{socket}")
+            if len(path) >= lib.MACHRV_ADDRESS_MAX:
+                directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                path = os.fsencode(self._short(directory, socket))
+            fd = lib.machrv_connect(path, 0)
+            if fd == -EAGAIN:
+                fd = self._connect_patiently(path)
             if fd in (-ECONNREFUSED, -ENOENT, -EPROTOTYPE):
                 raise FileNotFoundError
             return check(fd), os.fsencode(socket[len(_SOCKET_PREFIX) :])
         except FileNotFoundError:
+            _checked.discard(self.path)
             raise MachError(lib.BOOTSTRAP_UNKNOWN_SERVICE, f"{self.operation} of {name!r}") from None
         finally:
-            os.close(directory)
+            if directory >= 0:
+                os.close(directory)
+
+    @staticmethod
+    def _connect_patiently(path: bytes) -> int:
+        """The server's backlog is full: wait for a place in it, but not for ever."""
+        deadline = monotonic() + BACKLOG_PATIENCE
+        while True:
+            fd = int(lib.machrv_connect(path, max(1, int((deadline - monotonic()) * 1000))))
+            if fd not in (-EAGAIN, -EINTR) or monotonic() >= deadline:
+                return fd

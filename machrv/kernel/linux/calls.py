@@ -106,7 +106,8 @@ class Calls(Receiving):
             if entry.type == PORT_SET:
                 self._destroy_set(entry)
                 return
-            self._died(entry)
+            if entry.request is not None:
+                self._died(entry)  # else a dead name and a live right give up a reference in the same way
             if not entry.type & (DEAD_NAME | SEND_RIGHTS):
                 raise MachError(lib.KERN_INVALID_RIGHT, "mach_port_deallocate")
             if entry.urefs > 1:
@@ -125,7 +126,8 @@ class Calls(Receiving):
             if entry.type == PORT_SET:
                 self._destroy_set(entry)
                 return
-            self._died(entry)
+            if entry.request is not None:
+                self._died(entry)
             port, entry.port = entry.port, None
             was_sender = entry.type & SEND
             self._free(entry)

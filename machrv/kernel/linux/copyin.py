@@ -62,10 +62,13 @@ class Taken:
 class CopyIn(Space):
     """A space that rights can be taken out of."""
 
-    def _copyin(self, entry: Entry, disposition: int, taken: Taken, dead_ok: bool = True) -> Right | None:
+    def _copyin(
+        self, entry: Entry, disposition: int, taken: Taken, dead_ok: bool = True, alive: bool = False
+    ) -> Right | None:
         """Take a right out of a name. None stands for KERN_INVALID_RIGHT. Raises OSError where no socket can be made.
 
-        The order of the checks is ipc_right_copyin's. Without `dead_ok` a dead name is invalid too.
+        The order of the checks is ipc_right_copyin's. Without `dead_ok` a dead name is invalid too;
+        with `alive` the caller finds out in another way whether the port has died.
         """
         port = entry.port
         if disposition == MAKE_SEND or disposition == MAKE_SEND_ONCE:
@@ -74,7 +77,7 @@ class CopyIn(Space):
             return None if port is None else self._take_receive(entry, port, taken)
         if disposition not in KIND_OF:
             return None
-        if entry.type & SEND_RIGHTS:
+        if entry.type & SEND_RIGHTS and not alive:
             self._died(entry)
         if entry.type & DEAD_NAME:
             if not dead_ok:

@@ -39,7 +39,7 @@ class Notifications(CopyOut):
         #: what deaths are waited for: sockets of entries with a request, ports with one (edge-triggered)
         self._watch: select.epoll | None = None
         self._watched: dict[int, Entry | Port] = {}
-        #: how many threads wait on this space; how often they have been woken; how many have yet to notice the last time
+        #: how many threads wait on this space, how often they have been woken, how many have yet to notice
         self._waiting = 0
         self._kicks = 0
         self._kicked = 0

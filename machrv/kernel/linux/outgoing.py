@@ -26,7 +26,7 @@ from machrv.kernel.linux.copyin import (
 )
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.notify import Notifications
-from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port, check, close
+from machrv.kernel.linux.port import PORT_SEND, Port, check, close, hangups
 from machrv.kernel.linux.space import DEAD, DEAD_NAME, DEAD_RIGHT, NULL, SEND, SEND_ONCE, SEND_RIGHTS, destinations
 from machrv.kernel.linux.transit import Right
 
@@ -116,22 +116,12 @@ class Outgoing(Notifications):
         return bool(entry.type & (SEND_ONCE if disposition == MOVE_SEND_ONCE else SEND))
 
     def _copyin_destination(self, entry: Entry, disposition: int, taken: Taken) -> Right | None:
+        """The right that the message goes to. Whether its port lives, sending will show: see `_is_dead`."""
         port = entry.port
         if port is None or disposition == MAKE_SEND_ONCE:
-            if (
-                disposition == MOVE_SEND_ONCE
-                and entry.type & SEND_ONCE
-                and entry.request is None
-                and self._hung_up(entry)
-            ):
-                taken.save(entry)  # a message on a dead send-once right is sent, and lost
-                taken.leaving.append(entry.fd)
-                self._empty(entry, taken)
-                return Right(PORT_SEND_ONCE)
-            right = self._copyin(entry, disposition, taken, dead_ok=False)
-            if right is not None and right.is_file:
+            if entry.is_file:
                 return None
-            return right
+            return self._copyin(entry, disposition, taken, dead_ok=False, alive=True)
         if disposition == MAKE_SEND:
             taken.mscounts.setdefault(port, port.mscount)
             port.mscount = port.mscount + 1 & 0xFFFFFFFF
@@ -149,9 +139,13 @@ class Outgoing(Notifications):
             return None
         return Right(PORT_SEND, port.loop if port.loop >= 0 else self._loop(port), borrowed=True, id=port.id)
 
-    def _hung_up(self, entry: Entry) -> bool:
-        into = ffi.new("char[1]")
-        return lib.machrv_hangups([entry.fd], 1, into) == 0 and into[0] != b"\0"
+    @staticmethod
+    def _is_dead(right: Right, asked: bool) -> bool:
+        """Whether the port of a destination that was taken to be alive has died: that comes before all other errors.
+
+        A message on a dead send-once right that nobody `asked` about is sent, and lost (ipc_kmsg_copyin_header).
+        """
+        return (right.kind == PORT_SEND or asked) and right.fd >= 0 and any(hangups([right.fd]))
 
     def _copyin_two(self, entry: Entry, one: int, two: int, taken: Taken) -> tuple[Right | None, Right | None]:
         """Destination and reply port are one name (ipc_right_copyin_two)."""

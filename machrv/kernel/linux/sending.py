@@ -31,6 +31,7 @@ _USER_BITS = _COMPLEX | 0x001F1F1F
 #: the largest message: XNU's limit on what it copies in (ipc_kmsg_max_body_space)
 _MAX_SIZE = 64 * 1024 * 1024 - 68
 _GONE = (-EPIPE, -ECONNRESET, -ENOTCONN, -ECONNREFUSED)
+_NOT_SENT = 1
 _OPERATION = "mach_msg"
 
 
@@ -106,18 +107,17 @@ class Sending(Outgoing):
             raise MachError(lib.MACH_SEND_TOO_LARGE, _OPERATION)
         taken, parcel = Taken(), Parcel()
         _, _, _, _, voucher, id = HEADER.unpack_from(data)
+        destination = self._entries.get(remote)
+        asked = destination is not None and destination.request is not None
         try:
             self._copyin_header(bits, remote, local, voucher, taken, parcel)
+            refused: MachError | None = None
             try:
                 if bits & _COMPLEX:
                     self._copyin_body(data, size, taken, parcel)
-            except MachError:
-                self._destroy_parcel(taken, parcel)
-                raise
-            if parcel.circular or parcel.destination.fd < 0:
-                self._destroy_parcel(taken, parcel)
-                return -1
-            result = self._put(data, size, bits, id, parcel)
+            except MachError as error:
+                refused = error
+            result = _NOT_SENT if refused is not None or parcel.circular else self._put(data, size, bits, id, parcel)
         except OSError as error:
             self._revoke(taken)
             raise MachError(lib.MACH_SEND_NO_BUFFER, _OPERATION) from error
@@ -126,15 +126,21 @@ class Sending(Outgoing):
                 close(fd)
         if result == 0:
             self._sent(taken, parcel)
-        elif result in _GONE:
-            self._destroy_parcel(taken, parcel)  # as XNU: the port died under the message
         elif result == -EAGAIN:
             waiting = parcel.destination.fd
             self._revoke(taken)
             return waiting
-        else:
+        elif result != _NOT_SENT and result not in _GONE:
             self._revoke(taken)
             raise self._refused(result)
+        elif destination is not None and self._is_dead(parcel.destination, asked):
+            self._revoke(taken)
+            self._bury(destination)
+            raise MachError(lib.MACH_SEND_INVALID_DEST, _OPERATION)
+        else:
+            self._destroy_parcel(taken, parcel)
+            if refused is not None:
+                raise refused
         return -1
 
     def _put(self, data: bytes, size: int, bits: int, id: int, parcel: Parcel) -> int:

@@ -94,6 +94,17 @@ def id_of(address: bytes) -> bytes:
     return b"" if address[:1] == b"\0" else address.rpartition(b"/")[2].lstrip(b".")
 
 
+_random: list[bytes] = []
+
+
 def new_id() -> bytes:
     """A port id that nobody can guess: 128 bits, in hex."""
-    return os.urandom(16).hex().encode()
+    try:
+        return _random.pop()
+    except IndexError:
+        digits = os.urandom(16 * 32).hex().encode()  # one system call for many
+        _random.extend(digits[at : at + 32] for at in range(0, len(digits), 32))
+        return _random.pop()
+
+
+os.register_at_fork(after_in_child=_random.clear)  # or parent and child would give out the same
