@@ -28,6 +28,7 @@ PORT_SEND = lib.MACH_MSG_TYPE_PORT_SEND
 PORT_SEND_ONCE = lib.MACH_MSG_TYPE_PORT_SEND_ONCE
 LISTENER = 0
 
+_CROWD = 16
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP
 
 
@@ -82,6 +83,7 @@ class Port:
         "single",
         "_heap",
         "_scanned",
+        "_crowded",
         "_head",
         "__weakref__",
     )
@@ -111,6 +113,8 @@ class Port:
         self.single: End | None = None
         self._heap: list[tuple[int, End]] = []
         self._scanned = 0
+        #: with so many ends, it is time to look which are of no use any more
+        self._crowded = _CROWD
         self._head = ffi.new("machrv_head *")
 
     # -- ends ---------------------------------------------------------------------------------------------------------
@@ -158,6 +162,8 @@ class Port:
 
     def make(self, kind: int, serial: str, trusted: bool = False) -> tuple[int, End]:
         """A new right: (the descriptor to give away, its receiving end). Raises OSError."""
+        if len(self.ends) >= self._crowded:
+            self._reap()
         ends = ffi.new("int[2]")
         stamped = len(self.ends) > 0 or bool(self.sets)
         while True:
@@ -175,6 +181,14 @@ class Port:
             close(ends[1])
             raise
         return ends[1], end
+
+    def _reap(self) -> None:
+        """Close the ends whose send rights are gone and that hold no message: nobody may ever receive from this port."""
+        ends = [end for end in self.ends.values() if end.kind == PORT_SEND]
+        for end, gone in zip(ends, hangups([end.fd for end in ends])):
+            if gone and not end.queued and lib.machrv_waiting(end.fd) == 0:
+                self.drop(end)
+        self._crowded = max(_CROWD, 2 * len(self.ends))
 
     # -- order --------------------------------------------------------------------------------------------------------
 
