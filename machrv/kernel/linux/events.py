@@ -12,6 +12,7 @@ from threading import Lock
 from machrv.errors import MachError
 from machrv.kernel import EventQueue
 from machrv.kernel.linux.identity import LinuxProcess
+from machrv.kernel.linux.port import starving
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ class LinuxEventQueue(EventQueue):
 
     def _out_of_room(self) -> list[int]:
         """The ports that found no descriptor to accept with: nothing wakes us for them, so they are tried again."""
+        if not starving:
+            return []
         with self._kernel._lock:
             entries = [self._kernel._entries.get(name) for name in self._ports.values()]
             sources = [(entry.name, entry.port or entry.pset) for entry in entries if entry is not None]

@@ -8,6 +8,7 @@ belief in anything that a packet says. The caller holds the space's lock; nothin
 from __future__ import annotations
 
 import select
+import weakref
 from errno import EADDRINUSE, EAGAIN, EMFILE, ENFILE
 from heapq import heappop, heappush
 from time import time_ns
@@ -30,6 +31,10 @@ LISTENER = 0
 
 _CROWD = 16
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP
+
+
+#: the ports of this process that found no descriptor to accept with
+starving: weakref.WeakSet[Port] = weakref.WeakSet()
 
 
 class End:
@@ -277,10 +282,7 @@ class Port:
             fd = lib.machrv_accept(listener.fd)
             if fd < 0:
                 # Without a free descriptor the listener stays readable: nobody may wait on it before one is free.
-                if self.out_of_room != (fd in (-EMFILE, -ENFILE)):
-                    self.out_of_room = not self.out_of_room
-                    if self.epoll is not None:
-                        self.epoll.modify(listener.fd, 0 if self.out_of_room else _READABLE)
+                self._set_out_of_room(listener, fd in (-EMFILE, -ENFILE))
                 return accepted
             self.mscount = self.mscount + 1 & 0xFFFFFFFF
             end = End(fd, PORT_SEND, listener.address)
@@ -291,6 +293,13 @@ class Port:
                 close(fd)
                 return accepted
             accepted.append(end)
+
+    def _set_out_of_room(self, listener: End, out_of_room: bool) -> None:
+        if self.out_of_room != out_of_room:
+            self.out_of_room = out_of_room
+            (starving.add if out_of_room else starving.discard)(self)
+            if self.epoll is not None:
+                self.epoll.modify(listener.fd, 0 if out_of_room else _READABLE)
 
     def _accept_all(self) -> list[End]:
         return [
