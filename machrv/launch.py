@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from machrv.rendezvous.names import SERVICE_NAME_VARIABLE
+from machrv.rendezvous.policy import add_feature_state_to_environment
 from machrv.rendezvous.port import checked_ports, destroy_ports, take_ports
 from machrv.rendezvous.registry import ProcessGoneError
 from machrv.rendezvous.server import RendezvousServer
@@ -38,7 +39,8 @@ def launch(
     `ports` maps a uint32 key, or its four characters, to a `RendezvousPort` or an owned right. The call takes everything
     that is to be moved: the child gets it, or it is given up when the child exits without asking, or when the call
     fails. `requirement` is what the child must be to get it. `server`: None is RendezvousServer.get_instance(). The
-    child's environment gets MACHRV_SERVICE_NAME, so that it finds the server where its parent's pid does not lead there.
+    child's environment gets MACHRV_SERVICE_NAME, so that it finds the server where its parent's pid does not lead there,
+    and the validation policy. A requirement refuses nobody unless that is ENFORCE.
 
     The child that asks must be the process that was started: with `shell=True` that is the shell.
 
@@ -57,6 +59,7 @@ def launch(
     try:
         environment = dict(os.environ if popen.get("env") is None else popen["env"])
         environment[SERVICE_NAME_VARIABLE] = server.service_name
+        add_feature_state_to_environment(environment)
         popen["env"] = environment
         with server.lock:
             process = subprocess.Popen(args, **popen)

@@ -27,6 +27,7 @@ from machrv.kernel import Kernel
 from machrv.message import MACH_NOTIFY_SEND_ONCE, MACH_PORT_TYPE_DEAD_NAME
 from machrv.rendezvous.names import SERVICE_NAME_VARIABLE
 from machrv.rendezvous.port import MAX_PORTS
+from machrv.rendezvous.policy import ENFORCE_PEER_REQUIREMENTS
 from machrv.requirement import Requirement
 
 from .conftest import PATIENCE, Program, finish, wait_for_no_senders
@@ -199,7 +200,7 @@ class Says(Requirement):
 def test_a_child_that_meets_its_requirement_gets_its_ports(server: RendezvousServer, program: Program) -> None:
     """It is judged once, by the token that its request bore, with the lock released."""
     requirement = Says(True, server)
-    with ReceiveRight.allocate() as port:
+    with ReceiveRight.allocate() as port, ENFORCE_PEER_REQUIREMENTS.override(True):
         child = launch(program("client", "take_send_right"), {"port": port.make_send()}, requirement)
         assert port.receive(PATIENCE).id == GOOD
         assert finish(child) == 0
@@ -212,7 +213,8 @@ def test_a_child_that_does_not_meet_its_requirement_gets_nothing(
 ) -> None:
     """Its rights are destroyed, never handed out; its rendezvous ends without ports."""
     ports, all_given_up = kinds
-    assert finish(launch(program("client", "no_ports"), ports, Says(answer, server))) == 0
+    with ENFORCE_PEER_REQUIREMENTS.override(True):
+        assert finish(launch(program("client", "no_ports"), ports, Says(answer, server))) == 0
     all_given_up()
 
 

@@ -33,9 +33,9 @@ from machrv.message import (
 )
 from machrv.received import destroy_message, take_right
 from machrv.rendezvous.names import service_names
-from machrv.rendezvous.policy import is_acceptable
+from machrv.rendezvous.policy import refusal, wants_info_plist
 from machrv.rendezvous.port import uint32_key
-from machrv.rendezvous.protocol import is_refusal, parse_reply, request
+from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, is_refusal, parse_reply, request
 from machrv.rights import ReceiveRight, SendOnceRight, SendRight
 from machrv.transfer import receive_message, send_message
 
@@ -157,9 +157,10 @@ class RendezvousClient(_Ports):
         """Ask the server that is checked in under `service_name`; None is this process's parent. As often as wanted.
 
         `timeout` in seconds covers everything. Raises ServerNotFoundError (nobody has the name; its owner has gone),
-        RendezvousPermissionError, RendezvousTimeout, PeerRejectedError (it does not meet the requirement that was set)
-        and RendezvousError (it answered with something else than a reply). A server that refuses this process, or that
-        has nothing for it, makes no failure but a client without ports.
+        RendezvousPermissionError, RendezvousTimeout, PeerRejectedError (it does not meet the requirement that was set,
+        or did not answer and so could not show that it does, and the policy is ENFORCE) and RendezvousError (it answered
+        with something else than a reply). Otherwise a server that refuses this process, or that has nothing for it,
+        makes no failure but a client without ports.
         """
         kernel = kernel if kernel is not None else current()
         deadline = monotonic() + timeout
@@ -169,9 +170,20 @@ class RendezvousClient(_Ports):
 
     @staticmethod
     def set_server_process_requirement(requirement: Requirement | None) -> None:
-        """What a server must be, from now on, for this process to take ports from it. None: anything will do."""
+        """What a server must be, from now on, for this process to take ports from it. None: anything will do.
+
+        Call it before the first `get_instance()`: that rendezvous is performed once. What it leads to is decided by
+        `machrv.peer_validation_policy()`.
+        """
         global _server_requirement
         _server_requirement = requirement
+        if RendezvousClient._asked and requirement is not None:
+            import logging
+
+            logging.getLogger("machrv").warning(
+                "%r was set after get_instance(): that rendezvous is over, and its server was not held against it",
+                requirement,
+            )
 
 
 class DirectRendezvousClient(_Ports):
@@ -212,12 +224,13 @@ def _look_up(names: list[str], kernel: Kernel) -> tuple[str, SendRight]:
 def _ask(server: SendRight, what: str, deadline: float) -> tuple[dict[int, OwnedRight], AuditToken | None]:
     """Send a request to `server`, whose right is moved, and take what the reply brings: the ports, and who sent them."""
     kernel = server.kernel
+    requirement = _server_requirement
+    request_id = REQUEST_WITH_INFO_PLIST_ID if wants_info_plist(requirement) else REQUEST_ID
     with ReceiveRight(kernel.mach_reply_port(), kernel) as reply_port:
         name = server.release()
         try:
-            send_message(
-                kernel, request(reply_port.name), name, Disposition.MOVE_SEND, max(0.0, deadline - monotonic())
-            )
+            message = request(reply_port.name, request_id)
+            send_message(kernel, message, name, Disposition.MOVE_SEND, max(0.0, deadline - monotonic()))
         except BaseException as error:
             server.restore(name)
             if isinstance(error, MachError):
@@ -227,14 +240,16 @@ def _ask(server: SendRight, what: str, deadline: float) -> tuple[dict[int, Owned
             message = receive_message(kernel, reply_port.name, max(0.0, deadline - monotonic()))
         except MachError as error:
             raise _explained(error, what) from error
-    return _taken(message, what, kernel)
+    return _taken(message, what, requirement, kernel)
 
 
-def _taken(message: Message, what: str, kernel: Kernel) -> tuple[dict[int, OwnedRight], AuditToken | None]:
+def _taken(
+    message: Message, what: str, requirement: Requirement | None, kernel: Kernel
+) -> tuple[dict[int, OwnedRight], AuditToken | None]:
     """The rights of a reply, owned, once the server was judged."""
     if is_refusal(message):
-        if not is_acceptable(_server_requirement, None):
-            raise PeerRejectedError(f"the {what} did not answer, so it could not show that it meets the requirement")
+        if refusal("server", requirement, None) is not None:
+            raise PeerRejectedError(f"the {what} did not answer, so it could not show that it meets {requirement!r}")
         return {}, None
     try:
         descriptors, additional_data = parse_reply(message)
@@ -242,9 +257,10 @@ def _taken(message: Message, what: str, kernel: Kernel) -> tuple[dict[int, Owned
         destroy_message(message, kernel)
         raise RendezvousError(f"what the {what} sent is no reply: {error}") from error
     token = message.audit_token
-    if not is_acceptable(_server_requirement, token, additional_data):
+    why = refusal("server", requirement, token, additional_data)
+    if why is not None:
         destroy_message(message, kernel)
-        raise PeerRejectedError(f"the {what} is process {token and token.pid}, which does not meet the requirement")
+        raise PeerRejectedError(f"the {what} is process {token and token.pid}, which does not meet {requirement!r}: {why}")
     rights = {key: take_right(found.name, found.disposition, kernel) for key, found in descriptors.items()}
     return {key: right for key, right in rights.items() if right is not None}, token
 

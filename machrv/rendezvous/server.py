@@ -18,7 +18,7 @@ from machrv.errors import MachError, RendezvousError, RightError
 from machrv.kernel import current
 from machrv.message import MACH_RCV_TIMED_OUT, MACH_RCV_TOO_LARGE
 from machrv.received import destroy_message
-from machrv.rendezvous.policy import is_acceptable
+from machrv.rendezvous.policy import add_feature_state_to_environment, refusal
 from machrv.rendezvous.names import server_name
 from machrv.rendezvous.port import checked_ports, destroy_ports, take_ports
 from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_SIZE, REQUEST_WITH_INFO_PLIST_ID, reply, requester
@@ -230,7 +230,8 @@ class RendezvousServer(RendezvousServerBase):
     def set_process_requirement_for_pid(self, pid: int, requirement: Requirement) -> None:
         """What the process `pid` must be to get its ports; it is evaluated when it asks. The lock must be held.
 
-        Once, until the process has asked or exited. Raises as `register_ports_for_pid`.
+        Once, until the process has asked or exited. Raises as `register_ports_for_pid`. What it leads to is decided by
+        `machrv.peer_validation_policy()` at that time: unless it is ENFORCE, nobody is refused.
         """
         self._registry.set_requirement(pid, requirement)
 
@@ -249,7 +250,7 @@ class RendezvousServer(RendezvousServerBase):
         if registration is None:
             return {}
         ports = registration.ports or {}
-        if is_acceptable(registration.requirement, audit_token):
+        if refusal("client", registration.requirement, audit_token) is None:
             return ports
         destroy_ports(ports)
         return None
@@ -257,6 +258,19 @@ class RendezvousServer(RendezvousServerBase):
     def is_valid_additional_message_id(self, message_id: int) -> bool:
         """A request may ask for Info.plist data too ('mrzV')."""
         return message_id == REQUEST_WITH_INFO_PLIST_ID
+
+    def additional_data_for_reply(self, message_id: int) -> bytes:
+        """This process's Info.plist data for a request that asks for it; b"" where a process has none, as on Linux."""
+        if message_id != REQUEST_WITH_INFO_PLIST_ID:
+            return b""
+        from machrv.requirement import own_info_plist
+
+        return own_info_plist()
+
+    @staticmethod
+    def add_feature_state_to_environment(environment: MutableMapping[str, str]) -> None:
+        """Put the validation policy into the environment of a child, as `machrv.launch` does."""
+        add_feature_state_to_environment(environment)
 
     def close(self) -> None:
         """Stop serving, give the name up and end every registration. Idempotent. The lock must not be held."""

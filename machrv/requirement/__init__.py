@@ -23,3 +23,15 @@ class Requirement(ABC):
         `info_plist` is what the peer sent of its bundle's Info.plist, to be believed only as far as the peer's code
         signature vouches for it. An exception counts as no.
         """
+
+    #: Whether a server must send its Info.plist data to be held against this.
+    needs_info_plist = False
+
+    def mismatch(self, audit_token: AuditToken, info_plist: bytes = b"") -> str | None:
+        """Why the process does not meet the requirement; None if it does. This is what gets logged."""
+        return None if self.validate(audit_token, info_plist) else f"{self!r} says no"
+
+
+def own_info_plist() -> bytes:
+    """The Info.plist data of this process's bundle, at most 18 KiB; b"" where it has none."""
+    return b""
