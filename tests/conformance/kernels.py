@@ -26,7 +26,14 @@ def linux() -> Kernel:
     return LinuxKernel()
 
 
-KERNELS: dict[str, Callable[[], Kernel]] = {"linux": linux}
+def darwin_standin() -> Kernel:
+    """The macOS adapter over a stand-in for libSystem: its marshalling, without a Mac."""
+    from tests.standin.kernel import StandInKernel
+
+    return StandInKernel()
+
+
+KERNELS: dict[str, Callable[[], Kernel]] = {"linux": linux, "darwin-standin": darwin_standin}
 
 
 def close(kernel: Kernel) -> None:

@@ -1,0 +1,120 @@
+"""`DarwinKernel`: the kernel interface over libSystem.
+
+What belongs here: the whole, put together, with bootstrap, fileports and processes. What must never happen here: a name
+that is cut to fit, or a failure whose text does not say what it was about.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EAGAIN, EINVAL, EMFILE, ENFILE, ENOMEM
+
+from machrv._mach import lib as constants
+
+from machrv.errors import MachError
+from machrv.kernel import Kernel
+from machrv.kernel.darwin.messages import Messages
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from machrv.audit import AuditToken
+    from machrv.kernel.darwin.events import DarwinEventQueue, DarwinProcess
+
+_LONGEST_NAME = constants.BOOTSTRAP_MAX_NAME_LEN - 1
+#: What a failed system call comes down to in Mach's words; everything else is an argument that is wrong.
+_CODES = {
+    EMFILE: constants.KERN_NO_SPACE,
+    ENFILE: constants.KERN_NO_SPACE,
+    EAGAIN: constants.KERN_RESOURCE_SHORTAGE,
+    ENOMEM: constants.KERN_RESOURCE_SHORTAGE,
+}
+
+
+class DarwinKernel(Messages, Kernel):
+    """This task, as libSystem gives access to it.
+
+    `lib` is `machrv._mach.lib` on macOS; anything whose attributes are functions with the signatures in
+    include/machrv/darwin.h will do. `ffi` has the C types of include/machrv; it is `machrv._mach.ffi` if not given.
+    """
+
+    name = "darwin"
+
+    def __init__(self, lib: Any, ffi: Any = None) -> None:
+        if ffi is None:
+            from machrv._mach import ffi
+        super().__init__(lib, ffi)
+
+    # -- bootstrap ----------------------------------------------------------------------------------------------------
+
+    def bootstrap_check_in(self, service_name: str) -> int:
+        """See `Kernel.bootstrap_check_in`. A name has at most 127 bytes."""
+        return self._bootstrap(self._lib.bootstrap_check_in, "bootstrap_check_in", service_name)
+
+    def bootstrap_look_up(self, service_name: str) -> int:
+        """See `Kernel.bootstrap_look_up`. A name has at most 127 bytes."""
+        return self._bootstrap(self._lib.bootstrap_look_up, "bootstrap_look_up", service_name)
+
+    def _bootstrap(self, function: Any, operation: str, service_name: str) -> int:
+        operation = f"{operation} of {service_name!r}"
+        name = service_name.encode("utf-8", "surrogateescape")
+        # launchd would be sent a part of it (name_t is char[128]), and that part may be somebody else's name.
+        if len(name) > _LONGEST_NAME:
+            raise MachError(
+                constants.KERN_INVALID_ARGUMENT, f"{operation} ({len(name)} bytes, where at most {_LONGEST_NAME} fit)"
+            )
+        if b"\0" in name:
+            raise MachError(constants.KERN_INVALID_ARGUMENT, f"{operation} (there is a NUL in it)")
+        port = self._ffi.new("mach_port_t *")
+        self._check(function(self._lib.bootstrap_port, self._ffi.new("char[]", name), port), operation)
+        return int(port[0])
+
+    # -- descriptors --------------------------------------------------------------------------------------------------
+
+    def fileport_makeport(self, fd: int) -> int:
+        """See `Kernel.fileport_makeport`. Not every descriptor can be sent: a kqueue cannot, nor can a guarded one."""
+        port = self._ffi.new("mach_port_t *")
+        if self._lib.fileport_makeport(fd, port) < 0:
+            raise self._failed(f"fileport_makeport of descriptor {fd}")
+        return int(port[0])
+
+    def fileport_makefd(self, name: int) -> int:
+        """See `Kernel.fileport_makefd`. The kernel makes the descriptor close-on-exec."""
+        fd = int(self._lib.fileport_makefd(name))
+        if fd < 0:
+            if self._ffi.errno == EINVAL:  # No such name, or no fileport.
+                self.mach_port_type(name)
+                raise MachError(constants.KERN_INVALID_RIGHT, "fileport_makefd")
+            raise self._failed("fileport_makefd")
+        return fd
+
+    def _failed(self, operation: str) -> MachError:
+        number = self._ffi.errno
+        code = _CODES.get(number, constants.KERN_INVALID_ARGUMENT)
+        return MachError(code, f"{operation} ({os.strerror(number)})")
+
+    # -- processes ----------------------------------------------------------------------------------------------------
+
+    def audit_token(self) -> AuditToken:
+        """See `Kernel.audit_token`."""
+        from machrv.audit import AuditToken
+
+        token = self._ffi.new("audit_token_t *")
+        count = self._ffi.new("mach_msg_type_number_t *", constants.TASK_AUDIT_TOKEN_COUNT)
+        into = self._ffi.cast("integer_t *", token)
+        code = self._lib.task_info(self._lib.mach_task_self(), constants.TASK_AUDIT_TOKEN, into, count)
+        self._check(code, "task_info")
+        return AuditToken(*token.val)
+
+    def open_process(self, pid: int) -> DarwinProcess:
+        """See `Kernel.open_process`. What is pinned is described at `DarwinProcess.matches`."""
+        from machrv.kernel.darwin.events import DarwinProcess
+
+        return DarwinProcess(self._lib, self._ffi, pid)
+
+    def event_queue(self) -> DarwinEventQueue:
+        """See `Kernel.event_queue`."""
+        from machrv.kernel.darwin.events import DarwinEventQueue
+
+        return DarwinEventQueue(self._lib, self._ffi)

@@ -1,0 +1,117 @@
+"""`LibSystem`: the whole stand-in, called through C."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from threading import get_ident
+from typing import Any
+
+from machrv._mach import ffi, lib
+from machrv.errors import MachError
+from machrv.kernel.linux import LinuxKernel
+
+from .kqueue import Kqueues
+from .messages import Messages
+from .ports import BOOTSTRAP, TASK_SELF
+from .signatures import SIGNATURES
+
+
+class Functions(Kqueues, Messages):
+    """What stands behind each C function: methods of the same names."""
+
+    def _bootstrap(self, bp: int, service_name: Any, sp: Any, call: Any) -> int:
+        if bp != BOOTSTRAP:
+            return int(lib.MACH_SEND_INVALID_DEST)
+        name = ffi.string(service_name)
+        assert len(name) < lib.BOOTSTRAP_MAX_NAME_LEN, "launchd would see a part of the name"
+
+        def look() -> None:
+            sp[0] = call(name.decode("utf-8", "surrogateescape"))
+
+        return self._answer(TASK_SELF, look)
+
+    def bootstrap_check_in(self, bp: int, service_name: Any, sp: Any) -> int:
+        return self._bootstrap(bp, service_name, sp, self.kernel.bootstrap_check_in)
+
+    def bootstrap_look_up(self, bp: int, service_name: Any, sp: Any) -> int:
+        return self._bootstrap(bp, service_name, sp, self.kernel.bootstrap_look_up)
+
+    def fileport_makeport(self, fd: int, port: Any) -> int:
+        try:
+            port[0] = self.kernel.fileport_makeport(fd)
+        except OSError as error:
+            return self._failed(error)
+        except MachError as error:
+            return self._failed(OSError(9, str(error)))
+        return 0
+
+    def fileport_makefd(self, port: int) -> int:
+        try:
+            return self.kernel.fileport_makefd(port)
+        except MachError as error:
+            return self._failed(OSError(22, str(error)))
+        except OSError as error:
+            return self._failed(error)
+
+    def task_info(self, task: int, flavor: int, info: Any, count: Any) -> int:
+        token = self.kernel.audit_token()
+        if task != TASK_SELF or flavor != lib.TASK_AUDIT_TOKEN or count[0] < len(token):
+            return int(lib.KERN_INVALID_ARGUMENT)
+        for index, word in enumerate(token):
+            info[index] = ffi.cast("integer_t", word)
+        count[0] = len(token)
+        return 0
+
+
+class LibSystem:
+    """One task. Its attributes are libSystem's functions, and `bootstrap_port`; `functions` is what stands behind."""
+
+    bootstrap_port = BOOTSTRAP
+
+    def __init__(self, kernel: LinuxKernel | None = None, hardened: bool = False) -> None:
+        self.functions = Functions(kernel if kernel is not None else LinuxKernel(), hardened)
+        _all.add(self)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in SIGNATURES:
+            raise AttributeError(f"libSystem has no {name}")
+        failures: dict[int, BaseException] = {}
+        functions = self.functions
+
+        def onerror(_: object, error: BaseException, __: object) -> None:
+            failures[get_ident()] = error
+
+        # Looked up at each call, so that a test can put something else in its place.
+        pointer = ffi.callback(
+            SIGNATURES[name], lambda *arguments: getattr(functions, name)(*arguments), onerror=onerror
+        )
+
+        def call(*arguments: Any) -> Any:
+            result = pointer(*arguments)
+            failure = failures.pop(get_ident(), None) if failures else None
+            if failure is not None:
+                raise failure
+            return result
+
+        setattr(self, name, call)
+        return call
+
+    def end(self) -> None:
+        """The end of the task: everything that it has goes."""
+        for fd in list(self.functions.kqueues):
+            self.functions.close(fd)
+        self.functions.kernel.close()
+
+
+_all: weakref.WeakSet[LibSystem] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for task in list(_all):
+        task.functions.forget_kqueues()
+        task.functions.memory.clear()
+        task.functions.reply_ports.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

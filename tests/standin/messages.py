@@ -1,0 +1,212 @@
+"""mach_msg of the stand-in, and what it leaves in the caller's memory.
+
+A send that fails after the message was taken puts it back as the kernel does (xnu-11417, osfmk/ipc/ipc_kmsg.c,
+ipc_kmsg_copyout_pseudo): references that the sender did not have, moved rights under new names, memory mapped anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import Any
+
+from machrv._mach import ffi, lib
+from machrv.errors import MachError
+
+from .ports import TASK_SELF, WORD, Killed, Ports
+
+HEADER = Struct("=6I")
+COUNT = Struct("=I")
+PORT = Struct("=IIHBB")  # name, pad, pad, disposition, type
+MEMORY = Struct("=QBBBBI")  # address, deallocate, copy, disposition, type, size or count
+COMPLEX = 0x80000000
+BODY, DESCRIPTORS, TYPE_AT = 24, 28, 11
+PORT_TYPE, OOL_PORTS_TYPE = lib.MACH_MSG_PORT_DESCRIPTOR, lib.MACH_MSG_OOL_PORTS_DESCRIPTOR
+VALID_NAMES = range(1, 0xFFFFFFFF)
+
+RECEIVE, SEND, SEND_ONCE = lib.MACH_MSG_TYPE_MOVE_RECEIVE, lib.MACH_MSG_TYPE_MOVE_SEND, lib.MACH_MSG_TYPE_MOVE_SEND_ONCE
+COPY_SEND, MAKE_SEND, MAKE_SEND_ONCE = (
+    lib.MACH_MSG_TYPE_COPY_SEND,
+    lib.MACH_MSG_TYPE_MAKE_SEND,
+    lib.MACH_MSG_TYPE_MAKE_SEND_ONCE,
+)
+SENDING_MISTAKES = (lib.MACH_SEND_INVALID_RIGHT, lib.MACH_SEND_INVALID_REPLY, lib.MACH_SEND_INVALID_VOUCHER)
+SEND_OPTIONS, RECEIVE_OPTIONS = lib.MACH_SEND_MSG | lib.MACH_SEND_TIMEOUT, ~(lib.MACH_SEND_MSG | lib.MACH_SEND_TIMEOUT)
+
+
+def descriptors(image: bytes | bytearray) -> Iterator[tuple[int, int]]:
+    """(offset, type) of each descriptor; all of 16 bytes but the port's, of 12."""
+    if len(image) >= DESCRIPTORS and HEADER.unpack_from(image)[0] & COMPLEX:
+        offset = DESCRIPTORS
+        for _ in range(COUNT.unpack_from(image, BODY)[0]):
+            if offset + PORT.size > len(image):
+                return
+            yield offset, image[offset + TYPE_AT]
+            offset += PORT.size if image[offset + TYPE_AT] == PORT_TYPE else MEMORY.size
+
+
+class Messages(Ports):
+    """A task that sends and receives."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        #: what the next sends are answered with, once they have taken what the message has
+        self.failing_sends: list[int] = []
+        #: what the next receives are answered with
+        self.failing_receives: list[int] = []
+        #: (option, timeout) of every mach_msg
+        self.calls: list[tuple[int, int]] = []
+
+    def mach_msg(
+        self, msg: Any, option: int, send_size: int, rcv_size: int, rcv_name: int, timeout: int, notify: int
+    ) -> int:
+        self.calls.append((option, timeout))
+        try:
+            if option & lib.MACH_SEND_MSG:
+                self._send(msg, send_size, timeout / 1000 if option & lib.MACH_SEND_TIMEOUT else None)
+            if option & lib.MACH_RCV_MSG:
+                wait = timeout / 1000 if option & lib.MACH_RCV_TIMEOUT else None
+                self._receive(msg, option & RECEIVE_OPTIONS, rcv_size, rcv_name, wait)
+        except MachError as error:
+            if self.hardened and error.code in SENDING_MISTAKES:
+                raise Killed(f"EXC_GUARD after {error}") from error
+            return error.code
+        return 0
+
+    def _send(self, msg: Any, size: int, timeout: float | None) -> None:
+        image = bytearray(ffi.buffer(msg, size))
+        self._check_reply_port(image)
+        try:
+            if self.failing_sends:
+                raise MachError(self.failing_sends.pop(0), "mach_msg")
+            self.kernel.mach_msg(bytes(image), lib.MACH_SEND_MSG, timeout=timeout)
+        except MachError as error:
+            if error.code in (lib.MACH_SEND_TIMED_OUT, lib.MACH_SEND_INTERRUPTED, lib.MACH_SEND_NO_BUFFER):
+                self._put_back(image)
+                ffi.memmove(msg, image, size)
+            raise
+        for offset, kind in descriptors(image):
+            if kind != PORT_TYPE:
+                address, deallocate, _, _, _, length = MEMORY.unpack_from(image, offset)
+                if deallocate:
+                    self.vm_deallocate(TASK_SELF, address, length * WORD if kind == OOL_PORTS_TYPE else length)
+
+    def _check_reply_port(self, image: bytearray) -> None:
+        if len(image) >= HEADER.size:
+            bits, _, _, local, _, _ = HEADER.unpack_from(image)
+            if local in self.reply_ports and bits >> 8 & 0x1F != MAKE_SEND_ONCE:
+                raise Killed(f"EXC_GUARD: the reply port {local:#x} gives send-once rights only")
+        for offset, kind in descriptors(image):
+            if kind == PORT_TYPE:
+                name, _, _, disposition, _ = PORT.unpack_from(image, offset)
+                self._moves(name, disposition)
+
+    # -- what comes back ----------------------------------------------------------------------------------------------
+
+    def _put_back(self, image: bytearray) -> None:
+        bits, size, remote, local, voucher, id = HEADER.unpack_from(image)
+        remote, how = self._back(remote, bits & 0x1F)
+        out = bits & ~0x1F1F | how
+        if local in self.reply_ports:
+            how = bits >> 8 & 0x1F
+        else:
+            local, how = self._back(local, bits >> 8 & 0x1F)
+        HEADER.pack_into(image, 0, out | how << 8, size, remote, local, voucher, id)
+        for offset, kind in descriptors(image):
+            if kind == PORT_TYPE:
+                name, _, _, disposition, _ = PORT.unpack_from(image, offset)
+                PORT.pack_into(image, offset, *self._put(name, disposition, kind))
+            else:
+                address, _, _, disposition, _, count = MEMORY.unpack_from(image, offset)
+                length = count * WORD if kind == OOL_PORTS_TYPE else count
+                data = bytes(ffi.buffer(ffi.cast("char *", address), length)) if length else b""
+                if kind == OOL_PORTS_TYPE:
+                    names = [self._back(name, disposition)[0] for (name,) in COUNT.iter_unpack(data)]
+                    data, disposition = b"".join(map(COUNT.pack, names)), self._received(disposition)
+                MEMORY.pack_into(image, offset, self.hand_out(data), 1, 1, disposition, kind, count)
+
+    def _put(self, name: int, disposition: int, kind: int) -> tuple[int, int, int, int, int]:
+        name, disposition = self._back(name, disposition)
+        return name, 0, 0, disposition, kind
+
+    @staticmethod
+    def _received(disposition: int) -> int:
+        return {COPY_SEND: SEND, MAKE_SEND: SEND, MAKE_SEND_ONCE: SEND_ONCE}.get(disposition, disposition)
+
+    def _back(self, name: int, disposition: int) -> tuple[int, int]:
+        """The right that `disposition` took from `name`, as it comes back: (its name, its kind)."""
+        kernel = self.kernel
+        kind = self._received(disposition)
+        if name not in VALID_NAMES or not disposition:
+            return name, kind
+        if disposition == COPY_SEND:
+            kernel.mach_port_mod_refs(name, lib.MACH_PORT_RIGHT_SEND, 1)
+        elif disposition == MAKE_SEND:
+            kernel.mach_port_insert_right(name, name, MAKE_SEND)
+        elif disposition == MAKE_SEND_ONCE:
+            name, _ = kernel.mach_port_extract_right(name, MAKE_SEND_ONCE)
+        elif disposition == SEND_ONCE or self._is_all(name, disposition):
+            name = self._renamed(name, disposition)
+        return name, kind
+
+    def _is_all(self, name: int, disposition: int) -> bool:
+        """Whether nothing is left under the name once this right has moved."""
+        bits = self.kernel.mach_port_type(name) & (lib.MACH_PORT_TYPE_SEND | lib.MACH_PORT_TYPE_RECEIVE)
+        if disposition == SEND and bits == lib.MACH_PORT_TYPE_SEND:
+            return self.kernel.mach_port_get_refs(name, lib.MACH_PORT_RIGHT_SEND) == 1
+        return disposition == RECEIVE and bits == lib.MACH_PORT_TYPE_RECEIVE
+
+    def _renamed(self, name: int, disposition: int) -> int:
+        fresh = self.kernel.mach_port_allocate(lib.MACH_PORT_RIGHT_DEAD_NAME)
+        self.kernel.mach_port_deallocate(fresh)
+        self.kernel.mach_port_insert_right(fresh, name, disposition)
+        return fresh
+
+    # -- receiving ----------------------------------------------------------------------------------------------------
+
+    def _receive(self, msg: Any, option: int, room: int, name: int, timeout: float | None) -> None:
+        if self.failing_receives:
+            raise MachError(self.failing_receives.pop(0), "mach_msg")
+        try:
+            data = self.kernel.mach_msg(None, option, room, name, timeout)
+        except MachError as error:
+            if error.size is not None:
+                msg.msgh_size = error.size
+            raise
+        assert data is not None and len(data) <= room
+        for offset, kind in descriptors(data):
+            if kind != PORT_TYPE:
+                address, _, _, _, _, length = MEMORY.unpack_from(data, offset)
+                if address:
+                    self.memory[address] = length * WORD if kind == OOL_PORTS_TYPE else length
+        ffi.memmove(msg, data, len(data))
+
+    def mach_msg_destroy(self, msg: Any) -> None:
+        image = bytes(ffi.buffer(msg, max(msg.msgh_size, HEADER.size)))
+        bits, _, remote, _, _, _ = HEADER.unpack_from(image)
+        self._give_up(remote, bits & 0x1F)
+        for offset, kind in descriptors(image):
+            if kind == PORT_TYPE:
+                name, _, _, disposition, _ = PORT.unpack_from(image, offset)
+                self._give_up(name, disposition)
+                continue
+            address, _, _, disposition, _, length = MEMORY.unpack_from(image, offset)
+            if kind == OOL_PORTS_TYPE:
+                length *= WORD
+                for (name,) in COUNT.iter_unpack(bytes(ffi.buffer(ffi.cast("char *", address), length))):
+                    self._give_up(name, disposition)
+            if address:
+                self.vm_deallocate(TASK_SELF, address, length)
+
+    def _give_up(self, name: int, disposition: int) -> None:
+        if name in VALID_NAMES and disposition == RECEIVE:
+            self.kernel.mach_port_mod_refs(name, lib.MACH_PORT_RIGHT_RECEIVE, -1)
+        elif name in VALID_NAMES and disposition in (SEND, SEND_ONCE):
+            self.kernel.mach_port_deallocate(name)
+
+    # -- memory -------------------------------------------------------------------------------------------------------
+
+    def vm_deallocate(self, task: int, address: int, size: int) -> int:
+        if self.memory.pop(address, size) != size:
+            raise Killed(f"{size} bytes at {address:#x} were given back that were never handed out as such")
+        return self._answer(task, lambda: self.kernel.vm_deallocate(address, size))
