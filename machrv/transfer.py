@@ -3,12 +3,13 @@
 What belongs here: what `send` and `receive` do, for whatever right they are called on. What must never happen here: a
 right lost, or given up twice, whatever a send does before it fails.
 
-Theory of operation. An owned right among the descriptors is taken from its object for the time of the call. A send right
-is *copied* into the message, and its reference given up once the message is sent; the receiver cannot tell. Receive and
-send-once rights can only be moved. A send that fails has mostly taken nothing; but where a descriptor is at fault
-(MACH_SEND_INVALID_RIGHT), Mach has destroyed the rights before it by then (xnu-11417, osfmk/ipc/ipc_kmsg.c,
-ipc_kmsg_clean_partial). So descriptors are looked at before rights are put beside them, and after a failure an object
-holds its right again only if it is still there. Their names belong to them alone, so that can be told.
+Theory of operation. An owned right among the descriptors is taken from its object for the time of the call. A send that
+fails has mostly taken nothing; but where a descriptor is at fault (MACH_SEND_INVALID_RIGHT), Mach has destroyed the
+rights before it by then (xnu-11417, osfmk/ipc/ipc_kmsg.c, ipc_kmsg_clean_partial). So port descriptors are looked at
+before rights are put beside them, and after a failure an object holds its right again only if it is still there. That
+can be told of receive and send-once rights, whose names belong to them alone. A send right's name may have many owners:
+beside a descriptor that cannot be looked at (memory at an address, an array of names), a send right is not moved but
+copied, and its reference given up once the message is sent.
 """
 
 from __future__ import annotations
@@ -81,12 +82,13 @@ def send_message(kernel: Kernel, message: Message, name: int, disposition: int, 
     """
     moved: list[tuple[Right, int]] = []
     memory: list[array[int]] = []  # Holds the memory until the kernel has copied it.
+    copied = any(map(_cannot_be_checked, message.descriptors))
     try:
         if message.descriptors:
             message = Message(
                 message.id,
                 message.body,
-                [_laid_out(descriptor, moved, memory) for descriptor in message.descriptors],
+                [_laid_out(descriptor, moved, memory, copied) for descriptor in message.descriptors],
                 bits=message.bits,
                 local_port=message.local_port,
                 voucher_port=message.voucher_port,
@@ -101,9 +103,17 @@ def send_message(kernel: Kernel, message: Message, name: int, disposition: int, 
         if isinstance(error, MachError) and error.code == MACH_SEND_TIMED_OUT:
             raise SendTimeout(error.code, error.operation) from None
         raise
-    for right, held in moved:
-        if right.move == Disposition.MOVE_SEND:
-            kernel.mach_port_deallocate(held)
+    if copied:
+        for right, held in moved:
+            if right.move == Disposition.MOVE_SEND:
+                kernel.mach_port_deallocate(held)
+
+
+def _cannot_be_checked(descriptor: Any) -> bool:
+    """Whether the kernel may find fault with a descriptor that `_check_borrowed` finds none with."""
+    if isinstance(descriptor, OutOfLineDescriptor):
+        return descriptor.data is None
+    return not isinstance(descriptor, (Right, PortDescriptor))
 
 
 def _check_borrowed(kernel: Kernel, message: Message) -> None:
@@ -115,14 +125,14 @@ def _check_borrowed(kernel: Kernel, message: Message) -> None:
                 raise RightError(f"{descriptor!r} cannot be sent: the name does not stand for such a right")
 
 
-def _laid_out(descriptor: Any, moved: list[tuple[Right, int]], memory: list[array[int]]) -> Any:
+def _laid_out(descriptor: Any, moved: list[tuple[Right, int]], memory: list[array[int]], copied: bool) -> Any:
     """The descriptor as the kernel takes it. What it takes from rights is put into `moved`, its memory into `memory`."""
     if isinstance(descriptor, Right):
         if descriptor.move is None:
             raise RightError(f"a {type(descriptor).__name__} cannot be moved in a message")
         name = descriptor.release()
         moved.append((descriptor, name))
-        copied = descriptor.move == Disposition.MOVE_SEND
+        copied = copied and descriptor.move == Disposition.MOVE_SEND
         return PortDescriptor(name, Disposition.COPY_SEND if copied else descriptor.move)
     from array import array  # Its memory has an address that Python tells. Imported late: most messages have none.
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from time import monotonic
 
 import pytest
 
@@ -122,6 +123,27 @@ def test_a_callback_that_fails_is_called_again_and_disturbs_nobody(
             assert "a callback that fails" in caplog.text
             dispatcher.unwatch_port(bad.name)
             dispatcher.unwatch_port(good.name)
+
+
+def test_a_failure_that_lasts_does_not_spin(dispatcher: Dispatcher, caplog: pytest.LogCaptureFixture) -> None:
+    """Every further try waits longer than the one before."""
+    tries: list[float] = []
+    enough = threading.Event()
+    with ReceiveRight.allocate() as port, port.make_send() as right:
+
+        def fail() -> None:
+            tries.append(monotonic())
+            if len(tries) == 4:
+                enough.set()
+            raise RuntimeError("as before")
+
+        with caplog.at_level(logging.CRITICAL, "machrv"):
+            right.send(Message(1))
+            dispatcher.watch_port(port.name, fail)
+            assert enough.wait(PATIENCE)
+            dispatcher.unwatch_port(port.name)
+        pauses = [later - earlier for earlier, later in zip(tries, tries[1:4])]
+        assert pauses[0] >= 0.02 and pauses[1] >= 0.04 and pauses[2] >= 0.08
 
 
 def test_a_failing_exit_callback_is_logged_and_the_thread_lives(

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from machrv import AuditToken, ReceiveRight, RendezvousClient, RendezvousError
+from machrv import AuditToken, Disposition, ReceiveRight, RendezvousClient, RendezvousError, RendezvousPort, RightError
 from machrv.kernel import Kernel
+from machrv.message import MACH_NOTIFY_SEND_ONCE, MACH_PORT_RIGHT_SEND
 from machrv.rendezvous.port import destroy_ports
 from machrv.rendezvous.registry import CheckedLock, LockNotHeldError, Registry
 
-from .conftest import Program, finish, wait_for_no_senders
+from .conftest import PATIENCE, Program, finish, wait_for_no_senders
 
 
 @pytest.fixture
@@ -83,6 +84,21 @@ def test_a_refused_registration_leaves_no_trace(registry: Registry, child: subpr
             with pytest.raises(Exception, match="key|spent"):
                 registry.register_ports(child.pid, ports)
         assert not right.closed and len(registry) == 0
+
+
+def test_ports_that_cannot_all_be_taken_are_all_given_back(
+    registry: Registry, kernel: Kernel, child: subprocess.Popen[bytes]
+) -> None:
+    """One object under two keys, though its name has references enough: the first is the caller's again."""
+    with ReceiveRight.allocate() as port, port.make_send() as right, port.make_send_once() as once:
+        twice = RendezvousPort(port.make_send().release(), Disposition.MOVE_SEND)
+        with registry.lock, pytest.raises(RightError):
+            registry.register_ports(child.pid, {1: right, 2: once, 3: twice, 4: twice})
+        assert not right.closed and not once.closed and twice.name == port.name
+        assert kernel.mach_port_get_refs(port.name, MACH_PORT_RIGHT_SEND) == 2 and len(registry) == 0
+        twice.destroy()
+        once.close()
+        assert port.receive(PATIENCE).id == MACH_NOTIFY_SEND_ONCE
 
 
 def test_clearing_ends_every_registration(registry: Registry, child: subprocess.Popen[bytes]) -> None:
