@@ -45,6 +45,15 @@ if TYPE_CHECKING:
         RendezvousPermissionError as RendezvousPermissionError,
     )
     from machrv.rendezvous.names import base_bundle_id as base_bundle_id, set_base_bundle_id as set_base_bundle_id
+    from machrv.rendezvous.policy import (
+        ENFORCE_PEER_REQUIREMENTS as ENFORCE_PEER_REQUIREMENTS,
+        VALIDATE_PEER_REQUIREMENTS as VALIDATE_PEER_REQUIREMENTS,
+        Feature as Feature,
+        PeerValidationPolicy as PeerValidationPolicy,
+        Verdict as Verdict,
+        peer_validation_policy as peer_validation_policy,
+        set_verdict_callback as set_verdict_callback,
+    )
     from machrv.rendezvous.port import (
         KeyFormatError as KeyFormatError,
         RegistrationError as RegistrationError,
@@ -57,6 +66,12 @@ if TYPE_CHECKING:
         RendezvousServer as RendezvousServer,
         RendezvousServerBase as RendezvousServerBase,
     )
+    from machrv.requirement import (
+        Requirement as Requirement,
+        RequirementError as RequirementError,
+        UnsupportedRequirementError as UnsupportedRequirementError,
+    )
+    from machrv.requirement.process import ProcessRequirement as ProcessRequirement
     from machrv.rights import (
         PortSet as PortSet,
         ReceiveRight as ReceiveRight,
@@ -76,9 +91,12 @@ _MODULES = {
     "machrv.received": "destroy_message take_reply_right take_right take_rights",
     "machrv.rendezvous.client": "DirectRendezvousClient RendezvousClient RendezvousPermissionError",
     "machrv.rendezvous.names": "base_bundle_id set_base_bundle_id",
+    "machrv.rendezvous.policy": "ENFORCE_PEER_REQUIREMENTS VALIDATE_PEER_REQUIREMENTS Feature PeerValidationPolicy Verdict peer_validation_policy set_verdict_callback",
     "machrv.rendezvous.port": "KeyFormatError RegistrationError RendezvousPort four_char_code",
     "machrv.rendezvous.registry": "LockNotHeldError ProcessGoneError",
     "machrv.rendezvous.server": "DirectRendezvousServer RendezvousServer RendezvousServerBase",
+    "machrv.requirement": "Requirement RequirementError UnsupportedRequirementError",
+    "machrv.requirement.process": "ProcessRequirement",
     "machrv.rights": "PortSet ReceiveRight SendOnceRight SendRight",
     "machrv.transfer": "ReceiveTimeout SendTimeout",
 }

@@ -1,0 +1,120 @@
+"""Linux: the process that an audit token names, held still while it is looked at.
+
+What belongs here: reading /proc about one process and nobody else. What must never happen here: an answer about a
+process that is not the token's.
+
+A pid is a number that the next process may get. So: open a pidfd by the number; it must be the token's process
+(pidversion). Open its directory in /proc and see by the pidfd that the process still runs: then the directory is its
+own, and a descriptor of a process directory never comes to mean another process. Read through that descriptor only. In
+the end, see again that the process runs, and that it runs the same program.
+"""
+
+from __future__ import annotations
+
+import os
+
+from machrv.kernel.linux.identity import LinuxProcess
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from machrv.audit import AuditToken
+
+
+class PinnedProcess:
+    """A process to look at. Use it in a `with`.
+
+    All methods raise OSError where the system does not let this process look, ProcessLookupError among them once the
+    process is gone.
+    """
+
+    __slots__ = ("number", "_process", "_directory", "_image", "_status")
+
+    def __init__(self, token: AuditToken) -> None:
+        """Raises ProcessLookupError if the process that the token names is gone."""
+        self._directory = self._image = -1
+        self._status: dict[str, list[str]] | None = None
+        self._process = LinuxProcess(token.pid)
+        try:
+            if not self._process.matches(token):
+                raise ProcessLookupError(f"process {token.pid} is not the one that sent the message: that one is gone")
+            #: its pid in the pid namespace that /proc shows, which need not be this process's
+            self.number = _number_in_proc(self._process.fileno())
+            self._directory = os.open(f"/proc/{self.number}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._check_running()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let go of it. Idempotent."""
+        for fd in (self._image, self._directory):
+            if fd >= 0:
+                os.close(fd)
+        self._image = self._directory = -1
+        self._process.close()
+
+    def image(self) -> int:
+        """A descriptor (O_PATH, stays this object's) of the file that the process runs: its program, not its script."""
+        if self._image < 0:
+            self._image = os.open("exe", os.O_PATH | os.O_CLOEXEC, dir_fd=self._directory)
+        return self._image
+
+    def status(self, field: str) -> list[str]:
+        """The words of a field of /proc/PID/status."""
+        if self._status is None:
+            lines = (line.partition(":") for line in self._read("status").splitlines())
+            self._status = {name: words.split() for name, _, words in lines}
+        return self._status[field]
+
+    def security_label(self) -> str:
+        """The label that the security module in force has for the process."""
+        return self._read("attr/current").rstrip("\0\n")
+
+    def confirm(self) -> None:
+        """See that all that was read is true of one process that still runs, and of one program."""
+        if self._image >= 0:
+            now = os.stat("exe", dir_fd=self._directory)
+            if not os.path.samestat(now, os.fstat(self._image)):
+                raise ProcessLookupError("it started another program while it was looked at")
+        self._check_running()
+
+    def _check_running(self) -> None:
+        if not self._process.is_running():
+            raise ProcessLookupError(f"process {self._process.pid} has exited")
+
+    def _read(self, name: str) -> str:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)
+        with open(fd, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def own_number() -> int:
+    """This process's pid in the pid namespace that /proc shows."""
+    return int(os.readlink("/proc/self"))
+
+
+def parent_number() -> int:
+    """The pid of this process's parent there, 0 if it is in another pid namespace."""
+    with open("/proc/self/stat", encoding="utf-8", errors="surrogateescape") as file:
+        return int(file.read().rpartition(")")[2].split()[1])
+
+
+def _number_in_proc(pidfd: int) -> int:
+    with open(f"/proc/self/fdinfo/{pidfd}", encoding="ascii") as file:
+        for line in file:
+            name, _, number = line.partition(":")
+            if name == "Pid" and int(number) > 0:
+                return int(number)
+    raise ProcessLookupError("the process has exited, or /proc does not show it")
