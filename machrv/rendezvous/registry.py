@@ -141,6 +141,10 @@ class Registry:
             registration = self._registrations.get(audit_token.pid)
             if registration is None or not registration.process.matches(audit_token):
                 return None
+            if not registration.process.is_running():
+                # The process has had its pid until now if it still runs, so nobody else can have sent this, even where
+                # the kernel tells processes apart by their start times, to the hundredth of a second (before pidfs).
+                return None
             del self._registrations[audit_token.pid]
         self._unpin(registration)
         return registration
