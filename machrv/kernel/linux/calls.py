@@ -1,7 +1,7 @@
 """The calls of <mach/mach_port.h> on one space: `osfmk/ipc/mach_port.c` and `ipc_right.c` (xnu-7195), call by call.
 
 What belongs here: what each call checks, and in which order. What must never happen here: messages, waiting, sockets.
-Every method takes the space's lock itself.
+Every method takes the space's lock itself, as a `Call`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Calls(Receiving):
 
     def mach_port_allocate(self, right: int) -> int:
         """See `Kernel.mach_port_allocate`."""
-        with self._lock:
+        with self._call:
             if right not in (_RIGHT_RECEIVE, _RIGHT_PORT_SET, _RIGHT_DEAD_NAME):
                 raise MachError(lib.KERN_INVALID_VALUE, "mach_port_allocate")
             entry = self._table.allocate()
@@ -62,7 +62,7 @@ class Calls(Receiving):
 
     def mach_port_type(self, name: int) -> int:
         """See `Kernel.mach_port_type`."""
-        with self._lock:
+        with self._call:
             if name == DEAD:
                 return int(DEAD_NAME)
             entry = self._lookup(name, "mach_port_type")
@@ -75,14 +75,14 @@ class Calls(Receiving):
 
     def mach_port_names(self) -> list[tuple[int, int]]:
         """See `Kernel.mach_port_names`."""
-        with self._lock:
+        with self._call:
             self._check_all()
             return [(name, self._type_of(entry)) for name, entry in self._entries.items()]
 
     def mach_port_get_refs(self, name: int, right: int) -> int:
         """See `Kernel.mach_port_get_refs`."""
         operation = "mach_port_get_refs"
-        with self._lock:
+        with self._call:
             if not 0 <= right < _RIGHTS:
                 raise MachError(lib.KERN_INVALID_VALUE, operation)
             if name in (NULL, DEAD):
@@ -99,7 +99,7 @@ class Calls(Receiving):
 
     def mach_port_deallocate(self, name: int) -> None:
         """See `Kernel.mach_port_deallocate`."""
-        with self._lock:
+        with self._call:
             if name in (NULL, DEAD):
                 return
             entry = self._lookup(name, "mach_port_deallocate")
@@ -119,7 +119,7 @@ class Calls(Receiving):
 
     def mach_port_destroy(self, name: int) -> None:
         """See `Kernel.mach_port_destroy`."""
-        with self._lock:
+        with self._call:
             if name in (NULL, DEAD):
                 return
             entry = self._lookup(name, "mach_port_destroy")
@@ -148,7 +148,7 @@ class Calls(Receiving):
     def mach_port_mod_refs(self, name: int, right: int, delta: int) -> None:
         """See `Kernel.mach_port_mod_refs`."""
         operation = "mach_port_mod_refs"
-        with self._lock:
+        with self._call:
             if not 0 <= right < _RIGHTS:
                 raise MachError(lib.KERN_INVALID_VALUE, operation)
             if name in (NULL, DEAD):
@@ -228,7 +228,7 @@ class Calls(Receiving):
     def mach_port_insert_right(self, name: int, poly: int, disposition: int) -> None:
         """See `Kernel.mach_port_insert_right`."""
         operation = "mach_port_insert_right"
-        with self._lock:
+        with self._call:
             if name == poly and disposition in (MAKE_SEND, COPY_SEND):
                 self._insert_send(name, disposition)
                 return
@@ -250,7 +250,7 @@ class Calls(Receiving):
             port = entry.port
             if port is None:
                 raise MachError(lib.KERN_INVALID_RIGHT, operation)
-            port.mscount = port.mscount + 1 & 0xFFFFFFFF
+            port.count_made()
             entry.type |= SEND
         elif not entry.type & SEND:
             raise MachError(lib.KERN_INVALID_RIGHT, operation)
@@ -289,7 +289,7 @@ class Calls(Receiving):
     def mach_port_extract_right(self, name: int, disposition: int) -> tuple[int, int]:
         """See `Kernel.mach_port_extract_right`."""
         operation = "mach_port_extract_right"
-        with self._lock:
+        with self._call:
             if disposition not in KIND_OF:
                 raise MachError(lib.KERN_INVALID_VALUE, operation)
             if name in (NULL, DEAD):
@@ -309,7 +309,7 @@ class Calls(Receiving):
     def mach_port_move_member(self, member: int, after: int) -> None:
         """See `Kernel.mach_port_move_member`."""
         operation = "mach_port_move_member"
-        with self._lock:
+        with self._call:
             if member in (NULL, DEAD) or after == DEAD:
                 raise MachError(lib.KERN_INVALID_RIGHT, operation)
             pset = None
@@ -327,7 +327,7 @@ class Calls(Receiving):
     def mach_port_insert_member(self, name: int, pset: int) -> None:
         """See `Kernel.mach_port_insert_member`."""
         operation = "mach_port_insert_member"
-        with self._lock:
+        with self._call:
             if name in (NULL, DEAD) or pset in (NULL, DEAD):
                 raise MachError(lib.KERN_INVALID_RIGHT, operation)
             if self._lookup(pset, operation).pset is None:
@@ -340,7 +340,7 @@ class Calls(Receiving):
     def mach_port_extract_member(self, name: int, pset: int) -> None:
         """See `Kernel.mach_port_extract_member`."""
         operation = "mach_port_extract_member"
-        with self._lock:
+        with self._call:
             if name in (NULL, DEAD) or pset in (NULL, DEAD):
                 raise MachError(lib.KERN_INVALID_RIGHT, operation)
             port, out_of = self._port_and_set(name, pset, operation)
@@ -353,7 +353,7 @@ class Calls(Receiving):
     def mach_port_get_attributes(self, name: int, flavor: int) -> PortStatus | int:
         """See `Kernel.mach_port_get_attributes`."""
         operation = "mach_port_get_attributes"
-        with self._lock:
+        with self._call:
             if flavor not in (lib.MACH_PORT_LIMITS_INFO, lib.MACH_PORT_RECEIVE_STATUS):
                 raise MachError(lib.KERN_INVALID_ARGUMENT, operation)
             port = self._receive_right(name, operation)
@@ -377,7 +377,7 @@ class Calls(Receiving):
     def mach_port_set_attributes(self, name: int, flavor: int, value: int) -> None:
         """See `Kernel.mach_port_set_attributes`."""
         operation = "mach_port_set_attributes"
-        with self._lock:
+        with self._call:
             if flavor != lib.MACH_PORT_LIMITS_INFO:
                 raise MachError(lib.KERN_INVALID_ARGUMENT, operation)
             if not 0 <= value <= lib.MACH_PORT_QLIMIT_MAX:
@@ -386,10 +386,10 @@ class Calls(Receiving):
 
     def mach_port_get_context(self, name: int) -> int:
         """See `Kernel.mach_port_get_context`."""
-        with self._lock:
+        with self._call:
             return self._receive_right(name, "mach_port_get_context").context
 
     def mach_port_set_context(self, name: int, context: int) -> None:
         """See `Kernel.mach_port_set_context`."""
-        with self._lock:
+        with self._call:
             self._receive_right(name, "mach_port_set_context").context = context & 0xFFFFFFFFFFFFFFFF

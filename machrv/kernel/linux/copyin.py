@@ -38,7 +38,7 @@ KIND_OF: dict[int, int] = {
 class Taken:
     """What one call has taken out of names so far."""
 
-    __slots__ = ("entries", "made", "mscounts", "leaving", "deleted", "moved")
+    __slots__ = ("entries", "made", "mscounts", "leaving", "deleted", "moved", "announced")
 
     def __init__(self) -> None:
         #: the touched entries as they were before
@@ -52,6 +52,7 @@ class Taken:
         self.deleted: list[tuple[Right, int]] = []
         #: ports whose receive right is leaving
         self.moved: list[Port] = []
+        self.announced = False
 
     def save(self, entry: Entry) -> None:
         """Remember an entry before its first change."""
@@ -104,7 +105,7 @@ class CopyIn(Space):
         taken.made.append((port, end, fd))
         if kind == PORT_SEND:
             taken.mscounts.setdefault(port, port.mscount)
-            port.mscount = port.mscount + 1 & 0xFFFFFFFF
+            port.count_made()
         taken.leaving.append(fd)
         return Right(kind, fd, borrowed=True, id=port.id)
 
@@ -126,6 +127,7 @@ class CopyIn(Space):
         return right
 
     def _take_receive(self, entry: Entry, port: Port, taken: Taken) -> Right:
+        port.accept_pending()  # who has looked it up has made a right before it moved
         if entry.type & SEND:
             self._give_socket(entry, port)
         taken.save(entry)
@@ -153,25 +155,34 @@ class CopyIn(Space):
         if not entry.type:
             self._entries.pop(entry.name, None)
 
-    def _commit(self, taken: Taken) -> None:
-        """The message has gone, or its rights were destroyed."""
+    def _announce(self, taken: Taken) -> None:
+        """The names that were emptied are gone, and who asked about them is told: before anything else comes of it."""
         for entry in taken.entries:
-            if not entry.type:
+            if not entry.type and not taken.announced:
                 self._entries[entry.name] = entry
                 self._table.free(entry)
-        watched = {saved[_FD] for saved in taken.entries.values() if saved[_REQUEST] is not None}
+        taken.announced = True
+        for right, name in taken.deleted:
+            self._notify_port_deleted(right, name)
+        taken.deleted.clear()
+
+    def _commit(self, taken: Taken) -> None:
+        """The message has gone, or its rights were destroyed."""
+        self._announce(taken)
+        self._unwatch_leaving(taken)
         for fd in taken.leaving:
-            if fd in watched:
-                self._unwatch(fd)
             close(fd)
-        for request, name in taken.deleted:
-            self._notify_port_deleted(request, name)
         for entry in taken.entries:
             if entry.port is not None:
                 self._check_senders(entry.port)
         for port, end, _ in taken.made:
             if end.kind == PORT_SEND and port.name:
                 self._check_senders(port)
+
+    def _unwatch_leaving(self, taken: Taken) -> None:
+        for saved in taken.entries.values():
+            if saved[_REQUEST] is not None and saved[_FD] in taken.leaving:
+                self._unwatch(saved[_FD])  # type: ignore[arg-type]
 
     def _revoke(self, taken: Taken) -> None:
         """The message stays: everything is as it was before."""

@@ -122,9 +122,10 @@ class CopyOut(CopyIn):
 
     def _bundle(self, port: Port) -> int:
         """A descriptor that holds a port: its ends, its requests. The port keeps its own descriptors."""
-        ends = [end for end in port.ends.values() if end.fd != -1]
+        port.accept_pending()
+        ends = list(port.ends.values())
         flags = (wire.HAS_NSREQUEST if port.nsrequest else 0) | (wire.HAS_PDREQUEST if port.pdrequest else 0)
-        if port.ns_since < 0:
+        if port.ns_since != port.made:
             flags |= wire.NS_DUE
         fds = [right.fd for right in (port.nsrequest, port.pdrequest) if right is not None]
         packets = wire.bundle_packets(flags, port.qlimit, port.id, [end.kind for end in ends])

@@ -31,11 +31,33 @@ _NDR = bytes((0, 0, 0, 0, 1, 0, 0, 0))  # NDR_record of a little-endian machine 
 _OPERATION = "mach_port_request_notification"
 
 
+class Call:
+    """A call on a space: its lock is held, and the notifications that have become due have been sent."""
+
+    __slots__ = ("_space",)
+
+    def __init__(self, space: Notifications) -> None:
+        self._space = space
+
+    def __enter__(self) -> None:
+        self._space._lock.acquire()
+        if self._space._watched:
+            try:
+                self._space._pump()
+            except BaseException:
+                self._space._lock.release()
+                raise
+
+    def __exit__(self, *_: object) -> None:
+        self._space._lock.release()
+
+
 class Notifications(CopyOut):
     """A space that tells of what happens to its rights."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
+        self._call = Call(self)
         #: what deaths are waited for: sockets of entries with a request, ports with one (edge-triggered)
         self._watch: select.epoll | None = None
         self._watched: dict[int, Entry | Port] = {}
@@ -51,8 +73,7 @@ class Notifications(CopyOut):
         self, name: int, notification: int, sync: int, notify: int, disposition: int
     ) -> int:
         """See `Kernel.mach_port_request_notification`."""
-        with self._lock:
-            self._pump()
+        with self._call:
             right = self._notify_right(notify, disposition)
             try:
                 previous = self._request(name, notification, sync, right)
@@ -137,7 +158,7 @@ class Notifications(CopyOut):
             self._notify_no_senders(right, port.mscount)
             return previous
         port.nsrequest = right
-        port.ns_since = -1 if has_senders else port.mscount
+        port.ns_since = -1 if has_senders else port.made
         if right is not None:
             self._watch_fd(port.watch().fileno(), port, select.EPOLLIN | select.EPOLLET)
         return previous
@@ -208,7 +229,7 @@ class Notifications(CopyOut):
         """Send NO_SENDERS if it is due."""
         if port.nsrequest is None or not port.alive or self._has_senders(port):
             return
-        if port.ns_since >= 0 and port.mscount == port.ns_since:
+        if port.ns_since == port.made:
             return  # no sender has been made since the request
         right, port.nsrequest = port.nsrequest, None
         if port.epoll is not None:

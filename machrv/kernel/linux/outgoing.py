@@ -124,7 +124,7 @@ class Outgoing(Notifications):
             return self._copyin(entry, disposition, taken, dead_ok=False, alive=True)
         if disposition == MAKE_SEND:
             taken.mscounts.setdefault(port, port.mscount)
-            port.mscount = port.mscount + 1 & 0xFFFFFFFF
+            port.count_made()
         elif disposition in (MOVE_SEND, COPY_SEND) and entry.type & SEND:
             if disposition == MOVE_SEND:
                 taken.save(entry)

@@ -74,6 +74,7 @@ class Port:
         "ends",
         "loop",
         "mscount",
+        "made",
         "seqno",
         "qlimit",
         "context",
@@ -100,11 +101,13 @@ class Port:
         #: the sending half of the pair that this space's own messages to the port go through; it never leaves
         self.loop = -1
         self.mscount = 0
+        #: as mscount, but never set back
+        self.made = 0
         self.seqno = 0
         self.qlimit = int(lib.MACH_PORT_QLIMIT_DEFAULT)
         self.context = 0
         self.nsrequest: Right | None = None
-        #: NO_SENDERS is due once there are no senders and mscount has passed this; -1: there have been senders
+        #: NO_SENDERS is due once there are no senders and `made` has passed this; -1: there were senders when it was asked
         self.ns_since = -1
         self.pdrequest: Right | None = None
         self.sets: list[PortSet] = []
@@ -284,7 +287,7 @@ class Port:
                 # Without a free descriptor the listener stays readable: nobody may wait on it before one is free.
                 self._set_out_of_room(listener, fd in (-EMFILE, -ENFILE))
                 return accepted
-            self.mscount = self.mscount + 1 & 0xFFFFFFFF
+            self.count_made()
             end = End(fd, PORT_SEND, listener.address)
             end.late = True
             try:
@@ -311,6 +314,11 @@ class Port:
         self._accept_all()
 
     # -- counting -----------------------------------------------------------------------------------------------------
+
+    def count_made(self) -> None:
+        """One more send right has been made."""
+        self.mscount = self.mscount + 1 & 0xFFFFFFFF
+        self.made += 1
 
     def has_senders(self, in_space: bool) -> bool:
         """Whether any send right exists; `in_space`: the space itself holds one under the port's own name.

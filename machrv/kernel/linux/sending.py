@@ -18,7 +18,7 @@ from machrv.kernel.linux import wire
 from machrv.kernel.linux.copyin import COPY_SEND, Taken
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.outgoing import Outgoing, Parcel
-from machrv.kernel.linux.port import PORT_SEND_ONCE, close
+from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, close
 from machrv.kernel.linux.space import DEAD, SEND, destinations, spaces
 
 HEADER = Struct("=6I")
@@ -51,6 +51,8 @@ class Sending(Outgoing):
                 if bits == COPY_SEND and not local and (entry := self._entries.get(remote)) and entry.type & SEND:
                     full = self._send_plain(entry, data, size)
                 else:
+                    if self._watched:
+                        self._pump()
                     full = self._send_any(data, size, bits, remote, local)
                 if full < 0:
                     return
@@ -188,11 +190,23 @@ class Sending(Outgoing):
         self._commit(taken)
 
     def _destroy_parcel(self, taken: Taken, parcel: Parcel) -> None:
-        """The rights that were copied in are destroyed (ipc_kmsg_clean)."""
+        """The rights that were copied in are destroyed, one after the other: destination, reply, body (ipc_kmsg_clean)."""
+        self._announce(taken)
+        self._unwatch_leaving(taken)
+        moved = {port.id: port for port in taken.moved}
+        for port in taken.moved:
+            self._detach_port(port)
         for right in (parcel.destination, *parcel.rights):
             if right.port is not None:
                 self._destroy_port(right.port)
-            elif right.kind == PORT_SEND_ONCE and right.fd in taken.leaving:
+                continue
+            if right.fd in taken.leaving:
                 taken.leaving.remove(right.fd)
-                self._destroy_once(right.fd)
+                if right.kind == PORT_SEND_ONCE:
+                    self._destroy_once(right.fd)
+                else:
+                    close(right.fd)
+            sent_to = self._ports.get(right.id) or moved.get(right.id)
+            if right.kind == PORT_SEND and sent_to is not None:
+                self._check_senders(sent_to)
         self._commit(taken)
