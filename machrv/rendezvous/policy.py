@@ -42,6 +42,9 @@ class _Members(type):
     def __len__(cls) -> int:
         return len(_policies)
 
+    def __contains__(cls, value: object) -> bool:
+        return value in _policies
+
 
 class PeerValidationPolicy(int, metaclass=_Members):
     """What a requirement leads to: an `int` with a name. (Not an `enum.IntEnum`: a child pays for that import.)
