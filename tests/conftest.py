@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from machrv import Disposition, ReceiveRight, RendezvousServer
+from machrv import Disposition, Message, ReceiveRight, RendezvousServer, RendezvousServerBase
 from machrv.kernel import Kernel, current
-from machrv.message import MACH_NOTIFY_NO_SENDERS
+from machrv.message import MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_SEND_ONCE
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -107,3 +107,11 @@ def wait_for_no_senders(port: ReceiveRight) -> None:
     message = port.receive(PATIENCE)
     assert message.id == MACH_NOTIFY_NO_SENDERS, message
     assert message.audit_token is not None and message.audit_token.is_kernel
+
+
+def wait_for_server(server: RendezvousServerBase) -> None:
+    """Wait until every request that was sent before has been handled: they are, one after the other."""
+    with ReceiveRight.allocate() as answers, server.send_right() as right:
+        no_request = Message(0, local_port=answers.name, local_disposition=Disposition.MAKE_SEND_ONCE)
+        right.send(no_request)
+        assert answers.receive(PATIENCE).id == MACH_NOTIFY_SEND_ONCE

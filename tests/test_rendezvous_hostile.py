@@ -43,7 +43,7 @@ from machrv.message import (
 )
 from machrv.rendezvous.protocol import REPLY_ID, REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, reply
 
-from .conftest import PATIENCE, Program, finish, wait_for_no_senders
+from .conftest import PATIENCE, Program, finish, wait_for_no_senders, wait_for_server
 
 
 class OnePort(RendezvousServerBase):
@@ -211,30 +211,23 @@ def test_the_client_is_killed_while_the_server_replies(server: RendezvousServer,
     with ReceiveRight.allocate() as port, ReceiveRight.allocate() as answers:
         moved = ReceiveRight.allocate()
         to_moved = moved.make_send()
-        ports = [RendezvousPort.from_right(right) for right in (port.make_send(), answers.make_send_once(), moved)]
+        ports = [RendezvousPort.from_right(right) for right in (moved, answers.make_send_once(), port.make_send())]
         with KillsWhoAsks(*ports) as killer:
             with server.lock:
                 child = subprocess.Popen(program("direct_client"))
                 server.register_ports_for_pid(child.pid, {"serv": killer.send_right()})
             assert finish(child) == -signal.SIGKILL
+            wait_for_server(killer)
             wait_for_no_senders(port)
             assert answers.receive(PATIENCE).id == MACH_NOTIFY_SEND_ONCE
             with pytest.raises(MachError):
                 to_moved.send(Message())
             to_moved.close()
-            wait_for_server(killer)
         with server.lock:
             child = subprocess.Popen(program("client", "take_send_right"))
             server.register_ports_for_pid(child.pid, {"port": port.make_send()})
         destroy_message(port.receive(PATIENCE))
         assert finish(child) == 0
-
-
-def wait_for_server(server: RendezvousServerBase) -> None:
-    """Until every request that was sent before has been handled: they are, one after the other."""
-    with ReceiveRight.allocate() as answers, server.send_right() as right:
-        right.send(answerable(answers, id=0))
-        assert answers.receive(PATIENCE).id == MACH_NOTIFY_SEND_ONCE
 
 
 def test_a_client_that_floods_does_not_hide_another(server: RendezvousServer, program: Program) -> None:

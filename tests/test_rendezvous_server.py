@@ -36,7 +36,7 @@ from machrv.message import (
 )
 from machrv.rendezvous.port import MAX_PORTS
 
-from .conftest import PATIENCE, Program, finish, wait_for_no_senders
+from .conftest import PATIENCE, Program, finish, wait_for_no_senders, wait_for_server
 
 if TYPE_CHECKING:
     from machrv.rendezvous.port import Ports
@@ -79,7 +79,7 @@ def test_a_child_that_exits_unclaimed_leaves_nothing(server: RendezvousServer, p
     with ReceiveRight.allocate() as port, ReceiveRight.allocate() as answers:
         moved = ReceiveRight.allocate()
         to_moved = moved.make_send()
-        ports: Ports = {1: port.make_send(), 2: answers.make_send_once(), 3: moved}
+        ports: Ports = {1: moved, 2: answers.make_send_once(), 3: port.make_send()}
         child = start(server, program("client", "exit_42"), ports)
         assert finish(child) == 42
         wait_for_no_senders(port)
@@ -113,31 +113,27 @@ def test_every_disposition_claimed_leaves_the_right_types_and_references(
     others = len(held)
     rendezvous_port = registered(port, disposition, held)
     name = port.name
-    child = start(server, program("client", "take_disposition", disposition), {"port": rendezvous_port})
+    scenario = ["take_disposition", disposition, *["expect_message"] * len(held)]
+    child = start(server, program("client", *scenario), {"port": rendezvous_port})
     moves = disposition.startswith("MOVE")
     assert (rendezvous_port.name == 0) == moves
+    kept = others + (disposition == "COPY_SEND")
     if disposition == "MOVE_RECEIVE":
-        if insert_send_right:
-            held[0].send(Message(GOOD))
         port.release()  # Its reference was registered by name, so the object does not own it any more.
+        for right in held:
+            right.send(Message(GOOD))
+        assert finish(child) == 0
+        wait_for_server(server)
+        assert dict(kernel.mach_port_names()).get(name) == (MACH_PORT_TYPE_DEAD_NAME if kept else None)
     else:
         assert port.receive(PATIENCE).id == GOOD
-    kept = others + (disposition == "COPY_SEND")
-    if disposition != "MOVE_RECEIVE":
+        wait_for_server(server)
         assert kernel.mach_port_type(name) == MACH_PORT_TYPE_RECEIVE | (MACH_PORT_TYPE_SEND if kept else 0)
         assert kernel.mach_port_get_refs(name, MACH_PORT_RIGHT_SEND) == kept
-    if disposition == "MOVE_RECEIVE" and not insert_send_right:
-        child.kill()
-        assert finish(child) != 0
-        assert name not in dict(kernel.mach_port_names())
-    else:
         assert finish(child) == 0
-    if disposition == "MOVE_RECEIVE" and insert_send_right:
-        assert kernel.mach_port_type(name) == MACH_PORT_TYPE_DEAD_NAME
+        port.close()
     for right in held:
         right.close()
-    if not port.closed:
-        port.close()
 
 
 @pytest.mark.parametrize("insert_send_right", [False, True])

@@ -95,7 +95,7 @@ def take_twice() -> None:
         send.send(Message(GOOD))
 
 
-def take_disposition(name: str) -> None:
+def take_disposition(name: str, *expected: str) -> None:
     """The right under 'port' is of the kind that this disposition makes, and works."""
     client = instance()
     disposition = getattr(Disposition, name)
@@ -103,8 +103,9 @@ def take_disposition(name: str) -> None:
         receive = client.take_receive_right("port")
         assert receive is not None
         with receive:
-            message = receive.receive(30)
-            assert message.id == GOOD and message.audit_token and message.audit_token.pid == os.getppid()
+            for _ in expected:
+                message = receive.receive(30)
+                assert message.id == GOOD and message.audit_token and message.audit_token.pid == os.getppid()
         return
     right = client.take_send_right("port")
     once = disposition in (Disposition.MOVE_SEND_ONCE, Disposition.MAKE_SEND_ONCE)
