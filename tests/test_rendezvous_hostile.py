@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +23,7 @@ from machrv import (
     OutOfLineDescriptor,
     PortDescriptor,
     ReceiveRight,
+    ReceiveTimeout,
     RendezvousClient,
     RendezvousError,
     RendezvousPort,
@@ -32,6 +35,7 @@ from machrv import (
     SendRight,
     ServerNotFoundError,
     destroy_message,
+    four_char_code,
     take_reply_right,
 )
 from machrv.kernel import Kernel
@@ -256,6 +260,34 @@ def test_a_client_that_floods_does_not_hide_another(server: RendezvousServer, pr
     finally:
         stop.set()
         flooder.join()
+
+
+def test_a_server_without_descriptors_loses_nothing_and_recovers(server: RendezvousServer, program: Program) -> None:
+    """A child asks while its parent's descriptor table is full: it waits, and gets its port once there is room."""
+    with ReceiveRight.allocate() as port, port.make_send() as own:
+        with server.lock:
+            child = subprocess.Popen(program("client", "when_told", "take_send_right"), stdin=subprocess.PIPE)
+            server.register_ports_for_pid(child.pid, {"port": own.copy()})
+        assert child.stdin is not None
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/dev/fd")) + 64, limits[1]))
+        hog = []
+        try:
+            with pytest.raises(OSError):
+                while True:
+                    hog.append(os.open(os.devnull, os.O_RDONLY))
+            child.stdin.close()
+            used = time.process_time()
+            with pytest.raises(ReceiveTimeout):
+                port.receive(timeout=0.5)  # Time for the child to ask, and for a server that spins to be seen.
+            assert time.process_time() - used < 0.4
+            assert child.poll() is None and server.registration_count == 1
+        finally:
+            for fd in hog:
+                os.close(fd)
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert port.receive(PATIENCE).id == four_char_code("good")
+        assert finish(child) == 0
 
 
 class Raises(RendezvousServerBase):
