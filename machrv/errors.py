@@ -140,6 +140,10 @@ class RendezvousTimeout(RendezvousError, TimeoutError):
     """The other end did not answer before the deadline."""
 
 
+class ReentryError(MachrvError, RuntimeError):
+    """A signal handler called a kernel while the call that it interrupted was at work on it. Defer what it wants to do."""
+
+
 class UnsupportedError(MachrvError):
     """This system lacks what the call needs; the message names it."""
 

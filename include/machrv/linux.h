@@ -42,7 +42,7 @@ typedef struct {
     uint32_t uid;
     uint32_t gid;
     uint64_t process;        /* tells the sender from others that had or will have its pid; 0: cannot be told */
-    int32_t pidfd;           /* 1 if the kernel attached a pidfd (it has been closed) */
+    int32_t pidfd;           /* 1 if the kernel attached a pidfd (it has been closed), 2 if euid and egid are known too */
     int32_t euid;            /* of a sender with a pidfd, where the kernel tells (PIDFD_GET_INFO), else -1 */
     int32_t egid;
     int32_t cut;             /* 1: not a packet of ours; 2: descriptors were lost for want of room for them */
@@ -107,6 +107,8 @@ int machrv_receive_plain(int fd, machrv_received *into, const machrv_identity *o
                          uint32_t seqno, uint32_t trailer_size, uint64_t context);
 /* Sends a message without rights: machrv_send with the least that varies. */
 int machrv_send_plain(int fd, const char *message, size_t size, int space);
+/* Nothing more can be sent to this end; what waits can still be received. */
+int machrv_shut(int fd);
 /* The head of the queue without its descriptors. */
 int machrv_peek(int fd, machrv_head *into);
 /* How many bytes wait. */

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -154,7 +155,7 @@ int machrv_send(int fd, const char *message, size_t size, uint32_t bits, int id,
 
     /* Too large for a socket buffer: body and tail go into a sealed memfd, which travels as the last descriptor. */
     if (nfds >= MACHRV_MAX_FDS)
-        return -EINVAL;
+        return -EMSGSIZE;
     memory = memfd_create("machrv-message", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (memory < 0)
         return -errno;
@@ -236,16 +237,42 @@ uint64_t machrv_process(int pid, int pidfd)
     return start;
 }
 
+/*
+ * A message that is received while no descriptor is free loses its rights, or its sender's identity. So once descriptors
+ * are scarce, there is a look before each message; the message waits where there is no room for it.
+ */
+static int scarce;
+
+static void near_limit(int fd)
+{
+    struct rlimit limit;
+    if (!scarce && fd > 400 && getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)fd + 300 > limit.rlim_cur)
+        scarce = 1;
+}
+
+static int has_room(int fd)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (copy < 0)
+        return errno != EMFILE && errno != ENFILE;
+    scarce = 0;
+    near_limit(copy);
+    close(copy);
+    return 1;
+}
+
 static void read_pidfd(int fd, machrv_received *into)
 {
     struct pidfd_info_64 info;
     into->pidfd = 1;
+    near_limit(fd);
     into->process = machrv_process(into->pid, fd);
     memset(&info, 0, sizeof info);
     info.mask = 3; /* PIDFD_INFO_PID | PIDFD_INFO_CREDS */
     if (!(without & MACHRV_WITHOUT_PIDFD_INFO) && ioctl(fd, PIDFD_GET_INFO_64, &info) == 0 && (info.mask & 2)) {
         into->euid = (int32_t)info.euid;
         into->egid = (int32_t)info.egid;
+        into->pidfd = 2;
     }
     close(fd);
 }
@@ -260,6 +287,8 @@ static int receive_vector(int fd, struct iovec *vector, int parts, machrv_receiv
     struct msghdr message = {.msg_iov = vector, .msg_iovlen = (size_t)parts, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
     ssize_t got;
 
+    if (scarce && !has_room(fd))
+        return -EMFILE;
     into->stamp = 0;
     into->pid = 0;
     into->process = 0;
@@ -272,6 +301,8 @@ static int receive_vector(int fd, struct iovec *vector, int parts, machrv_receiv
     if (got < 0)
         return -errno;
     into->length = got;
+    if (message.msg_flags & MSG_CTRUNC)
+        scarce = 1;
     into->cut = message.msg_flags & MSG_TRUNC ? 1 : message.msg_flags & MSG_CTRUNC ? 2 : 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
         if (c->cmsg_level != SOL_SOCKET)
@@ -281,6 +312,7 @@ static int receive_vector(int fd, struct iovec *vector, int parts, machrv_receiv
             for (int i = 0; i < count; i++) {
                 int one;
                 memcpy(&one, CMSG_DATA(c) + (size_t)i * sizeof(int), sizeof one);
+                near_limit(one);
                 if (into->nfds < MACHRV_MAX_FDS)
                     into->fds[into->nfds++] = one;
                 else
@@ -301,9 +333,11 @@ static int receive_vector(int fd, struct iovec *vector, int parts, machrv_receiv
             memcpy(&one, CMSG_DATA(c), sizeof one);
             if (one >= 0)
                 read_pidfd(one, into);
+            else if (!into->cut)
+                into->cut = scarce = 2; /* there was no descriptor free for it */
         }
     }
-    if (got == 0 && into->pid) { /* a packet of no bytes looks like end-of-file, but for its credentials */
+    if (got == 0 && (into->pid || into->nfds)) { /* a packet of no bytes looks like end-of-file, but for what it brings */
         into->cut = 1;
         into->length = 1;
     }
@@ -332,7 +366,7 @@ int machrv_receive_plain(int fd, machrv_received *into, const machrv_identity *o
     if (into->cut || into->length < (int64_t)sizeof into->header || into->nfds || into->header.flags ||
         into->header.reply || into->header.bits != kind || into->header.size < sizeof header ||
         into->header.size & 3 || (int64_t)body != into->length - (int64_t)sizeof into->header || into->pid != own->pid ||
-        into->uid != own->uid || into->gid != own->gid)
+        into->uid != own->uid || into->gid != own->gid || geteuid() != own->token[1] || getegid() != own->token[2])
         return 0;
     memmove(into->body + sizeof header, into->body, body);
     memcpy(into->body, header, sizeof header);
@@ -614,6 +648,8 @@ int machrv_allocate(uint64_t size, uint64_t *address)
     *address = (uint64_t)(uintptr_t)where;
     return 0;
 }
+
+int machrv_shut(int fd) { return shutdown(fd, SHUT_RD) ? -errno : 0; }
 
 int machrv_unmap(uint64_t address, uint64_t size)
 {

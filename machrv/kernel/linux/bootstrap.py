@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import stat
 from errno import EAGAIN, ECONNREFUSED, EEXIST, EINTR, ENOENT, EPROTOTYPE
-from time import monotonic
+from time import monotonic, sleep
 
 from machrv._mach import lib
 
@@ -158,8 +158,19 @@ class BootstrapDirectory:
         import fcntl
 
         lock = os.open(_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=directory)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return lock
+        deadline = monotonic() + BACKLOG_PATIENCE
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return lock
+            except BlockingIOError:
+                if monotonic() >= deadline:
+                    os.close(lock)
+                    raise MachError(
+                        lib.BOOTSTRAP_NO_MEMORY,
+                        f"{self.operation} (another process holds {self.path}/{_LOCK} and does not go on)",
+                    ) from None
+                sleep(0.005)
 
     def _is_free(self, directory: int, file: str) -> bool:
         """Whether nobody listens behind a name; a stale one is removed."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from machrv._mach import lib
 
-from machrv.errors import MachError
+from machrv.errors import MachError, ReentryError
 from machrv.kernel import PortStatus
 from machrv.kernel.linux.copyin import COPY_SEND, KIND_OF, MAKE_SEND, Taken
 from machrv.kernel.linux.entry import Entry
@@ -54,9 +54,9 @@ class Calls(Receiving):
                 entry.type, entry.urefs = DEAD_NAME, 1
             return entry.name
 
-    def _new_port(self, entry: Entry) -> Port:
-        port = Port()
-        entry.type, entry.port, port.name = RECEIVE, port, entry.name
+    def _new_port(self, entry: Entry, id: bytes | None = None) -> Port:
+        port = Port(id)
+        entry.type, entry.port, port.name, port.kick = RECEIVE, port, entry.name, self._kick
         self._ports[port.id] = port
         return port
 
@@ -99,6 +99,12 @@ class Calls(Receiving):
 
     def mach_port_deallocate(self, name: int) -> None:
         """See `Kernel.mach_port_deallocate`."""
+        try:
+            self._deallocate(name)
+        except ReentryError:
+            self._deferred.append((self.mach_port_deallocate, (name,)))
+
+    def _deallocate(self, name: int) -> None:
         with self._call:
             if name in (NULL, DEAD):
                 return
@@ -119,6 +125,12 @@ class Calls(Receiving):
 
     def mach_port_destroy(self, name: int) -> None:
         """See `Kernel.mach_port_destroy`."""
+        try:
+            self._destroy(name)
+        except ReentryError:
+            self._deferred.append((self.mach_port_destroy, (name,)))
+
+    def _destroy(self, name: int) -> None:
         with self._call:
             if name in (NULL, DEAD):
                 return
@@ -128,13 +140,29 @@ class Calls(Receiving):
                 return
             if entry.request is not None:
                 self._died(entry)
-            port, entry.port = entry.port, None
-            was_sender = entry.type & SEND
-            self._free(entry)
-            if port is not None:
-                if was_sender:
-                    self._check_senders(port)
-                self._destroy_port(port)
+            self._give_up(entry, bool(entry.type & SEND))
+
+    def _give_up(self, entry: Entry, check_senders: bool) -> None:
+        """A name and all that it stands for. PORT_DELETED comes last (ipc_right_destroy)."""
+        port, request = entry.port, entry.request
+        if request is not None and entry.fd >= 0:
+            self._unwatch(entry.fd)
+        entry.port = entry.request = None
+        self._free(entry)
+        if port is not None:
+            nsrequest, mscount = None, port.mscount
+            if (
+                check_senders
+                and port.nsrequest is not None
+                and port.ns_since != port.made
+                and not self._has_senders(port)
+            ):
+                nsrequest, port.nsrequest = port.nsrequest, None
+            self._destroy_port(port)
+            if nsrequest is not None:
+                self._notify_no_senders(nsrequest, mscount)
+        if request is not None:
+            self._notify_port_deleted(request, entry.name)
 
     def _destroy_set(self, entry: Entry) -> None:
         pset, entry.pset = entry.pset, None
@@ -147,6 +175,12 @@ class Calls(Receiving):
 
     def mach_port_mod_refs(self, name: int, right: int, delta: int) -> None:
         """See `Kernel.mach_port_mod_refs`."""
+        try:
+            self._mod_refs(name, right, delta)
+        except ReentryError:
+            self._deferred.append((self.mach_port_mod_refs, (name, right, delta)))
+
+    def _mod_refs(self, name: int, right: int, delta: int) -> None:
         operation = "mach_port_mod_refs"
         with self._call:
             if not 0 <= right < _RIGHTS:
@@ -197,9 +231,7 @@ class Calls(Receiving):
         port = entry.port
         assert port is not None
         if not entry.type & SEND:
-            entry.port = None
-            self._free(entry)
-            self._destroy_port(port)
+            self._give_up(entry, False)
             return
         if port.pdrequest is not None:
             # The port lives on in the notification, and the name keeps its send right to it.

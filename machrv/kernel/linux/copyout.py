@@ -28,15 +28,19 @@ class CopyOut(CopyIn):
 
     # -- sockets that arrived -----------------------------------------------------------------------------------------
 
-    def _arrived(self, fd: int, kind: int, is_file: bool) -> Right:
-        """A right from a descriptor that a peer sent; owns `fd`. Malformed (with fd closed) if it cannot be one."""
+    def _kick(self) -> None:
+        raise NotImplementedError
+
+    def _arrived(self, fd: int, kind: int, is_file: bool, own: bool) -> Right:
+        """A right from a descriptor that a peer sent, or this process itself (`own`); owns `fd`. Malformed (with fd
+        closed) if it cannot be one."""
         if is_file:
             if kind == PORT_SEND:
                 return Right(PORT_SEND, fd, is_file=True)
             close(fd)
             raise wire.Malformed("a file as a right that is not a send right")
         if kind == PORT_RECEIVE:
-            return Right(PORT_RECEIVE, port=self._unbundle(fd))
+            return Right(PORT_RECEIVE, port=self._unbundle(fd, own))
         peer = describe(fd)
         if (
             peer is None
@@ -78,7 +82,7 @@ class CopyOut(CopyIn):
         if right.port is not None:
             self._forget_id(entry)
             entry.type |= RECEIVE
-            entry.port, right.port.name = right.port, entry.name
+            entry.port, right.port.name, right.port.kick = right.port, entry.name, self._kick
             self._ports[right.port.id] = right.port
         else:
             entry.type = SEND if right.kind == PORT_SEND else SEND_ONCE
@@ -107,16 +111,16 @@ class CopyOut(CopyIn):
 
         While it lives, an abstract address is bound to one socket of its network namespace: if one of our ends is
         bound to the address of the other end, in the same namespace, it is that very end. The address of a looked-up
-        right is a path; there the makers of both sockets tell.
+        right is a path; there, and before Linux 5.14, the right must have been made by this process.
         """
         end = next((end for end in port.ends.values() if end.address == peer.address), None)
         if end is None:
             return False
-        maker = made_by(fd)
-        if maker is not None and maker.pid == self._identity.pid:
-            return True
         cookie = lib.machrv_netns(fd) if peer.address[:1] == b"\0" else 0
-        return cookie != 0 and bool(cookie == lib.machrv_netns(end.fd))
+        if cookie:
+            return bool(cookie == lib.machrv_netns(end.fd))
+        maker = made_by(fd)
+        return maker is not None and bool(maker.pid == self._identity.pid)
 
     # -- moved receive rights -----------------------------------------------------------------------------------------
 
@@ -143,7 +147,7 @@ class CopyOut(CopyIn):
             close(pair[0])
         return int(pair[1])
 
-    def _unbundle(self, fd: int) -> Port:
+    def _unbundle(self, fd: int, own: bool) -> Port:
         """The port that a descriptor from a peer holds. Owns `fd`."""
         arrived: list[int] = []
         try:
@@ -159,12 +163,12 @@ class CopyOut(CopyIn):
             port = Port(None if head.id in self._ports else head.id)
             port.qlimit = head.qlimit
             port.ns_since = -1 if head.flags & wire.NS_DUE else 0
-            requests = [Right(PORT_SEND_ONCE, arrived.pop(0)) for _ in wanted]
+            requests = [self._arrived(arrived.pop(0), PORT_SEND_ONCE, False, own) for _ in wanted]
             port.nsrequest = requests.pop(0) if head.flags & wire.HAS_NSREQUEST else None
             port.pdrequest = requests.pop(0) if head.flags & wire.HAS_PDREQUEST else None
             try:
                 for kind in kinds:
-                    self._adopt_end(port, arrived.pop(0), kind)
+                    self._adopt_end(port, arrived.pop(0), kind, own)
             except BaseException:
                 self._discard(port)
                 raise
@@ -176,25 +180,29 @@ class CopyOut(CopyIn):
 
     def _bundle_packet(self, fd: int, arrived: list[int]) -> bytes:
         packet = ffi.new("machrv_received *")
-        if lib.machrv_receive_raw(fd, packet) < 0 or packet.length == 0:
+        result = lib.machrv_receive_raw(fd, packet)
+        if result == 0:
+            arrived.extend(packet.fds[0 : packet.nfds])
+        if result < 0 or packet.length == 0 or packet.cut == 1:
             raise wire.Malformed("a bundle that ends early")
-        arrived.extend(packet.fds[0 : packet.nfds])
         if packet.cut:
             raise MachError(lib.MACH_RCV_BODY_ERROR | lib.MACH_MSG_IPC_KERNEL, "mach_msg")
         return bytes(ffi.buffer(packet.body, packet.length))
 
-    def _adopt_end(self, port: Port, fd: int, kind: int) -> None:
+    def _adopt_end(self, port: Port, fd: int, kind: int, own: bool) -> None:
         peer = describe(fd)
         if kind not in (PORT_SEND, PORT_SEND_ONCE, LISTENER) or peer is None or peer.type != _SEQPACKET:
             close(fd)
             raise wire.Malformed("an end that is no end")
+        if kind == LISTENER and not own:
+            # Whoever else has it could make accept() wait for ever: a bootstrap name does not move to another process.
+            close(fd)
+            return
         try:
             # Whoever held it before may have switched off what makes the kernel attest messages.
             check(lib.machrv_attest(fd, 1))
             address = own_address(fd)
-            end = End(fd, kind, address)
-            end.late = True
-            port.add(end)
+            port.add(End(fd, kind, address))
             if kind == LISTENER:
                 port.bootstrap = arrived_with(address)
         except OSError as error:

@@ -37,7 +37,7 @@ class LinuxEventQueue(EventQueue):
 
     def add_port(self, name: int) -> None:
         """See `EventQueue.add_port`."""
-        with self._kernel._lock:
+        with self._kernel._call:
             entry = self._kernel._entries.get(name)
             source = None if entry is None else entry.port or entry.pset
             if source is None:
@@ -87,7 +87,7 @@ class LinuxEventQueue(EventQueue):
         events = self._epoll.poll(-1 if timeout is None else max(0.0, timeout))
         processes: list[Process] = []
         if any(fd == self._watcher for fd, _ in events):
-            with self._kernel._lock:
+            with self._kernel._call:
                 self._kernel._pump()
         with self._lock:
             for fd, _ in events:
@@ -106,7 +106,7 @@ class LinuxEventQueue(EventQueue):
         """The ports that found no descriptor to accept with: nothing wakes us for them, so they are tried again."""
         if not starving:
             return []
-        with self._kernel._lock:
+        with self._kernel._call:
             entries = [self._kernel._entries.get(name) for name in self._ports.values()]
             sources = [(entry.name, entry.port or entry.pset) for entry in entries if entry is not None]
             return [name for name, source in sources if source is not None and source.out_of_room]

@@ -47,15 +47,14 @@ class Identity:
         self.native = ffi.new("machrv_identity *")
         #: the token of a message from this process, and the ids that it was made from
         self.token = b""
-        self._of: tuple[int, int, int] | None = None
+        self._of: tuple[int, ...] | None = None
 
     def own(self, space: int, uid: int, gid: int) -> bytes:
         """The token of a message from this process's space number `space`; uid and gid as the kernel attests them."""
-        of = (space, uid, gid)
+        effective = (os.geteuid(), os.getegid())
+        of = (space, uid, gid, *effective)
         if self._of != of:
-            self.token = TOKEN.pack(
-                _UNSET, os.geteuid(), os.getegid(), uid, gid, self.pid, space, self.process & 0xFFFFFFFF
-            )
+            self.token = TOKEN.pack(_UNSET, *effective, uid, gid, self.pid, space, self.process & 0xFFFFFFFF)
             self._of = of
             self.native.token[0:8] = TOKEN.unpack(self.token)
             self.native.pid, self.native.uid, self.native.gid = self.pid, uid, gid

@@ -60,6 +60,13 @@ class Packet:
         self.security: tuple[int, int] = _KERNEL_SECURITY
 
 
+def destroyed() -> Packet:
+    """The message that says that a send-once right was given up unused."""
+    packet = Packet(24, lib.MACH_NOTIFY_SEND_ONCE, PORT_SEND_ONCE)
+    packet.data = bytearray(24)
+    return packet
+
+
 class Incoming(Sending):
     """A space that can read packets."""
 
@@ -80,29 +87,29 @@ class Incoming(Sending):
             length, bits, size, flags, space, reply, id, _,
             _, _, pid, uid, gid, process, pidfd, euid, egid, cut, nfds,
         ) = _FIXED.unpack(self._fixed)  # fmt: skip
-        if length == 0 or flags & _DESTROYED and not nfds:
-            if end.kind != PORT_SEND_ONCE:
-                return None
-            packet = Packet(24, lib.MACH_NOTIFY_SEND_ONCE, PORT_SEND_ONCE)
-            packet.data = bytearray(24)
-            return packet
+        end.received(length)
         fds = list(self._received.fds[0:nfds]) if nfds else []
-        own = pid == self._identity.pid
-        # A right that has never left this process attests by pid alone; any other must have brought its pidfd, where
-        # the kernel has them to give.
-        if cut == 1 or pid == 0 or end.kind == LISTENER or not own and (end.trusted or not pidfd and _has_passpidfd()):
+        if length == 0 or flags & _DESTROYED and cut != 1:
             _close_all(fds)
-            raise wire.Malformed("not a packet, or from nobody")
+            return destroyed() if end.kind == PORT_SEND_ONCE else None
+        own = pid == self._identity.pid
         if cut == 2:
             _close_all(fds)
             raise MachError(lib.MACH_RCV_BODY_ERROR | lib.MACH_MSG_IPC_KERNEL, _OPERATION)
+        # A right that has never left this process attests by pid alone; any other must have brought its pidfd, where
+        # the kernel has them to give.
+        if cut == 1 or pid == 0 or not own and (end.trusted or not pidfd and _has_passpidfd()):
+            _close_all(fds)
+            raise wire.Malformed("not a packet, or from nobody")
         packet = Packet(size, id, end.kind)
         if not (flags & _NOTIFICATION and own):
             if own:
                 packet.token = self._identity.own(space, uid, gid)
                 packet.security = _SECURITY.unpack_from(packet.token, 4)
             else:
-                packet.security = (uid if euid < 0 else euid & 0xFFFFFFFF, gid if egid < 0 else egid & 0xFFFFFFFF)
+                if not pidfd:
+                    process = lib.machrv_process(pid, -1)  # before 6.5 nothing pins the sender: see docs/linux.md
+                packet.security = (euid & 0xFFFFFFFF, egid & 0xFFFFFFFF) if pidfd == 2 else (uid, gid)
                 packet.token = _TOKEN.pack(0xFFFFFFFF, *packet.security, uid, gid, pid, space, process & 0xFFFFFFFF)
         packet.bits = bits
         data = packet.data
@@ -111,7 +118,7 @@ class Incoming(Sending):
             data += self._read_large(fds)
         else:
             data += self._body[: length - lib.MACHRV_WIRE_HEADER]
-        self._read_rights(packet, size, reply, fds)
+        self._read_rights(packet, size, reply, fds, own)
         return packet
 
     def _read_large(self, fds: list[int]) -> bytes:
@@ -131,7 +138,7 @@ class Incoming(Sending):
         lib.machrv_unmap(where[0], size)
         return data
 
-    def _read_rights(self, packet: Packet, size: int, reply: int, fds: list[int]) -> None:
+    def _read_rights(self, packet: Packet, size: int, reply: int, fds: list[int], own: bool) -> None:
         """Turn the descriptors of a packet into rights; if that fails, nothing of them is left."""
         data, bits = packet.data, packet.bits
         kind, reply_kind = bits & 0x1F, bits >> 8 & 0x1F
@@ -164,32 +171,31 @@ class Incoming(Sending):
             while fds:
                 right_kind, is_file = slots[len(packet.rights)]
                 fd = fds.pop(0)
-                packet.rights.append(Right(0, fd) if not right_kind else self._arrived(fd, right_kind, is_file))
+                packet.rights.append(Right(0, fd) if not right_kind else self._arrived(fd, right_kind, is_file, own))
         except (wire.Malformed, MachError):
             _close_all(fds)
-            self._destroy_packet(packet)
+            self._destroy_packets([packet])
             raise
         if reply not in (wire.SLOT_NULL, wire.SLOT_DEAD):
             packet.reply = packet.rights[(reply & ~wire.SLOT_FILE) - 1]
         else:
             packet.reply = DEAD if reply else NULL
 
-    def _destroy_packet(self, packet: Packet) -> None:
-        for right in packet.rights:
-            self._release(right)
-
-    def _drain(self, port: Port) -> None:
-        """Destroy what waits on a port that dies, as a receiver would: the rights in it may be watched by somebody."""
-        for end in list(port.ends.values()):
+    def _collect(self, port: Port) -> list[Packet]:
+        """Take out what waits on a port that dies. Nothing more can be sent to it from here on."""
+        packets = []
+        for end in port.ends.values():
             if end.kind == LISTENER:
                 continue
-            while _receive(end.fd, self._received) == 0 and self._received.length:
+            lib.machrv_shut(end.fd)
+            while _receive(end.fd, self._received) == 0 and (self._received.length or self._received.nfds):
                 try:
                     packet = self._read(end)
                 except (wire.Malformed, MachError):
                     continue
                 if packet is not None:
-                    self._destroy_packet(packet)
+                    packets.append(packet)
+        return packets
 
     # -- names --------------------------------------------------------------------------------------------------------
 

@@ -19,10 +19,10 @@ from machrv.kernel import Kernel
 from machrv.kernel.linux.bootstrap import BootstrapDirectory
 from machrv.kernel.linux.calls import Calls
 from machrv.kernel.linux.events import LinuxEventQueue
-from machrv.kernel.linux.identity import Identity, LinuxProcess
-from machrv.kernel.linux.port import LISTENER, PORT_SEND, End, check, close
-from machrv.kernel.linux.space import SEND, destinations, spaces
-from machrv.kernel.linux.transit import Right
+from machrv.kernel.linux.identity import LinuxProcess
+from machrv.kernel.linux.port import LISTENER, PORT_SEND, End, check, close, shortage, starving
+from machrv.kernel.linux.space import SEND, all_spaces, destinations
+from machrv.kernel.linux.transit import Right, new_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,13 +60,18 @@ class LinuxKernel(Calls, Kernel):
                 raise MachError(lib.MACH_SEND_INVALID_DATA, "mach_msg")
             deadline = monotonic() + timeout if timeout else timeout
             self._send_message(message, deadline)
+            if self._deferred:
+                self._settle()
             if not option & _RCV_MSG:
                 return None
             if deadline:
                 timeout = max(0.0, deadline - monotonic())
         elif not option & _RCV_MSG:
             return None
-        return self._receive_message(receive_name, receive_size, option, timeout)
+        received = self._receive_message(receive_name, receive_size, option, timeout)
+        if self._deferred:
+            self._settle()
+        return received
 
     def mach_reply_port(self) -> int:
         """See `Kernel.mach_reply_port`. On Linux a receive right like any other."""
@@ -87,36 +92,40 @@ class LinuxKernel(Calls, Kernel):
 
     def bootstrap_check_in(self, service_name: str) -> int:
         """See `Kernel.bootstrap_check_in`."""
-        directory = BootstrapDirectory.current("bootstrap_check_in")
-        with self._lock:
-            entry = self._table.allocate()
-            port = self._new_port(entry)
-            try:
-                fd, address, port.bootstrap = directory.check_in(service_name, port.id)
-            except BaseException:
-                self._table.free(entry)
-                self._destroy_port(port)
-                raise
-            port.add(End(fd, LISTENER, address))
-            return entry.name
+        id = new_id()
+        with shortage("bootstrap_check_in"):
+            fd, address, name = BootstrapDirectory.current("bootstrap_check_in").check_in(service_name, id)
+        try:
+            with self._call:
+                entry = self._table.allocate()
+                port = self._new_port(entry, id)
+                port.add(End(fd, LISTENER, address))
+                port.bootstrap = name
+                return entry.name
+        except BaseException:
+            name.remove()
+            close(fd)
+            raise
 
     def bootstrap_look_up(self, service_name: str) -> int:
         """See `Kernel.bootstrap_look_up`."""
-        fd, id = BootstrapDirectory.current("bootstrap_look_up").look_up(service_name)
-        with self._lock:
+        with shortage("bootstrap_look_up"):
+            fd, id = BootstrapDirectory.current("bootstrap_look_up").look_up(service_name)
+        with self._call:
             return self._copyout(Right(PORT_SEND, fd, id=id))
 
     # -- descriptors, processes ---------------------------------------------------------------------------------------
 
     def fileport_makeport(self, fd: int) -> int:
         """See `Kernel.fileport_makeport`."""
-        copy = check(lib.machrv_dup(fd))
-        with self._lock:
+        with shortage("fileport_makeport"):
+            copy = check(lib.machrv_dup(fd))
+        with self._call:
             return self._copyout(Right(PORT_SEND, copy, is_file=True))
 
     def fileport_makefd(self, name: int) -> int:
         """See `Kernel.fileport_makefd`."""
-        with self._lock:
+        with self._call:
             entry = self._lookup(name, "fileport_makefd")
             if not entry.is_file or not entry.type & SEND:
                 raise MachError(lib.KERN_INVALID_RIGHT, "fileport_makefd")
@@ -124,7 +133,8 @@ class LinuxKernel(Calls, Kernel):
 
     def audit_token(self) -> AuditToken:
         """See `Kernel.audit_token`."""
-        return self._identity.self_token()
+        with self._call:
+            return self._identity.self_token()
 
     def open_process(self, pid: int) -> Process:
         """See `Kernel.open_process`."""
@@ -145,7 +155,7 @@ class LinuxKernel(Calls, Kernel):
                 self.mach_port_destroy(name)
             except MachError:
                 pass  # it went with another one
-        with self._lock:
+        with self._call:
             if not self._waiting:
                 self._close_watch()
 
@@ -167,23 +177,38 @@ class LinuxKernel(Calls, Kernel):
             port.bootstrap = None
             self._discard(port)
         Calls.__init__(self, self._identity.space)
-        self._identity = Identity(self._identity.space)
 
 
 def _at_exit() -> None:
     """The names of a process that ends should not have to be swept by others; everything else the kernel closes."""
-    for space in list(spaces):
+    for space in all_spaces():
         for port in list(space._ports.values()):
             if port.bootstrap is not None:
                 port.bootstrap.remove()
 
 
+_held: list[LinuxKernel] = []
+
+
+def _before_fork() -> None:
+    """No other thread is in the middle of a call when the child's copy of it is made."""
+    _held[:] = [space for space in all_spaces() if isinstance(space, LinuxKernel)]
+    for space in _held:
+        space._lock.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop()._lock.release()
+
+
 def _after_fork_in_child() -> None:
     destinations.clear()
-    for space in list(spaces):
-        if isinstance(space, LinuxKernel):
-            space._forked()
+    starving.clear()
+    for space in _held:
+        space._forked()
+    _held.clear()
 
 
 atexit.register(_at_exit)
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

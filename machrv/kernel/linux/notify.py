@@ -17,7 +17,7 @@ from struct import Struct
 
 from machrv._mach import ffi, lib
 
-from machrv.errors import MachError
+from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.copyin import KIND_OF, Taken
 from machrv.kernel.linux.copyout import CopyOut
@@ -32,7 +32,10 @@ _OPERATION = "mach_port_request_notification"
 
 
 class Call:
-    """A call on a space: its lock is held, and the notifications that have become due have been sent."""
+    """A call on a space: its lock is held, nobody else is inside, notifications that have become due have been sent.
+
+    Where no descriptor is free, KERN_RESOURCE_SHORTAGE. Raises ReentryError if this very thread is inside already.
+    """
 
     __slots__ = ("_space",)
 
@@ -40,16 +43,28 @@ class Call:
         self._space = space
 
     def __enter__(self) -> None:
-        self._space._lock.acquire()
-        if self._space._watched:
+        space = self._space
+        space._lock.acquire()
+        if space._inside:
+            space._lock.release()
+            raise ReentryError("a signal handler has called the kernel in the middle of another call on it")
+        space._inside = True
+        if space._watched:
             try:
-                self._space._pump()
+                space._pump()
             except BaseException:
-                self._space._lock.release()
+                space._inside = False
+                space._lock.release()
                 raise
 
-    def __exit__(self, *_: object) -> None:
-        self._space._lock.release()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        space = self._space
+        space._inside = False
+        space._lock.release()
+        if space._deferred:
+            space._settle()
+        if isinstance(error, OSError):
+            raise MachError(lib.KERN_RESOURCE_SHORTAGE, "a mach_port call") from error
 
 
 class Notifications(CopyOut):
@@ -66,6 +81,15 @@ class Notifications(CopyOut):
         self._kicks = 0
         self._kicked = 0
         self._kick_fd = -1
+
+    def _settle(self) -> None:
+        """Give up what finalisers wanted to give up in the middle of a call."""
+        while self._deferred:
+            call, arguments = self._deferred.popleft()
+            try:
+                call(*arguments)
+            except MachError:
+                pass  # as in the finaliser, there is nobody to tell
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
@@ -110,6 +134,7 @@ class Notifications(CopyOut):
     def _own(self, right: Right, taken: Taken) -> Right:
         """Make what was copied in final, keeping the right."""
         if right.fd in taken.leaving:
+            self._unwatch_leaving(taken)
             taken.leaving.remove(right.fd)
         elif right.borrowed and right.fd >= 0:
             right.fd = lib.machrv_dup(right.fd)
@@ -167,8 +192,10 @@ class Notifications(CopyOut):
 
     def _watch_fd(self, fd: int, what: Entry | Port, events: int) -> None:
         watch = self._watcher()
-        if fd not in self._watched:
+        try:
             watch.register(fd, events)  # a hang-up is always reported
+        except FileExistsError:
+            pass
         self._watched[fd] = what
 
     def _watcher(self) -> select.epoll:
@@ -208,7 +235,10 @@ class Notifications(CopyOut):
 
     def _unwatch(self, fd: int) -> None:
         if self._watched.pop(fd, None) is not None and self._watch is not None:
-            self._watch.unregister(fd)
+            try:
+                self._watch.unregister(fd)
+            except OSError:
+                pass  # closed meanwhile, and so forgotten
 
     def _pump(self) -> None:
         """Send the notifications that have become due."""
@@ -238,18 +268,19 @@ class Notifications(CopyOut):
 
     # -- sending ------------------------------------------------------------------------------------------------------
 
-    def _notify(self, to: Right, id: int, body: bytes, fds: tuple[int, ...] = (), complex: bool = False) -> None:
-        """Send a notification on an owned send-once right, and use it up. A dead receiver is no error."""
+    def _notify(self, to: Right, id: int, body: bytes, fds: tuple[int, ...] = (), complex: bool = False) -> bool:
+        """Send a notification on an owned send-once right, and use it up. False if its port is dead."""
         if to is DEAD_RIGHT or to.fd < 0:
-            return
+            return False
         bits = PORT_SEND_ONCE | (lib.MACH_MSGH_BITS_COMPLEX if complex else 0)
         message = _HEADER.pack(bits, 24 + len(body), 0, 0, 0, id) + body
         flags = lib.MACHRV_WIRE_NOTIFICATION
-        lib.machrv_send(
+        result = lib.machrv_send(
             to.fd, message, len(message), bits, id, flags, self._identity.space, 0, b"", 0, fds or ffi.NULL, len(fds)
         )
         close(to.fd)
         to.fd = -1
+        return bool(result == 0)
 
     def _notify_dead_name(self, to: Right, name: int) -> None:
         self._notify(to, lib.MACH_NOTIFY_DEAD_NAME, _NDR + wire.U32.pack(name))
@@ -259,61 +290,3 @@ class Notifications(CopyOut):
 
     def _notify_no_senders(self, to: Right, mscount: int) -> None:
         self._notify(to, lib.MACH_NOTIFY_NO_SENDERS, _NDR + wire.U32.pack(mscount))
-
-    # -- the death of a port ------------------------------------------------------------------------------------------
-
-    def _detach_port(self, port: Port) -> None:
-        """A port leaves its name: it leaves its sets, and starts to count anew (ipc_port_clear_receiver)."""
-        self._kick()
-        for pset in list(port.sets):
-            pset.remove(port)
-        if port.epoll is not None:
-            self._unwatch(port.epoll.fileno())
-        if self._ports.get(port.id) is port:
-            del self._ports[port.id]
-        port.name = port.mscount = port.seqno = port.context = 0
-
-    def _destroy_port(self, port: Port) -> None:
-        """Destroy a receive right that has no name (any more): its messages and requests with it.
-
-        Who asked for PORT_DESTROYED gets the right instead (ipc_port_destroy).
-        """
-        self._detach_port(port)
-        if port.pdrequest is not None:
-            to, port.pdrequest = port.pdrequest, None
-            self._send_port_destroyed(to, port)
-            return
-        port.alive = False
-        if port.nsrequest is not None:
-            self._release(port.nsrequest)
-            port.nsrequest = None
-        self._drain(port)
-        if port.bootstrap is not None:
-            port.bootstrap.remove()
-        port.close()
-
-    def _send_port_destroyed(self, to: Right, port: Port) -> None:
-        descriptor = wire.PORT.pack(1, 0, 0, wire.PORT_RECEIVE, wire.PORT_DESCRIPTOR)
-        try:
-            fd = self._bundle(port)
-        except OSError:
-            self._release(to)  # no descriptor is free for the right to travel in: it dies after all
-            self._destroy_port(port)
-            return
-        try:
-            self._notify(to, lib.MACH_NOTIFY_PORT_DESTROYED, wire.U32.pack(1) + descriptor, (fd,), True)
-        finally:
-            close(fd)
-            self._let_go(port)
-
-    def _let_go(self, port: Port) -> None:
-        """A port has gone into a message: what is left here are our own descriptors of it."""
-        for request in (port.nsrequest, port.pdrequest):
-            if request is not None:
-                close(request.fd)
-        port.nsrequest = port.pdrequest = None
-        port.alive = False
-        port.close()
-
-    def _drain(self, port: Port) -> None:
-        raise NotImplementedError

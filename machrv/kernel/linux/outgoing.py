@@ -24,10 +24,10 @@ from machrv.kernel.linux.copyin import (
     PORT_RECEIVE,
     Taken,
 )
+from machrv.kernel.linux.death import Deaths
 from machrv.kernel.linux.entry import Entry
-from machrv.kernel.linux.notify import Notifications
 from machrv.kernel.linux.port import PORT_SEND, Port, check, close, hangups
-from machrv.kernel.linux.space import DEAD, DEAD_NAME, DEAD_RIGHT, NULL, SEND, SEND_ONCE, SEND_RIGHTS, destinations
+from machrv.kernel.linux.space import DEAD, DEAD_NAME, DEAD_RIGHT, NULL, SEND, SEND_ONCE, SEND_RIGHTS
 from machrv.kernel.linux.transit import Right
 
 _MAX_PORTS = lib.MACH_PORT_UREFS_MAX // 4
@@ -52,7 +52,7 @@ class Parcel:
         self.circular = False
 
 
-class Outgoing(Notifications):
+class Outgoing(Deaths):
     """A space whose messages can be made ready."""
 
     def _loop(self, port: Port) -> int:
@@ -232,15 +232,6 @@ class Outgoing(Notifications):
         if right.port is not None and self._is_circular(right.id, parcel.destination.id):
             parcel.circular = True
         return len(parcel.rights) | (wire.SLOT_FILE if right.is_file else 0)
-
-    def _is_circular(self, port: bytes, destination: bytes) -> bool:
-        seen = {destination}
-        while destination != port:
-            destination = destinations.get(destination, b"")
-            if not destination or destination in seen:
-                return False
-            seen.add(destination)
-        return True
 
     def _copyin_ports(self, message: bytearray, offset: int, taken: Taken, parcel: Parcel) -> None:
         address, _, copy, disposition, kind, count = wire.OOL.unpack_from(message, offset)

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import select
 import weakref
-from errno import EADDRINUSE, EAGAIN, EMFILE, ENFILE
+from errno import EADDRINUSE, EAGAIN, EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM
 from heapq import heappop, heappush
 from time import time_ns
 
 from machrv._mach import ffi, lib
 
+from machrv.errors import MachError
 from machrv.kernel.linux.transit import PREFIX, new_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from machrv.kernel.linux.bootstrap import BootstrapName
     from machrv.kernel.linux.pset import PortSet
@@ -29,7 +30,11 @@ PORT_SEND = lib.MACH_MSG_TYPE_PORT_SEND
 PORT_SEND_ONCE = lib.MACH_MSG_TYPE_PORT_SEND_ONCE
 LISTENER = 0
 
+#: as soon as a port has so many ends, it is looked which are of no use any more
 _CROWD = 16
+#: how many look-ups are taken in at a time: others may have sent messages
+_AT_ONCE = 64
+_OUT_OF_ROOM = (-EMFILE, -ENFILE, -ENOMEM, -ENOBUFS)
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP
 
 
@@ -50,8 +55,8 @@ class End:
         self.queued = False
         #: the kernel stamps what is sent to it
         self.stamped = stamped or kind == LISTENER
-        #: the kernel did not from the first message on
-        self.late = False
+        #: how many of the bytes that wait were sent before it did
+        self.late = 0
         #: the other end has never left this space
         self.trusted = trusted
 
@@ -62,7 +67,13 @@ class End:
         """From now on the kernel stamps the messages to this end."""
         if not self.stamped:
             check(lib.machrv_stamp(self.fd))
-            self.stamped = self.late = True
+            self.stamped = True
+            self.late = max(0, lib.machrv_waiting(self.fd))
+
+    def received(self, length: int) -> None:
+        """A packet of `length` bytes has been taken from this end."""
+        if self.late:
+            self.late = max(0, self.late - length)
 
 
 class Port:
@@ -87,6 +98,7 @@ class Port:
         "out_of_room",
         "alive",
         "single",
+        "kick",
         "_heap",
         "_scanned",
         "_crowded",
@@ -107,7 +119,7 @@ class Port:
         self.qlimit = int(lib.MACH_PORT_QLIMIT_DEFAULT)
         self.context = 0
         self.nsrequest: Right | None = None
-        #: NO_SENDERS is due once there are no senders and `made` has passed this; -1: there were senders when it was asked
+        #: NO_SENDERS is due once there are no senders and `made` has passed this; -1: there were senders at first
         self.ns_since = -1
         self.pdrequest: Right | None = None
         self.sets: list[PortSet] = []
@@ -119,6 +131,8 @@ class Port:
         self.alive = True
         #: the only end, if it is a right's socket and nothing is watched: then there is no order
         self.single: End | None = None
+        #: wakes whoever waits in the space that receives from the port
+        self.kick: Callable[[], None] | None = None
         self._heap: list[tuple[int, End]] = []
         self._scanned = 0
         #: with so many ends, it is time to look which are of no use any more
@@ -130,6 +144,7 @@ class Port:
     def add(self, end: End) -> None:
         """Take an end in; the port owns its descriptor from here on. Raises OSError; then it does not."""
         self.ends[end.fd] = end
+        single, self.single = self.single, None
         try:
             if self.epoll is not None:
                 self.epoll.register(end.fd, _READABLE)
@@ -141,8 +156,9 @@ class Port:
                 self.stamp()
         except OSError:
             del self.ends[end.fd]
-            self.single = None
             raise
+        if single is not None and self.kick is not None:
+            self.kick()  # whoever waits on that end alone
 
     def stamp(self) -> None:
         """The order among the ends, or against other ports, matters from now on."""
@@ -153,7 +169,10 @@ class Port:
     def drop(self, end: End) -> None:
         """Close an end: its right is dead, or used up."""
         del self.ends[end.fd]
-        self.single = None
+        if self.single is not None:
+            self.single = None
+            if self.kick is not None:
+                self.kick()
         if self.epoll is not None:
             self.epoll.unregister(end.fd)
         self._unqueue(end)
@@ -191,7 +210,7 @@ class Port:
         return ends[1], end
 
     def _reap(self) -> None:
-        """Close the ends whose send rights are gone and that hold no message: nobody may ever receive from this port."""
+        """Close ends whose send rights are gone and that hold no message: nobody may ever receive from this port."""
         ends = [end for end in self.ends.values() if end.kind == PORT_SEND]
         for end, gone in zip(ends, hangups([end.fd for end in ends])):
             if gone and not end.queued and lib.machrv_waiting(end.fd) == 0:
@@ -271,31 +290,31 @@ class Port:
                 return
             stamp = time_ns()
         else:
-            stamp = head.stamp
-            if not stamp or end.late and stamp >= head.before:
-                # Sent before there were stamps: the sender's word, which only orders what it sent before.
-                stamp = min(head.before, max(0, head.header.sent))
+            # What was sent before there were stamps: the sender's word, which only orders what it sent before.
+            stamp = min(head.before, max(0, head.header.sent)) if end.late or not head.stamp else head.stamp
         end.queued = True
         heappush(self._heap, (stamp, end))
 
     def _accept(self, listener: End) -> list[End]:
         """Take in everybody who waits at a bootstrap name: each is a send right made."""
         accepted: list[End] = []
-        while True:
+        for _ in range(_AT_ONCE):
             fd = lib.machrv_accept(listener.fd)
             if fd < 0:
                 # Without a free descriptor the listener stays readable: nobody may wait on it before one is free.
-                self._set_out_of_room(listener, fd in (-EMFILE, -ENFILE))
+                self._set_out_of_room(listener, fd in _OUT_OF_ROOM)
+                if fd != -EAGAIN and fd not in _OUT_OF_ROOM:
+                    self.drop(listener)
                 return accepted
             self.count_made()
             end = End(fd, PORT_SEND, listener.address)
-            end.late = True
             try:
                 self.add(end)
             except OSError:
                 close(fd)
                 return accepted
             accepted.append(end)
+        return accepted
 
     def _set_out_of_room(self, listener: End, out_of_room: bool) -> None:
         if self.out_of_room != out_of_room:
@@ -369,6 +388,24 @@ def check(result: int) -> int:
 
         raise OSError(-result, os.strerror(-result))
     return result
+
+
+class shortage:
+    """Turns an OSError into what Mach says: KERN_RESOURCE_SHORTAGE, or KERN_INVALID_ARGUMENT for a bad descriptor."""
+
+    __slots__ = ("_operation",)
+
+    def __init__(self, operation: str) -> None:
+        self._operation = operation
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, MachError):
+            bad = error.errno in (EBADF, EINVAL)
+            code = lib.KERN_INVALID_ARGUMENT if bad else lib.KERN_RESOURCE_SHORTAGE
+            raise MachError(code, f"{self._operation} ({error.strerror})") from error
 
 
 def close(fd: int) -> None:

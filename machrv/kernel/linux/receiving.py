@@ -7,19 +7,23 @@ underscore expect the space's lock to be held unless they say otherwise.
 from __future__ import annotations
 
 import select
+from errno import EAGAIN, EMFILE
 from time import monotonic
 
 from machrv._mach import ffi, lib
 
-from machrv.errors import MachError
+from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import wire
-from machrv.kernel.linux.incoming import Incoming, trailer_size
+from machrv.kernel.linux.incoming import Incoming, destroyed, trailer_size
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, End, Port
 from machrv.kernel.linux.pset import PortSet
+from machrv.kernel.linux.sending import LONGEST
 
 _OPERATION = "mach_msg"
 _LARGE = int(lib.MACH_RCV_LARGE)
-_EAGAIN = -11
+_BUSY = object()
+#: how much is looked at before others get the lock
+_AT_ONCE = 256
 _receive = lib.machrv_receive
 _receive_plain = lib.machrv_receive_plain
 #: how often a server that was out of descriptors looks whether it can accept again, in seconds
@@ -38,47 +42,52 @@ class Receiving(Incoming):
         if size is None and not self._watched:
             # The common case, which must cost little: one sender, in this process; nothing to wait or look for.
             with self._lock:
-                entry = self._entries.get(name)
-                if (
-                    entry is not None
-                    and (port := entry.port) is not None
-                    and (end := port.single) is not None
-                    and (end.kind == PORT_SEND)
-                ):
-                    trailer = trailer_size(option)
-                    length = _receive_plain(
-                        end.fd, self._received, self._native, PORT_SEND, name, port.seqno, trailer, port.context
-                    )
-                    if length > 0:
-                        port.seqno = port.seqno + 1 & 0xFFFFFFFF
-                        laid_out: bytes = self._laid_out[0:length]
-                        return laid_out
-                    if length == 0 and (message := self._consume(port, end, size, option)) is not None:
-                        return message
+                if self._inside:
+                    raise ReentryError("a signal handler has called mach_msg in the middle of another call")
+                self._inside = True
+                try:
+                    message = self._receive_plain(name, option)
+                finally:
+                    self._inside = False
+            if message is not None:
+                return message
         return self._receive_other(name, size, option, timeout)
+
+    def _receive_plain(self, name: int, option: int) -> bytes | None:
+        """The next message of a port with a single send right. None: there is none, or it is not that simple."""
+        entry = self._entries.get(name)
+        if entry is None or (port := entry.port) is None or (end := port.single) is None or end.kind != PORT_SEND:
+            return None
+        trailer = trailer_size(option)
+        received = self._received
+        length = _receive_plain(end.fd, received, self._native, PORT_SEND, name, port.seqno, trailer, port.context)
+        if length > 0:
+            port.seqno = port.seqno + 1 & 0xFFFFFFFF
+            message: bytes = self._laid_out[0:length]
+            return message
+        return self._consume(port, end, None, option) if length == 0 else None
 
     def _receive_other(self, name: int, size: int | None, option: int, timeout: float | None) -> bytes:
         deadline = None if timeout is None else monotonic() + timeout if timeout > 0 else 0.0
         waited: Port | PortSet | None = None
         while True:
-            with self._lock:
-                if self._watched:
-                    self._pump()
+            with self._call:
                 entry = self._entries.get(name)
                 source: Port | PortSet | None = None if entry is None else entry.port or entry.pset
                 if source is None or (waited is not None and source is not waited):
                     code = lib.MACH_RCV_INVALID_NAME if waited is None else lib.MACH_RCV_PORT_CHANGED
                     raise MachError(code, _OPERATION)
                 message = self._take(source, size, option)
-                if message is not None:
+                if type(message) is bytes:
                     return message
-                if deadline == 0.0:
+                if deadline == 0.0 and (message is None or waited is not None):
                     raise MachError(lib.MACH_RCV_TIMED_OUT, _OPERATION)
                 waited = source
-                try:
-                    fds = [self._waited_on(source), self._watcher().fileno()]
-                except OSError as error:
-                    raise MachError(lib.KERN_RESOURCE_SHORTAGE, _OPERATION) from error
+                if message is _BUSY:
+                    if deadline and monotonic() >= deadline:
+                        deadline = 0.0
+                    continue
+                fds = [self._waited_on(source), self._watcher().fileno()]
                 until = monotonic() + _RETRY if source.out_of_room else None
                 self._waiting += 1
                 kicks = self._kicks
@@ -99,9 +108,9 @@ class Receiving(Incoming):
             return source.single.fd
         return source.watch().fileno()
 
-    def _take(self, source: Port | PortSet, size: int | None, option: int) -> bytes | None:
-        """The next message; None if nothing waits."""
-        while True:
+    def _take(self, source: Port | PortSet, size: int | None, option: int) -> bytes | object | None:
+        """The next message. None: nothing waits. _BUSY: much was looked at, none of it a message."""
+        for _ in range(_AT_ONCE):
             if isinstance(source, PortSet):
                 chosen = source.next()
                 if chosen is None:
@@ -121,12 +130,15 @@ class Receiving(Incoming):
                 message = self._consume(port, end, size, option)
                 if message is not None:
                     return message
-            elif result == _EAGAIN:
+            elif result == -EAGAIN:
                 if not end.queued:
                     return None
                 port.taken(end)
+            elif result == -EMFILE:
+                raise MachError(lib.KERN_RESOURCE_SHORTAGE, _OPERATION)  # the message waits until there is room for it
             else:
                 self._drop_end(port, end)
+        return _BUSY
 
     def _check_size(self, port: Port, end: End, size: int, option: int) -> None:
         """MACH_RCV_TOO_LARGE with MACH_RCV_LARGE leaves the message where it is."""
@@ -157,12 +169,15 @@ class Receiving(Incoming):
         try:
             packet = self._read(end)
         except wire.Malformed:
-            # No space of ours sends this: whoever holds the right loses it, and nobody else notices.
-            self._drop_end(port, end)
-            return None
+            # No space of ours sends this: whoever holds the right loses it, and nobody else notices. Who waits for the
+            # message of a send-once right learns that it will not come.
+            packet = destroyed() if end.kind == PORT_SEND_ONCE else None
         except MachError:
-            port.seqno += 1
-            port.taken(end)
+            port.seqno = port.seqno + 1 & 0xFFFFFFFF
+            if end.kind == PORT_SEND_ONCE:
+                port.drop(end)
+            else:
+                port.taken(end)
             raise
         if packet is None:
             self._drop_end(port, end)
@@ -174,9 +189,9 @@ class Receiving(Incoming):
         elif end.queued:
             port.taken(end)
         if size is not None and packet.size + trailer_size(option) > size:
-            self._destroy_packet(packet)
             if port.nsrequest is not None:
                 self._check_senders(port)
+            self._destroy_packets([packet])
             raise MachError(lib.MACH_RCV_TOO_LARGE, _OPERATION)
         message = self._finish(packet, port, seqno, option)
         if port.nsrequest is not None:
@@ -192,5 +207,5 @@ def _wait(fds: list[int], deadline: float | None) -> bool:
     if deadline is None:
         poll.poll()
         return True
-    left = deadline - monotonic()
-    return left > 0 and bool(poll.poll(left * 1000))
+    left = (deadline - monotonic()) * 1000
+    return left > 0 and (bool(poll.poll(min(left, LONGEST))) or left > LONGEST)

@@ -13,13 +13,13 @@ from time import monotonic
 
 from machrv._mach import lib
 
-from machrv.errors import MachError
+from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.copyin import COPY_SEND, Taken
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.outgoing import Outgoing, Parcel
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, close
-from machrv.kernel.linux.space import DEAD, SEND, destinations, spaces
+from machrv.kernel.linux.space import DEAD, SEND
 
 HEADER = Struct("=6I")
 #: bits, remote port, local port
@@ -32,6 +32,8 @@ _USER_BITS = _COMPLEX | 0x001F1F1F
 _MAX_SIZE = 64 * 1024 * 1024 - 68
 _GONE = (-EPIPE, -ECONNRESET, -ENOTCONN, -ECONNREFUSED)
 _NOT_SENT = 1
+#: poll() takes no longer time, in milliseconds
+LONGEST = 2**31 - 1
 _OPERATION = "mach_msg"
 
 
@@ -43,20 +45,28 @@ class Sending(Outgoing):
         size = len(message)
         if size < 24 or size & 3:
             raise MachError(lib.MACH_SEND_MSG_TOO_SMALL, _OPERATION)
+        if size > _MAX_SIZE:
+            raise MachError(lib.MACH_SEND_TOO_LARGE, _OPERATION)
         data = message if type(message) is bytes else bytes(message)
         bits, remote, local = _PLAIN.unpack_from(data)
         bits &= _USER_BITS
         while True:
             with self._lock:
-                if bits == COPY_SEND and not local and (entry := self._entries.get(remote)) and entry.type & SEND:
-                    full = self._send_plain(entry, data, size)
-                else:
-                    if self._watched:
-                        self._pump()
-                    full = self._send_any(data, size, bits, remote, local)
-                if full < 0:
-                    return
-                waiting = lib.machrv_dup(full)
+                if self._inside:
+                    raise ReentryError("a signal handler has called mach_msg in the middle of another call")
+                self._inside = True
+                try:
+                    if bits == COPY_SEND and not local and (entry := self._entries.get(remote)) and entry.type & SEND:
+                        full = self._send_plain(entry, data, size)
+                    else:
+                        if self._watched:
+                            self._pump()
+                        full = self._send_any(data, size, bits, remote, local)
+                    if full < 0:
+                        return
+                    waiting = lib.machrv_dup(full)
+                finally:
+                    self._inside = False
             if waiting < 0:
                 raise self._refused(waiting)
             self._wait_for_room(waiting, deadline)
@@ -94,7 +104,7 @@ class Sending(Outgoing):
                 poll.poll()
                 return
             left = deadline - monotonic()
-            if left <= 0 or not poll.poll(left * 1000):
+            if left <= 0 or not poll.poll(min(left * 1000, LONGEST)) and left * 1000 <= LONGEST:
                 raise MachError(lib.MACH_SEND_TIMED_OUT, _OPERATION)
         finally:
             close(fd)
@@ -105,8 +115,6 @@ class Sending(Outgoing):
         """Send once. -1: done; otherwise the socket that has no room, and nothing has been taken."""
         if bits & _COMPLEX and size == 24:
             raise MachError(lib.MACH_SEND_MSG_TOO_SMALL, _OPERATION)
-        if size > _MAX_SIZE:
-            raise MachError(lib.MACH_SEND_TOO_LARGE, _OPERATION)
         taken, parcel = Taken(), Parcel()
         _, _, _, _, voucher, id = HEADER.unpack_from(data)
         destination = self._entries.get(remote)
@@ -140,7 +148,7 @@ class Sending(Outgoing):
             self._bury(destination)
             raise MachError(lib.MACH_SEND_INVALID_DEST, _OPERATION)
         else:
-            self._destroy_parcel(taken, parcel)
+            self._destroy_parcel(taken, parcel, refused is None)
             if refused is not None:
                 raise refused
         return -1
@@ -183,19 +191,24 @@ class Sending(Outgoing):
     def _sent(self, taken: Taken, parcel: Parcel) -> None:
         for right in parcel.rights:
             if right.port is not None:
-                if parcel.destination.id in destinations or any(parcel.destination.id in s._ports for s in spaces):
-                    destinations[right.id] = parcel.destination.id
                 self._detach_port(right.port)
-                self._let_go(right.port)
+                self._on_its_way(right.port, parcel.destination.id)
         self._commit(taken)
 
-    def _destroy_parcel(self, taken: Taken, parcel: Parcel) -> None:
-        """The rights that were copied in are destroyed, one after the other: destination, reply, body (ipc_kmsg_clean)."""
+    def _destroy_parcel(self, taken: Taken, parcel: Parcel, whole: bool) -> None:
+        """The rights that were copied in are destroyed, one after the other: destination, reply, body (ipc_kmsg_clean).
+
+        `whole`: the message had been made; then what waits on ports in it is destroyed last (ipc_kmsg_destroy).
+        """
         self._announce(taken)
         self._unwatch_leaving(taken)
         moved = {port.id: port for port in taken.moved}
         for port in taken.moved:
             self._detach_port(port)
+        if whole and self._dying is None:
+            self._dying = []
+        else:
+            whole = False
         for right in (parcel.destination, *parcel.rights):
             if right.port is not None:
                 self._destroy_port(right.port)
@@ -209,4 +222,7 @@ class Sending(Outgoing):
             sent_to = self._ports.get(right.id) or moved.get(right.id)
             if right.kind == PORT_SEND and sent_to is not None:
                 self._check_senders(sent_to)
+        if whole and self._dying is not None:
+            packets, self._dying = self._dying, None
+            self._destroy_packets(packets)
         self._commit(taken)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from threading import Lock
+from collections import deque
+from threading import RLock
 
 from machrv._mach import ffi, lib
 
@@ -20,6 +21,10 @@ from machrv.kernel.linux.entry import Entry, NameTable
 from machrv.kernel.linux.identity import Identity
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port, close, hangups
 from machrv.kernel.linux.transit import Right
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SEND = lib.MACH_PORT_TYPE_SEND
 RECEIVE = lib.MACH_PORT_TYPE_RECEIVE
@@ -36,15 +41,23 @@ DEAD_RIGHT = Right(PORT_SEND)
 #: where receive rights are on their way to, for the ports that this process knows: a right sent to itself, or to a port
 #: whose own right waits in its queue, could never be received again (ipc_port_check_circularity)
 destinations: dict[bytes, bytes] = {}
-#: the port spaces of this process
-spaces: weakref.WeakSet[Space] = weakref.WeakSet()
+_spaces: dict[int, weakref.ref[Space]] = {}
+
+
+def all_spaces() -> list[Space]:
+    """The port spaces of this process, oldest first. From any thread: copying the values of a dict is atomic."""
+    return [space for reference in list(_spaces.values()) if (space := reference()) is not None]
 
 
 class Space:
     """The names of one task, and the ports that it receives from."""
 
     def __init__(self, number: int) -> None:
-        self._lock = Lock()
+        self._lock = RLock()
+        #: a call is at work. A finaliser or a signal handler may run in the middle of it, in the same thread.
+        self._inside = False
+        #: what finalisers have given up meanwhile
+        self._deferred: deque[tuple[Callable[..., None], tuple[int, ...]]] = deque()
         self._table = NameTable()
         self._entries = self._table.entries
         #: entries with a send right and a socket, by the port id that the socket claims
@@ -55,7 +68,8 @@ class Space:
         self._number = self._identity.space
         self._serials = 0
         self._serial_prefix = os.urandom(4).hex()
-        spaces.add(self)
+        key = id(self)
+        _spaces[key] = weakref.ref(self, lambda _: _spaces.pop(key))
 
     # -- provided by the layers above ---------------------------------------------------------------------------------
 
