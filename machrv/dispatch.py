@@ -122,8 +122,9 @@ class Dispatcher:
     def unwatch_process(self, process: Process) -> None:
         """Stop. Call it before `process.close()`. The callback, if it is running, goes on: this does not wait for it."""
         with self._condition:
-            if self._processes.pop(process, None) is not None:
-                self._queue.remove_process(process)
+            self._processes.pop(process, None)
+            if not self._ended:
+                self._queue.remove_process(process)  # Also where its exit was reported: the queue knows it still.
 
     def close(self) -> None:
         """Stop the thread and wait for its end, unless called on it. Idempotent."""
@@ -157,7 +158,7 @@ class Dispatcher:
                     timeout = self._resume_paused()
                     if self._closing:
                         return
-                    ports, processes = self._queue.wait(timeout)
+                    self._serve(timeout)
                     failures = 0
                 except Exception:
                     log_failure("waiting for ports and processes failed; trying again")
@@ -165,17 +166,20 @@ class Dispatcher:
                     with self._condition:
                         if not self._closing:
                             self._condition.wait(_pause(failures))
-                    continue
-                for name in ports:
-                    self._port_ready(name)
-                for process in processes:
-                    self._process_exited(process)
         finally:
             with self._condition:
                 self._ended = True
                 self._queue.close()
                 if self in _live:
                     _live.remove(self)
+
+    def _serve(self, timeout: float | None) -> None:
+        """Wait once, and call back. (A frame of its own: the thread does not hold on to what it was told last.)"""
+        ports, processes = self._queue.wait(timeout)
+        for name in ports:
+            self._port_ready(name)
+        for process in processes:
+            self._process_exited(process)
 
     def _resume_paused(self) -> float | None:
         """Watch those again whose pause is over; how long the next wait may last."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Iterator
 from time import monotonic
 
@@ -88,6 +90,29 @@ def test_an_exit_calls_back_once(kernel: Kernel, dispatcher: Dispatcher) -> None
     dispatcher.close()
     process.close()
     assert calls == ["later", "before"]
+
+
+def test_a_process_whose_exit_was_reported_is_forgotten(kernel: Kernel, dispatcher: Dispatcher) -> None:
+    """A server that sees many children come and go does not remember them, nor mistake one for another."""
+    children = [subprocess.Popen([sys.executable, "-c", ""]) for _ in range(4)]
+    processes = [kernel.open_process(child.pid) for child in children]
+    done = [threading.Event() for _ in children]
+    for process, event in zip(processes, done):
+        dispatcher.watch_process(process, event.set)
+    assert all(event.wait(PATIENCE) for event in done) and [finish(child) for child in children] == [0] * 4
+    for process in processes:
+        dispatcher.unwatch_process(process)
+        process.close()
+    remembered = weakref.WeakSet(processes)
+    del process, processes
+    turned = threading.Event()
+    with ReceiveRight.allocate() as port, port.make_send() as right:
+        right.send(Message(1))
+        dispatcher.watch_port(port.name, turned.set)
+        assert turned.wait(PATIENCE)  # So the thread is through with the exits.
+        dispatcher.unwatch_port(port.name)
+    gc.collect()
+    assert len(remembered) == 0
 
 
 def test_a_callback_that_fails_is_called_again_and_disturbs_nobody(
