@@ -39,7 +39,25 @@ def _new_epoch() -> None:
 os.register_at_fork(after_in_child=_new_epoch)
 
 
-class Right:
+class Closing:
+    """What is closed at the end of a `with`."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """Give up what is held. Idempotent."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Right(Closing):
     """One user reference of a port name, owned. See the subclasses; `adopt` and their makers are the ways to get one.
 
     A context manager that closes on exit. Forgotten without `close()`, it is closed and a ResourceWarning is given.
@@ -121,20 +139,13 @@ class Right:
         # A send or send-once right whose port has died is a dead name by now: this covers all three.
         self._kernel.mach_port_deallocate(name)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     def __del__(self) -> None:
         if getattr(self, "_held", None) and not self.closed:
             import warnings
 
-            warnings.warn(f"{self!r} was forgotten: close it, or use `with`", ResourceWarning, source=self)
-            self.close()
+            text = f"{self!r} was forgotten: close it, or use `with`"
+            self.close()  # First: where warnings are errors, the next line raises.
+            warnings.warn(text, ResourceWarning, source=self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'spent' if self.closed else hex(self._held[0])}>"

@@ -31,6 +31,7 @@ from machrv.message import (
     MACH_SEND_TIMED_OUT,
     Disposition,
 )
+from machrv.ownership import Closing
 from machrv.received import destroy_message, take_right
 from machrv.rendezvous.names import service_names
 from machrv.rendezvous.policy import refusal, wants_info_plist
@@ -41,7 +42,6 @@ from machrv.transfer import receive_message, send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import ClassVar
 
     from typing_extensions import Self
@@ -60,7 +60,7 @@ class RendezvousPermissionError(RendezvousError, PermissionError):
     """The system does not let this process look the server up; the message says what may be the reason."""
 
 
-class _Ports:
+class _Ports(Closing):
     """What came of one rendezvous. The rights belong to this object until they are taken.
 
     Close it, or use it in a `with`, to give up what nobody took. Safe to use from any thread.
@@ -110,14 +110,6 @@ class _Ports:
             ports, self._ports = self._ports, {}
         for right in ports.values():
             right.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} with {len(self._ports)} ports>"
@@ -260,7 +252,9 @@ def _taken(
     why = refusal("server", requirement, token, additional_data)
     if why is not None:
         destroy_message(message, kernel)
-        raise PeerRejectedError(f"the {what} is process {token and token.pid}, which does not meet {requirement!r}: {why}")
+        raise PeerRejectedError(
+            f"the {what} is process {token and token.pid}, which does not meet {requirement!r}: {why}"
+        )
     rights = {key: take_right(found.name, found.disposition, kernel) for key, found in descriptors.items()}
     return {key: right for key, right in rights.items() if right is not None}, token
 

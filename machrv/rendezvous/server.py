@@ -17,6 +17,7 @@ from machrv.dispatch import Dispatcher, log_failure
 from machrv.errors import MachError, RendezvousError, RightError
 from machrv.kernel import current
 from machrv.message import MACH_RCV_TIMED_OUT, MACH_RCV_TOO_LARGE
+from machrv.ownership import Closing
 from machrv.received import destroy_message
 from machrv.rendezvous.policy import add_feature_state_to_environment, refusal
 from machrv.rendezvous.names import server_name
@@ -29,7 +30,6 @@ from machrv.transfer import receive_message
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
-    from types import TracebackType
     from typing import ClassVar
 
     from typing_extensions import Self
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _BURST = 32
 
 
-class RendezvousServerBase:
+class RendezvousServerBase(Closing):
     """Answers requests on a port of its own, until `close()`. Subclasses say who gets what: the three hooks.
 
     Requests may arrive as soon as `__init__` is through, on another thread: a subclass sets what its hooks need before it
@@ -108,14 +108,6 @@ class RendezvousServerBase:
             self._dispatcher.unwatch_port(name)
         self._dispatcher.release()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     # -- on the dispatch thread ---------------------------------------------------------------------------------------
 
     def _handle_requests(self) -> None:
@@ -141,9 +133,8 @@ class RendezvousServerBase:
         if not expected or token is None:
             destroy_message(request, self._kernel)
             return
-        with SendOnceRight(
-            request.remote_port, self._kernel
-        ) as reply_right:  # Unless it is used, the client is refused.
+        # Closing the reply right unused is what refuses a client.
+        with SendOnceRight(request.remote_port, self._kernel) as reply_right:
             ports: Mapping[int, RendezvousPort] = {}
             try:
                 answer = self.ports_for_client(token)
