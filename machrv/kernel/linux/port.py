@@ -150,7 +150,7 @@ class Port:
                 self.epoll.register(end.fd, _READABLE)
             elif len(self.ends) > 1:
                 self.watch()
-            elif end.kind != LISTENER:
+            elif end.kind != LISTENER and not self.sets:
                 self.single = end
             if len(self.ends) > 1 or self.sets:
                 self.stamp()
@@ -162,6 +162,8 @@ class Port:
 
     def stamp(self) -> None:
         """The order among the ends, or against other ports, matters from now on."""
+        if self.sets:
+            self.single = None  # a set keeps its own order, and is told before anything is taken
         if sum(end.kind != LISTENER for end in self.ends.values()) > 1 or self.sets:
             for end in self.ends.values():
                 end.stamp()

@@ -1,7 +1,7 @@
-"""Port sets: which receive rights are received from together.
+"""Port sets: which receive rights are received from together, and in which order.
 
-What belongs here: membership, and the set's readiness. What must never happen here: names, messages. The caller holds
-the space's lock.
+What belongs here: membership, order among members, the set's readiness. What must never happen here: names, messages.
+The caller holds the space's lock.
 """
 
 from __future__ import annotations
@@ -12,28 +12,41 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from machrv.kernel.linux.port import End, Port
 
+# With more members than this, the set's epoll is asked which of them have anything.
+_FEW = 4
+
 
 class PortSet:
-    """A set of ports of one space. A port may be in several sets; it leaves them all when its receive right moves."""
+    """A set of ports of one space. A port may be in several sets; it leaves them all when its receive right moves.
 
-    __slots__ = ("members", "epoll")
+    As in XNU (osfmk/kern/waitq.c, xnu-7195), a set is served member by member: the one that first had something to
+    receive comes first, and stays first until it is seen to be empty.
+    """
+
+    __slots__ = ("members", "epoll", "_order")
 
     def __init__(self) -> None:
         self.members: list[Port] = []
         self.epoll: select.epoll | None = None
+        #: the members that have had something to receive, in the order in which they began to
+        self._order: list[Port] = []
 
     def insert(self, port: Port) -> None:
         """Put a port in that is not a member yet."""
+        self.refresh()
         self.members.append(port)
         port.sets.append(self)
         port.stamp()
         if self.epoll is not None:
             self.epoll.register(port.watch(), select.EPOLLIN)
+        self.refresh()
 
     def remove(self, port: Port) -> None:
         """Take a member out."""
         self.members.remove(port)
         port.sets.remove(self)
+        if port in self._order:
+            self._order.remove(port)
         if self.epoll is not None and port.epoll is not None:
             self.epoll.unregister(port.epoll)
 
@@ -56,11 +69,23 @@ class PortSet:
             self.epoll.close()
             self.epoll = None
 
-    def next(self) -> tuple[int, End, Port] | None:
-        """The oldest message of any member: (its time, its end, its port)."""
-        best: tuple[int, End, Port] | None = None
-        for port in self.members:
+    def refresh(self) -> None:
+        """Take note of who has something to receive. Before anything is received from a member in another way, too."""
+        candidates = self.members
+        if len(candidates) > _FEW:
+            ready = {fd for fd, _ in self.watch().poll(0, len(candidates) + 1)}
+            candidates = [port for port in candidates if port.epoll is not None and port.epoll.fileno() in ready]
+        waiting = [port for port in candidates if port not in self._order]
+        fresh = [(head[0], index) for index, port in enumerate(waiting) if (head := port.next()) is not None]
+        self._order += [waiting[index] for _, index in sorted(fresh)]
+
+    def next(self) -> tuple[End, Port] | None:
+        """The next message of the set: (the end where it waits, its port)."""
+        self.refresh()
+        while self._order:
+            port = self._order[0]
             head = port.next()
-            if head is not None and (best is None or head[0] < best[0]):
-                best = (*head, port)
-        return best
+            if head is not None:
+                return head[1], port
+            del self._order[0]
+        return None

@@ -115,10 +115,12 @@ class Receiving(Incoming):
                 chosen = source.next()
                 if chosen is None:
                     return None
-                _, end, port = chosen
+                end, port = chosen
             elif source.single is not None:
                 end, port = source.single, source
             else:
+                for pset in source.sets:
+                    pset.refresh()
                 found = source.next_end()
                 if found is None:
                     return None
