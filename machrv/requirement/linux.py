@@ -9,7 +9,9 @@ it likes. Files are compared by what they are (device and inode), looked up by t
 from __future__ import annotations
 
 import os
+import sys
 
+from machrv.errors import UnsupportedError
 from machrv.requirement import RequirementError, UnsupportedRequirementError
 from machrv.requirement.image import digest_mismatch
 from machrv.requirement.pinned import PinnedProcess, own_number, parent_number
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from machrv.requirement.darwin import Signature
 
     Check = Callable[[PinnedProcess, Any], "str | None"]
+
+_ON_LINUX = sys.platform.startswith("linux")
 
 #: Why the rest of the vocabulary is refused.
 UNSUPPORTED_BECAUSE = (
@@ -40,7 +44,12 @@ class LinuxEvaluator:
         self._asked = dict(asked)
 
     def mismatch(self, audit_token: AuditToken, info_plist: bytes) -> str | None:
-        """Why the process is not what was asked; None if it is. What cannot be looked at is not what was asked."""
+        """Why the process is not what was asked; None if it is. What cannot be looked at is not what was asked.
+
+        Raises UnsupportedError anywhere but on Linux.
+        """
+        if not _ON_LINUX:
+            raise UnsupportedError("this requirement is for Linux: only there can it be checked")
         try:
             with PinnedProcess(audit_token) as process:
                 for name, wanted in self._asked.items():
@@ -48,7 +57,7 @@ class LinuxEvaluator:
                     if reason is not None:
                         return reason
                 process.confirm()
-        except OSError as error:
+        except (OSError, OverflowError) as error:  # A number that no process can have.
             return f"it could not be looked at: {error}"
         return None
 
@@ -67,6 +76,8 @@ def evaluator(asked: Mapping[str, Any], own_signature: Signature | None) -> Linu
             "on Linux an identifier is a file on the disk, and check_dynamic_validity_only() is not to look there: ask "
             "for signed_with_same_identity() or digest() instead"
         )
+    if not _ON_LINUX:
+        return LinuxEvaluator(asked)  # To be looked at.
     if "security_label" in asked:
         _check_labels_exist()
     for name, kind in (("user", "uid"), ("group", "gid")):

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import os
 
-from machrv.kernel.linux.identity import LinuxProcess
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
@@ -37,6 +35,8 @@ class PinnedProcess:
         """Raises ProcessLookupError if the process that the token names is gone."""
         self._directory = self._image = -1
         self._status: dict[str, list[str]] | None = None
+        from machrv.kernel.linux.identity import LinuxProcess  # Not above: this module is imported on any platform.
+
         self._process = LinuxProcess(token.pid)
         try:
             if not self._process.matches(token):
