@@ -9,14 +9,19 @@ from __future__ import annotations
 import os
 import select
 from errno import EBADF, EINTR, EINVAL, ENOENT, ESRCH
+from time import monotonic
 from typing import Any
 
 from machrv._mach import ffi, lib
 from machrv.errors import MachError
-from machrv.kernel import EventQueue, Process
+from machrv.kernel import Process
 from machrv.kernel.linux import LinuxKernel
+from machrv.kernel.linux.events import LinuxEventQueue
 
 SUPPORTED = (lib.EVFILT_READ, lib.EVFILT_PROC, lib.EVFILT_MACHPORT, lib.EVFILT_USER)
+
+#: s
+TICK = 0.1
 
 
 class Kqueue:
@@ -25,11 +30,13 @@ class Kqueue:
     def __init__(self, kernel: LinuxKernel) -> None:
         self._kernel = kernel
         self._epoll = select.epoll()
-        self._ports: EventQueue | None = None
-        self._ports_fd = -1
+        #: made when the first port is watched, since a Linux queue is also readable when a notification is due
+        self._ports: LinuxEventQueue | None = None
         #: epoll's descriptor -> (ident, filter, whether it is reported once only)
         self._watched: dict[int, tuple[int, int, bool]] = {}
         self._processes: dict[int, Process] = {}
+        #: the caller's word with each filter
+        self._udata: dict[tuple[int, int], Any] = {}
         #: ident -> (eventfd, whether EV_CLEAR)
         self._user: dict[int, tuple[int, bool]] = {}
 
@@ -43,6 +50,8 @@ class Kqueue:
         if event.flags & lib.EV_DELETE:
             self._delete(ident, kind)
             return
+        if event.flags & lib.EV_ADD:
+            self._udata[ident, kind] = event.udata
         if kind == lib.EVFILT_USER:
             self._change_user(ident, event)
         elif event.flags & lib.EV_ADD:
@@ -68,10 +77,8 @@ class Kqueue:
 
     def _add_port(self, name: int) -> None:
         if self._ports is None:
-            queue = self._kernel.event_queue()
-            self._ports = queue
-            self._ports_fd = queue._epoll.fileno()
-            self._epoll.register(self._ports_fd, select.EPOLLIN)
+            self._ports = self._kernel.event_queue()
+            self._epoll.register(self._ports._epoll.fileno(), select.EPOLLIN)
         try:
             self._ports.add_port(name)
         except MachError as error:
@@ -106,20 +113,32 @@ class Kqueue:
         if process is not None:
             process.close()
 
-    def wait(self, most: int, timeout: float | None) -> list[tuple[int, int]]:
-        found: list[tuple[int, int]] = []
-        for fd, _ in self._epoll.poll(timeout, most):
-            if fd == self._ports_fd:
-                assert self._ports is not None
+    def wait(self, most: int, timeout: float | None) -> list[tuple[int, int, Any]]:
+        """Up to `most` events, as (ident, filter, udata)."""
+        deadline = None if timeout is None else monotonic() + timeout
+        while True:
+            left = None if deadline is None else max(0.0, deadline - monotonic())
+            # Where a port waits for a free descriptor, the Linux queue has to be asked again and again.
+            tick = left if self._ports is None else TICK if left is None else min(left, TICK)
+            found = self._taken(self._epoll.poll(tick, most))
+            if self._ports is not None:
                 found += [(name, lib.EVFILT_MACHPORT) for name in self._ports.wait(0)[0]]
-                continue
-            ident, kind, once = self._watched[fd]
+            if found or left == 0:
+                return [(*event, self._udata.get(event, ffi.NULL)) for event in found[:most]]
+
+    def _taken(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        found = []
+        for fd, _ in events:
+            watched = self._watched.get(fd)
+            if watched is None:
+                continue  # the ports, or deleted meanwhile
+            ident, kind, once = watched
             found.append((ident, kind))
             if once:
                 self._forget(fd)
             elif kind == lib.EVFILT_USER and self._user[ident][1]:
                 os.eventfd_read(fd)
-        return found[:most]
+        return found
 
     def close(self) -> None:
         for process in self._processes.values():
@@ -171,8 +190,8 @@ class Kqueues:
             found = queue.wait(most, wait)
         except OSError as error:
             return self._failed(error)
-        for index, (ident, kind) in enumerate(found):
-            events[index] = [ident, kind, 0, 0, 0, ffi.NULL]
+        for index, (ident, kind, udata) in enumerate(found):
+            events[index] = [ident, kind, 0, 0, 0, udata]
         return len(found)
 
     def close(self, fd: int) -> int:

@@ -170,20 +170,32 @@ class Ports:
             return self._answer(task, lambda: self.kernel.mach_port_deallocate(name))
         if right == lib.MACH_PORT_RIGHT_RECEIVE and delta == -1:
             self.reply_ports.discard(name)
-        return self._guarded(task, lambda: self.kernel.mach_port_mod_refs(name, right, delta))
+
+        def call() -> None:
+            self.kernel.mach_port_mod_refs(name, right, delta)
+
+        # That a port has died since is nobody's mistake.
+        once = right in (lib.MACH_PORT_RIGHT_SEND, lib.MACH_PORT_RIGHT_SEND_ONCE) and self._is_dead(name)
+        return self._answer(task, call) if once else self._guarded(task, call)
+
+    def _is_dead(self, name: int) -> bool:
+        try:
+            return bool(self.kernel.mach_port_type(name) & lib.MACH_PORT_TYPE_DEAD_NAME)
+        except MachError:
+            return False
 
     # -- sets ---------------------------------------------------------------------------------------------------------
 
     def mach_port_move_member(self, task: int, member: int, after: int) -> int:
         self._joins(member)
-        return self._answer(task, lambda: self.kernel.mach_port_move_member(member, after))
+        return self._guarded(task, lambda: self.kernel.mach_port_move_member(member, after))
 
     def mach_port_insert_member(self, task: int, name: int, pset: int) -> int:
         self._joins(name)
-        return self._answer(task, lambda: self.kernel.mach_port_insert_member(name, pset))
+        return self._guarded(task, lambda: self.kernel.mach_port_insert_member(name, pset))
 
     def mach_port_extract_member(self, task: int, name: int, pset: int) -> int:
-        return self._answer(task, lambda: self.kernel.mach_port_extract_member(name, pset))
+        return self._guarded(task, lambda: self.kernel.mach_port_extract_member(name, pset))
 
     def _joins(self, name: int) -> None:
         assert name not in self.reply_ports, "a reply port is never put into a set"

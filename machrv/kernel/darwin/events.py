@@ -107,19 +107,19 @@ class DarwinProcess(Process):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        kqueue = getattr(self, "_kqueue", None)
-        if kqueue is not None:
-            kqueue.close()
-
 
 class DarwinEventQueue(EventQueue):
-    """A kqueue over ports, over the kqueues of processes, and with an event of its own that wakes it."""
+    """A kqueue over ports, over the kqueues of processes, and with an event of its own that wakes it.
+
+    Each process that is added gets a mark, which its event bears: between an event and the look at it, a descriptor may
+    have been closed, and its number given to another process's kqueue.
+    """
 
     def __init__(self, lib: Any, ffi: Any) -> None:
         self._kqueue = Kqueue(lib, ffi)
         self._lock = Lock()
-        self._processes: dict[int, Process] = {}
+        self._last_mark = 0
+        self._processes: dict[int, DarwinProcess] = {}
         try:
             self._kqueue.change(0, _USER, _ADD | constants.EV_CLEAR)
         except BaseException:
@@ -144,40 +144,46 @@ class DarwinEventQueue(EventQueue):
         """See `EventQueue.add_process`."""
         if not isinstance(process, DarwinProcess):
             raise TypeError(f"{process!r} is not of this kernel: open it with the kernel's open_process")
-        fd = process.fileno()
         with self._lock:
-            self._processes[fd] = process
+            self._last_mark += 1
+            mark = self._last_mark
+            self._processes[mark] = process
         try:
-            self._kqueue.change(fd, _READ, _ADD | constants.EV_ONESHOT)
+            self._kqueue.change(process.fileno(), _READ, _ADD, mark=mark)
         except BaseException:
-            self._forget(fd)
+            with self._lock:
+                self._processes.pop(mark, None)
             raise
 
     def remove_process(self, process: Process) -> None:
         """See `EventQueue.remove_process`."""
         with self._lock:
-            fds = [fd for fd, known in self._processes.items() if known is process]
-        for fd in fds:
-            self._forget(fd)
-            try:
-                self._kqueue.change(fd, _READ, _DELETE)
-            except OSError:
-                pass  # Its one event has been taken.
+            marks = [mark for mark, known in self._processes.items() if known is process]
+        for mark in marks:
+            self._take(mark)
 
-    def _forget(self, fd: int) -> Process | None:
+    def _take(self, mark: int) -> Process | None:
+        """Stop watching a process; None if it is not watched."""
         with self._lock:
-            return self._processes.pop(fd, None)
+            process = self._processes.pop(mark, None)
+            if process is not None:
+                try:
+                    self._kqueue.change(process.fileno(), _READ, _DELETE)
+                except OSError:
+                    pass  # It was closed, against the rule, and its filter has gone with it.
+            return process
 
     def wait(self, timeout: float | None = None) -> tuple[list[int], list[Process]]:
         """See `EventQueue.wait`."""
         ports: list[int] = []
         processes: list[Process] = []
-        for ident, kind in self._kqueue.wait(timeout):
+        for ident, kind, mark in self._kqueue.wait(timeout):
             if kind == _MACHPORT:
                 ports.append(ident)
             elif kind == _READ:
-                process = self._forget(ident)
-                if process is not None:
+                process = self._processes.get(mark)
+                # A kqueue may be readable for an event that proves to be none.
+                if process is not None and not process.is_running() and self._take(mark) is not None:
                     processes.append(process)
         return ports, processes
 

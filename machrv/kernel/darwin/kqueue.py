@@ -43,14 +43,14 @@ class Kqueue:
         """The descriptor, readable when an event waits; -1 once closed."""
         return self._fd
 
-    def change(self, ident: int, kind: int, flags: int, fflags: int = 0) -> None:
-        """Add or delete (EV_*) the filter `kind` (EVFILT_*) on `ident`."""
-        change = self._ffi.new("kevent_t *", [ident, kind, flags, fflags, 0, self._ffi.NULL])
+    def change(self, ident: int, kind: int, flags: int, fflags: int = 0, mark: int = 0) -> None:
+        """Add or delete (EV_*) the filter `kind` (EVFILT_*) on `ident`. Its events bear `mark`."""
+        change = self._ffi.new("kevent_t *", [ident, kind, flags, fflags, 0, self._ffi.cast("void *", mark)])
         # With no room for events, what is wrong with the change is the call's own error.
         self._checked(self._lib.kevent(self._fd, change, 1, self._ffi.NULL, 0, self._ffi.NULL))
 
-    def wait(self, timeout: float | None) -> list[tuple[int, int]]:
-        """What happened, as (ident, EVFILT_*), after at most `timeout` seconds. Signals are let in. One thread at a
+    def wait(self, timeout: float | None) -> list[tuple[int, int, int]]:
+        """What happened, as (ident, EVFILT_*, mark), after at most `timeout` seconds. Signals are let in. One thread at a
         time."""
         deadline = None if timeout is None else monotonic() + timeout
         left = self._ffi.new("timespec_t *")
@@ -65,10 +65,14 @@ class Kqueue:
             if count >= 0 or self._ffi.errno != _EINTR:
                 break
         self._checked(count)
-        return [(event.ident, event.filter) for event in self._events[0:count]]
+        cast = self._ffi.cast
+        return [(event.ident, event.filter, int(cast("uintptr_t", event.udata))) for event in self._events[0:count]]
 
     def close(self) -> None:
         """Close the descriptor, unless this is the child of a fork. Idempotent."""
         fd, self._fd = self._fd, -1
         if fd >= 0 and os.getpid() == self._owner:
             self._lib.close(fd)
+
+    def __del__(self) -> None:
+        self.close()
