@@ -107,7 +107,9 @@ def test_the_checks_say_what_was_found(report: dict[str, Any]) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what older Linux kernels lack")
 @pytest.mark.parametrize(
-    "without", [["PIDFD_INFO"], ["PIDFD_INFO", "PIDFS"]], ids=["as on Linux 6.9", "as on Linux 6.5"]
+    "without",
+    [["PIDFD_INFO"], ["PIDFD_INFO", "PIDFS"], ["PIDFD_INFO", "PIDFS", "PASSPIDFD", "NETNS_COOKIE"]],
+    ids=["as on Linux 6.9", "as on Linux 6.5", "as on Linux 5.3"],
 )
 def test_it_passes_with_what_older_kernels_offer(without: list[str], tmp_path: Path) -> None:
     """What the README promises for older kernels: the same, in parent and child alike, with newer features off."""
