@@ -117,13 +117,16 @@ class Messages(Ports):
                 name, _, _, disposition, _ = PORT.unpack_from(image, offset)
                 PORT.pack_into(image, offset, *self._put(name, disposition, kind))
             else:
-                address, _, _, disposition, _, count = MEMORY.unpack_from(image, offset)
+                address, deallocate, copy, disposition, _, count = MEMORY.unpack_from(image, offset)
                 length = count * WORD if kind == OOL_PORTS_TYPE else count
                 data = bytes(ffi.buffer(ffi.cast("char *", address), length)) if length else b""
                 if kind == OOL_PORTS_TYPE:
                     names = [self._back(name, disposition)[0] for (name,) in COUNT.iter_unpack(data)]
                     data, disposition = b"".join(map(COUNT.pack, names)), self._received(disposition)
-                MEMORY.pack_into(image, offset, self.hand_out(data), 1, 1, disposition, kind, count)
+                if deallocate and address:
+                    self.vm_deallocate(TASK_SELF, address, length)
+                given = kind == OOL_PORTS_TYPE or copy == lib.MACH_MSG_VIRTUAL_COPY
+                MEMORY.pack_into(image, offset, self.hand_out(data), given, copy, disposition, kind, count)
 
     def _put(self, name: int, disposition: int, kind: int) -> tuple[int, int, int, int, int]:
         name, disposition = self._back(name, disposition)

@@ -76,6 +76,17 @@ def keep_memory(image: bytearray) -> list[tuple[int, int]]:
     return given
 
 
+def keep_nothing(sent: bytearray, returned: Any) -> None:
+    """Before a message that came back is sent again: set `deallocate` for what the kernel has mapped meanwhile.
+
+    It does so itself for virtual copies only (xnu-11417, ipc_kmsg.c ipc_kmsg_deflate_ool_descriptor).
+    """
+    for offset, kind in descriptors(sent):
+        if kind not in (_PORT_DESCRIPTOR, _GUARDED_PORT):
+            place = slice(offset, offset + _DEALLOCATE_AT)
+            returned[offset + _DEALLOCATE_AT] = returned[place] != sent[place]
+
+
 class Comeback:
     """The difference between a message that was to be sent and what is in its buffer after the send has failed."""
 

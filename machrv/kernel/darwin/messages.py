@@ -16,7 +16,7 @@ from machrv._mach import lib as constants
 
 from machrv.errors import MachError
 from machrv.kernel.darwin.calls import Calls
-from machrv.kernel.darwin.comeback import Comeback, keep_memory
+from machrv.kernel.darwin.comeback import Comeback, keep_memory, keep_nothing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,9 +124,12 @@ class Messages(Calls):
         option |= constants.MACH_SEND_INTERRUPT
         code = None
         try:
-            while code is None or code == constants.MACH_SEND_INTERRUPTED:
-                # What came back is what is to be sent again.
+            while True:
                 code = self._call(header, option, constants.MACH_SEND_TIMEOUT, size, 0, 0, deadline)
+                if code != constants.MACH_SEND_INTERRUPTED:
+                    break
+                # What came back is what is to be sent again.
+                keep_nothing(image, memoryview(self._ffi.buffer(buffer, size)))
             if code:
                 raise MachError(code, _OPERATION)
         except BaseException as error:
