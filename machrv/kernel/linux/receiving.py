@@ -63,6 +63,8 @@ class Receiving(Incoming):
         length = _receive_plain(end.fd, received, self._native, PORT_SEND, name, port.seqno, trailer, port.context)
         if length > 0:
             port.seqno = port.seqno + 1 & 0xFFFFFFFF
+            if end.queued:
+                port.taken(end)  # somebody has looked at the port meanwhile
             message: bytes = self._laid_out[0:length]
             return message
         return self._consume(port, end, None, option) if length == 0 else None
