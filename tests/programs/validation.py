@@ -13,6 +13,7 @@ from machrv import (
     DirectRendezvousClient,
     Message,
     ProcessRequirement,
+    ReceiveRight,
     RendezvousClient,
     RendezvousError,
     SendRight,
@@ -22,6 +23,7 @@ from machrv import (
     peer_validation_policy,
     set_verdict_callback,
 )
+from machrv.rendezvous.protocol import request
 
 GOOD = four_char_code("good")
 
@@ -80,6 +82,24 @@ def ask_by_name(service_name: str) -> None:
     """Ask a server that is not this process's parent: it has nothing for it."""
     with RendezvousClient.connect(service_name) as client:
         assert client.port_count == 0
+
+
+def take_by_name(service_name: str) -> None:
+    """Take a port from a server that is not this process's parent, and use it."""
+    with RendezvousClient.connect(service_name) as client:
+        assert client.port_count == 1
+        right = client.take_send_right("port")
+        assert right is not None
+        with right:
+            right.send(Message(GOOD))
+
+
+def ask_and_exit(service_name: str) -> None:
+    """Send a request, and be gone before it is answered."""
+    reply_port = ReceiveRight.allocate()
+    server = SendRight(current().bootstrap_look_up(service_name))
+    server.send(request(reply_port.name))
+    os._exit(0)
 
 
 def ask_as_nobody(forged: str) -> None:
