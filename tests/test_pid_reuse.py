@@ -91,6 +91,24 @@ def test_the_newcomer_gets_nothing(server: RendezvousServer, program: Program, n
             wait_for_no_senders(port)
 
 
+def test_a_newcomer_of_the_same_instant_gets_nothing(
+    server: RendezvousServer, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Start times tell hundredths of a second apart, no less: that the registered process runs no more is what counts."""
+    from machrv.kernel.linux.identity import LinuxProcess
+
+    monkeypatch.setattr(LinuxProcess, "matches", lambda process, token: token.pid == process.pid)
+    with ReceiveRight.allocate() as port:
+        with server.lock:
+            child = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+            server.register_ports_for_pid(child.pid, {"port": port.make_send()})
+        exit_unnoticed(server, child)
+        newcomer = recycled(program, child.pid, program("validation", "ask_by_name", server.service_name))
+        assert finish(newcomer) == 0
+        server.clear_client_data_for_testing()
+        wait_for_no_senders(port)
+
+
 def test_the_newcomer_is_registered_anew(server: RendezvousServer, program: Program) -> None:
     """What is registered for the newcomer ends the registration that was left, and only that is what it gets."""
     with ReceiveRight.allocate() as port, ReceiveRight.allocate() as old, ENFORCE_PEER_REQUIREMENTS.override(True):

@@ -425,6 +425,22 @@ def test_a_process_that_exits_under_the_look_is_refused(start: Start) -> None:
         pinned.close()
 
 
+def test_what_was_found_out_is_confirmed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that exits after the last question, and before the answer, is not what was asked."""
+    process = start("cat")
+    requirement = ask().user(os.getuid()).build()
+    token = token_of(process.pid)
+
+    def check_and_kill(pinned: PinnedProcess, wanted: int) -> None:
+        assert linux_module._user(pinned, wanted) is None
+        process.kill()
+        process.wait()
+
+    monkeypatch.setitem(linux_module._CHECKS, "user", check_and_kill)
+    reason = requirement.mismatch(token)
+    assert reason is not None and "exited" in reason
+
+
 @needs_root
 def test_what_cannot_be_looked_at_is_refused() -> None:
     """A process without the right to see another one's program does not take its word for it."""
