@@ -157,7 +157,7 @@ class Incoming(Sending):
             elif len(data) != size or len(fds) != (reply not in (wire.SLOT_NULL, wire.SLOT_DEAD)):
                 raise wire.Malformed("more or less than a plain message")
             if reply not in (wire.SLOT_NULL, wire.SLOT_DEAD):
-                if (reply & ~wire.SLOT_FILE) - 1 >= len(fds) or not reply_kind:
+                if not 0 <= (reply & ~wire.SLOT_FILE) - 1 < len(fds) or not reply_kind:
                     raise wire.Malformed("no such reply right")
                 slots[(reply & ~wire.SLOT_FILE) - 1] = (reply_kind, bool(reply & wire.SLOT_FILE))
             for carried in packet.carried:

@@ -17,7 +17,7 @@ from machrv.kernel.linux import wire
 from machrv.kernel.linux.incoming import Incoming, destroyed, trailer_size
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, End, Port
 from machrv.kernel.linux.pset import PortSet
-from machrv.kernel.linux.sending import LONGEST
+from machrv.kernel.linux.sending import LONGEST, MAX_SIZE
 
 _OPERATION = "mach_msg"
 _LARGE = int(lib.MACH_RCV_LARGE)
@@ -160,8 +160,11 @@ class Receiving(Incoming):
         head = ffi.new("machrv_head *")
         if lib.machrv_peek(end.fd, head) < 0:
             return 0
-        if head.length and not head.header.flags & lib.MACHRV_WIRE_DESTROYED:
-            return int(head.header.size)
+        header = head.header
+        if head.length and not header.flags & lib.MACHRV_WIRE_DESTROYED:
+            carried = head.length - lib.MACHRV_WIRE_HEADER + 24
+            largest = MAX_SIZE if header.flags & lib.MACHRV_WIRE_LARGE else carried
+            return int(header.size) if header.size <= largest else 0  # a lie is found out by receiving it
         return 24 if end.kind == PORT_SEND_ONCE else 0
 
     def _drop_end(self, port: Port, end: End) -> None:

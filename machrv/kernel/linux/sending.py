@@ -29,7 +29,7 @@ _send_plain = lib.machrv_send_plain
 _COMPLEX = int(lib.MACH_MSGH_BITS_COMPLEX)
 _USER_BITS = _COMPLEX | 0x001F1F1F
 #: the largest message: XNU's limit on what it copies in (ipc_kmsg_max_body_space)
-_MAX_SIZE = 64 * 1024 * 1024 - 68
+MAX_SIZE = 64 * 1024 * 1024 - 68
 _GONE = (-EPIPE, -ECONNRESET, -ENOTCONN, -ECONNREFUSED)
 _NOT_SENT = 1
 #: poll() takes no longer time, in milliseconds
@@ -45,7 +45,7 @@ class Sending(Outgoing):
         size = len(message)
         if size < 24 or size & 3:
             raise MachError(lib.MACH_SEND_MSG_TOO_SMALL, _OPERATION)
-        if size > _MAX_SIZE:
+        if size > MAX_SIZE:
             raise MachError(lib.MACH_SEND_TOO_LARGE, _OPERATION)
         data = message if type(message) is bytes else bytes(message)
         bits, remote, local = _PLAIN.unpack_from(data)
