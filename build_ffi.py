@@ -126,7 +126,29 @@ def _checks(text: str) -> str:
         for member in _MEMBER.findall(_BIT_FIELD.sub("", struct["members"])):
             same = f"offsetof({name}, {member}) == offsetof({ours}, {member})"
             asserts.append(f'_Static_assert({same}, "{name}.{member}");')
+    asserts += _bit_checks(text)
     return "\n".join(asserts) + "\n"
+
+
+def _bit_checks(text: str) -> list[str]:
+    """The same for the places of bit-fields, where build_macos.py asks for it. No constant expression can tell them, only
+    the optimiser: a call that it does not find to be dead is an error."""
+    declared, calls = [], []
+    for struct, member in bit_fields(text):
+        differs = f"machrv_differs_{struct}_{member}"
+        declared.append(f'void {differs}(void) __attribute__((error("{struct}.{member}")));')
+        calls.append(f"    MACHRV_SAME_BITS({struct}, machrv_our_{struct}, {member}, {differs})")
+    return [_SAME_BITS, *declared, "MACHRV_USED void machrv_check_bits(void) {", *calls, "}", "#endif"] if calls else []
+
+
+_SAME_BITS = """\
+#ifdef MACHRV_CHECK_BITS
+#define MACHRV_USED __attribute__((used)) static
+#define MACHRV_SAME_BITS(apples, ours, member, differs) { \\
+    union { unsigned words[sizeof(apples) / 4]; apples fields; } one = {.words = {0}}; \\
+    union { unsigned words[sizeof(ours) / 4]; ours fields; } two = {.words = {0}}; \\
+    one.fields.member = ~0, two.fields.member = ~0; \\
+    for (unsigned word = 0; word < sizeof(ours) / 4; word++) if (one.words[word] != two.words[word]) differs(); }"""
 
 
 def source(platform: str = sys.platform) -> str:
