@@ -120,8 +120,8 @@ def test_an_impostor_who_knows_the_name_gets_nothing(server: RendezvousServer, p
 def test_a_sibling_who_asks_first_gets_his_own(server: RendezvousServer, program: Program) -> None:
     """However early he is, and whether he has ports of his own or none."""
     with ReceiveRight.allocate() as first, ReceiveRight.allocate() as second:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        child = launch(program("validation", "told", "real", 1), {"port": first.make_send()}, **pipes)
+        command = program("validation", "told", "real", 1)
+        child = launch(command, {"port": first.make_send()}, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert finish(launch(program("validation", "rendezvous", "real", 0))) == 0
         sibling = launch(program("validation", "rendezvous", "real", 1), {"port": second.make_send()})
         message = second.receive(PATIENCE)

@@ -12,7 +12,7 @@ from machrv.requirement.builder import Builder as _Builder
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, Protocol
+    from typing import Any, Protocol, TypeAlias
 
     from machrv.audit import AuditToken
 
@@ -31,7 +31,7 @@ class ProcessRequirement(Requirement):
 
     __slots__ = ("_asked", "_evaluator", "needs_info_plist")
 
-    Builder = _Builder
+    Builder: TypeAlias = _Builder
 
     def __init__(self, asked: Mapping[str, Any], evaluator: Evaluator) -> None:
         """For the builder: what was asked, by the names of its methods, and who finds out."""
