@@ -60,9 +60,8 @@ class Stage:
         found = calls(self._log)
         if where in ("dispatch", "exit"):
             return found[:-1]  # The last one is still waiting.
-        start = next(at for at, call in enumerate(found) if call.name == "recvfrom")
-        end = next(at for at, call in enumerate(found) if call.name == "sendto")
-        return found[start + 1 : end]
+        names = [call.name for call in found] + ["sendto"]  # strace may have left before it saw the report.
+        return found[names.index("recvfrom") + 1 : names.index("sendto")]
 
     # -- playing ------------------------------------------------------------------------------------------------------
 
