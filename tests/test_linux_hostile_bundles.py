@@ -1,0 +1,434 @@
+"""A peer that moves receive rights that are none: bundles written by hand, ends that are no ends, ids of other ports.
+
+As for packets: nothing but a MachError comes out of mach_msg, nothing is left, nothing spins, and nobody waits for ever.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from machrv._mach import lib
+from machrv.errors import MachError
+from machrv.kernel.linux import LinuxKernel
+from machrv.message import Disposition, Message
+from machrv.received import destroy_message
+
+from . import linux_hostile as h
+from .linux_tasks import (
+    DEAD_NAME,
+    NO_SENDERS,
+    RECEIVE,
+    SEND,
+    Peer,
+    allocate,
+    bootstrap,
+    code_of,
+    descriptors,
+    end,
+    give,
+    introduce,
+    names,
+    nothing_waits,
+    nursery,
+    other,
+    peer,
+    receive,
+    receive_raw,
+    refs,
+    request,
+    send,
+    task,
+)
+
+FILE, PIPE, PAIR, LISTENER = ("file",), ("pipe",), ("pair",), ("listener",)
+STREAM, DGRAM = (("pair", int(kind)) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM))
+UNCONNECTED = ("socket", int(socket.AF_UNIX), int(socket.SOCK_SEQPACKET))
+THINGS = [FILE, PIPE, ("epoll",), ("eventfd",), ("pidfd",), ("directory",), STREAM, DGRAM, ("memory", b"", 4, h.SEALS)]
+HEAD = h.bundle_head
+
+
+def moved(*packets: h.Packet) -> h.Packet:
+    """A message with a receive right whose bundle holds these packets."""
+    return h.complex([h.port(1, h.RECEIVE)], [h.bundle(*packets)])
+
+
+ONE = bytes([h.SEND])
+BUNDLES: dict[str, h.Packet] = {
+    "nothing in it": moved(),
+    "no bytes": moved((b"", [])),
+    "no bytes, with descriptors": moved((b"", [FILE] * 253)),
+    "a byte": moved((b"x", [FILE])),
+    "another magic": moved((HEAD(ONE, magic=b"mrvB"), [PAIR])),
+    "unknown flags": moved((HEAD(ONE, flags=8), [PAIR])),
+    "a queue limit that is none": moved((HEAD(ONE, qlimit=1 << 31), [PAIR])),
+    "an end more than descriptors": moved((HEAD(ONE * 2), [PAIR])),
+    "a descriptor more than ends": moved((HEAD(ONE), [PAIR, PAIR])),
+    "descriptors and no ends": moved((HEAD(b""), [PAIR] * 100)),
+    "fewer ends than kinds": moved((HEAD(ONE * 3, ends=1), [PAIR] * 3)),
+    "more ends than it brings": moved((HEAD(ONE, ends=2), [PAIR])),
+    "four billion ends": moved((HEAD(ONE, ends=0xFFFFFFFF), [PAIR])),
+    "65536 ends, one after the other": moved((HEAD(ONE, ends=65536), [PAIR]), *[(ONE, [PAIR])] * 60),
+    "ends without descriptors": moved((HEAD(b"", ends=65536), []), *[(ONE * 250, [])] * 100),
+    "a second packet of no bytes": moved((HEAD(ONE, ends=2), [PAIR]), (b"", [FILE] * 9)),
+    "a packet larger than any": moved((HEAD(ONE * 2) + bytes(100_000), [PAIR, PAIR])),
+    "a kind that is none": moved((HEAD(b"\x63"), [PAIR])),
+    "a receive right as an end": moved((HEAD(bytes([h.RECEIVE])), [PAIR])),
+    "a request without its right": moved((HEAD(ONE, flags=1), [PAIR])),
+    "two requests, one right": moved((HEAD(b"", flags=3), [PAIR])),
+    "an end that is connected to nothing": moved((HEAD(ONE), [UNCONNECTED])),
+    "a listener as an end": moved((HEAD(ONE), [LISTENER])),
+    "an end as a listener": moved((HEAD(bytes([h.LISTENER])), [PAIR])),
+    "an end with a message as a listener": moved((HEAD(bytes([h.LISTENER])), [("pair", 5, [(b"x", [])])])),
+    "a dead end as a listener": moved((HEAD(bytes([h.LISTENER])), [("orphan",)])),
+    "a bundle in a bundle": moved((HEAD(ONE), [h.bundle((HEAD(b""), []))])),
+    "itself, more or less": h.complex([h.port(1, h.RECEIVE), h.port(2, h.RECEIVE)], [PAIR, PAIR]),
+    "no bundle but a stream": h.complex([h.port(1, h.RECEIVE)], [STREAM]),
+    "a thousand ends": moved(
+        (HEAD(ONE * 250, ends=1000), [PAIR] * 250), *[(ONE * 250, [PAIR] * 250)] * 2, (ONE * 250, [FILE] * 250)
+    ),
+}
+for thing in THINGS:
+    BUNDLES[f"an end that is a {thing[0]} {thing[1:2]}"] = moved((HEAD(ONE * 2), [PAIR, thing]))
+    BUNDLES[f"a listener that is a {thing[0]} {thing[1:2]}"] = moved((HEAD(bytes([h.LISTENER])), [thing]))
+    BUNDLES[f"a request to a {thing[0]} {thing[1:2]}"] = moved((HEAD(b"", flags=3), [thing, thing]))
+
+
+@pytest.fixture
+def alarm() -> Iterator[None]:
+    """A test that blocks where no signal is let in ends all the same: the process does, after ten seconds."""
+    signal.alarm(10)
+    yield
+    signal.alarm(0)
+
+
+def take(task: LinuxKernel, port: int) -> list[int]:
+    """The ports of the next message; none if it is refused."""
+    try:
+        return names(Message.decode(receive_raw(task, port)))
+    except MachError:
+        return []
+
+
+@pytest.mark.parametrize("packet", BUNDLES.values(), ids=BUNDLES.keys())
+def test_a_receive_right_that_is_none(
+    task: LinuxKernel, peer: Peer, other: Peer, alarm: None, packet: h.Packet
+) -> None:
+    """Refused, or a port of which nothing comes but timeouts and errors; waiting for it costs no time of the processor."""
+    port, to = introduce(task, peer)
+    way = give(task, other, port, Disposition.MAKE_SEND)
+    before = descriptors()
+    peer.raw(to, packet)
+    got = take(task, port)
+    send(other, way, 7)
+    for name in got:
+        assert task.mach_port_type(name) == RECEIVE
+        used = time.process_time()
+        assert code_of(receive, task, name, 0.02) in (lib.MACH_RCV_TIMED_OUT, lib.MACH_RCV_BODY_ERROR | (1 << 11))
+        assert time.process_time() - used < 0.015
+        request(task, name, NO_SENDERS, port)
+        task.mach_port_get_attributes(name, lib.MACH_PORT_RECEIVE_STATUS)
+        task.mach_port_insert_right(name, name, Disposition.MAKE_SEND)
+        send(task, name, 8)
+        assert receive(task, name, 1).id == 8
+        task.mach_port_destroy(name)
+    peer.free()
+    ids = []
+    while 7 not in ids:
+        ids.append(receive(task, port).id)
+    while True:
+        try:
+            destroy_message(receive(task, port, 0), task)
+        except MachError:
+            break
+    assert descriptors() <= before
+    assert [name for name, _ in task.mach_port_names()] == [port]
+    peer.mach_port_deallocate(to)
+    other.mach_port_deallocate(way)
+    end(task, port)
+
+
+def test_a_listener_that_blocks(task: LinuxKernel, peer: Peer, alarm: None) -> None:
+    """A listening socket without O_NONBLOCK, or one whose giver takes O_NONBLOCK away later: nobody waits in accept()."""
+    port, to = introduce(task, peer)
+    path = os.environ["MACHRV_BOOTSTRAP_DIR"] + "/trap"
+    peer.run(LISTEN, path=path)
+    peer.raw(to, moved((HEAD(bytes([h.LISTENER])), [("hoard", 0)])))
+    got = take(task, port)
+    for blocking in (True, False, True):
+        peer.run("served.blocking(0, blocking)", blocking=blocking)
+        for name in got:
+            assert nothing_waits(task, name)
+            task.mach_port_get_attributes(name, lib.MACH_PORT_RECEIVE_STATUS)
+            assert code_of(receive, task, name, 0.01) == lib.MACH_RCV_TIMED_OUT
+    for name in got:
+        end(task, name)
+    os.unlink(path)
+    peer.free()
+    peer.mach_port_deallocate(to)
+    end(task, port)
+
+
+LISTEN = """
+import socket
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind(path)
+listener.listen()
+served.hoard.append(listener.detach())
+"""
+
+
+def test_an_endless_bundle(task: LinuxKernel, peer: Peer) -> None:
+    """The peer goes on writing while it is read: the reader comes to an end all the same, and closes everything."""
+    port, to = introduce(task, peer)
+    before = descriptors()
+    peer.run(ENDLESS, to=to, head=HEAD(ONE, ends=65536), packet=moved()[0])
+    started = time.monotonic()
+    assert take(task, port) == []
+    assert time.monotonic() - started < 2
+    assert descriptors() <= before
+    peer.run("served.stop = True; served.threads.pop().join()")
+    peer.free()
+    peer.mach_port_deallocate(to)
+    end(task, port)
+
+
+ENDLESS = """
+import socket, threading
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+ours.send(head)
+served.stop = False
+def feed():
+    try:
+        while not served.stop:
+            ours.send(b"\\x11")
+    except OSError:
+        pass
+    ours.close()
+served.threads.append(threading.Thread(target=feed))
+served.threads[-1].start()
+served.write(kernel._entries[to].fd, [])
+right = socket.socket(fileno=os.dup(kernel._entries[to].fd))
+socket.send_fds(right, [packet], [theirs.fileno()])
+right.close()
+theirs.close()
+"""
+
+
+# -- ids of ports that others have ------------------------------------------------------------------------------------------
+
+
+def id_of(task: Any, name: int) -> bytes:
+    """The id that the right under a name claims, as any holder can read it from the socket."""
+    entry = task._entries[name]
+    return bytes(entry.port.id if entry.port is not None else entry.id)
+
+
+def test_a_bundle_with_the_id_of_a_port_that_is_here(task: LinuxKernel, peer: Peer) -> None:
+    """The claim does not make it that port: another name, and the port goes on as it was."""
+    port, to = introduce(task, peer)
+    task.mach_port_insert_right(port, port, Disposition.MAKE_SEND)
+    peer.raw(to, moved((HEAD(ONE, id=id_of(task, port)), [PAIR])))
+    (got,) = take(task, port)
+    assert got != port and task.mach_port_type(got) == RECEIVE and refs(task, port) == 1
+    send(task, port, 5)
+    assert receive(task, port).id == 5
+    end(task, got)
+    peer.free()
+    send(peer, to, 6)
+    assert receive(task, port).id == 6
+    peer.mach_port_deallocate(to)
+    task.mach_port_destroy(port)
+
+
+def test_a_bundle_with_the_id_of_a_port_that_we_send_to(task: LinuxKernel, peer: Peer, other: Peer) -> None:
+    """It does not become the receive right of it: what is sent goes where it went before."""
+    port, to = introduce(task, peer)
+    far, right = introduce(other, task)
+    peer.raw(to, moved((HEAD(ONE, id=id_of(task, right)), [PAIR])))
+    (got,) = take(task, port)
+    assert got != right and task.mach_port_type(right) == SEND
+    send(task, right, 9)
+    assert receive(other, far).id == 9
+    end(task, got)
+    peer.free()
+    task.mach_port_deallocate(right)
+    end(other, far)
+    peer.mach_port_deallocate(to)
+    end(task, port)
+
+
+def test_a_socket_that_claims_the_id_of_our_port(task: LinuxKernel, peer: Peer) -> None:
+    """A pair whose other end is bound to an address of our port's: not a send right to it that came home."""
+    port, to = introduce(task, peer)
+    peer.run(CLAIM, id=id_of(task, port), suffix=b"/s1")
+    peer.raw(to, h.complex([h.port(1)], [("hoard", 1)]))
+    (got,) = take(task, port)
+    assert got != port and task.mach_port_type(port) == RECEIVE
+    task.mach_port_deallocate(got)
+    peer.free()
+    peer.mach_port_deallocate(to)
+    end(task, port)
+
+
+CLAIM = """
+import socket
+receiving, sending = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+receiving.bind(b"\\0machrv/" + id + suffix)
+served.hoard += [receiving.detach(), sending.detach()]
+"""
+
+
+def test_a_socket_that_claims_the_id_of_a_port_that_we_send_to(task: LinuxKernel, peer: Peer, other: Peer) -> None:
+    """A stranger that read the id off its own right cannot pass its port off as that one: two names."""
+    port, to = introduce(task, peer)
+    far, right = introduce(other, task)
+    peer.run(CLAIM, id=id_of(task, right), suffix=b"/s99")
+    peer.raw(to, h.complex([h.port(1)], [("hoard", 1)]))
+    (got,) = take(task, port)
+    assert got != right and refs(task, right) == 1
+    send(task, right, 3)
+    assert receive(other, far).id == 3
+    for name in (got, right):
+        task.mach_port_deallocate(name)
+    peer.free()
+    end(other, far)
+    peer.mach_port_deallocate(to)
+    end(task, port)
+
+
+def test_addresses_that_are_squatted(task: LinuxKernel, peer: Peer) -> None:
+    """Who knows a port's id and binds what its next rights would be bound to cannot keep rights from being made."""
+    port, to = introduce(task, peer)
+    prefix = id_of(task, port)
+    for number in range(1, 40):
+        for kind in (b"/s", b"/o"):
+            suffix = kind + task._serial_prefix.encode() + f"{task._serials + number:x}".encode()
+            peer.run(CLAIM, id=prefix, suffix=suffix)
+    rights = [task.mach_port_extract_right(port, Disposition.MAKE_SEND_ONCE)[0] for _ in range(20)]
+    theirs = [give(task, peer, port, Disposition.MAKE_SEND) for _ in range(10)]
+    assert set(theirs) == {to}
+    for number, right in enumerate(rights):
+        send(task, right, number, how=Disposition.MOVE_SEND_ONCE)
+    assert [receive(task, port).id for _ in rights] == list(range(20))
+    peer.free()
+    peer.mach_port_mod_refs(to, lib.MACH_PORT_RIGHT_SEND, -11)
+    end(task, port)
+
+
+def test_another_network_namespace_cannot_bind_a_port_of_ours(task: LinuxKernel, peer: Peer, other: Peer) -> None:
+    """Abstract addresses belong to a namespace: an end that is bound to the same one elsewhere is not the same end.
+
+    We made the port, moved it to one process, and kept a send right. Another process reads that right's address and
+    sends us a receive right whose end is bound to it in a namespace of its own.
+    """
+    port, to = introduce(task, peer)
+    mine = allocate(task)
+    task.mach_port_insert_right(mine, mine, Disposition.MAKE_SEND)
+    far = give(task, other, mine, Disposition.MOVE_RECEIVE)
+    address = task_address(task, mine)
+    if not peer.run(FORGE, address=address):
+        pytest.skip("this process may not make network namespaces")
+    peer.raw(to, moved((HEAD(ONE, id=id_of(task, mine)), [("hoard", 0)])))
+    (got,) = take(task, port)
+    assert got != mine and task.mach_port_type(mine) == SEND
+    send(task, mine, 4)
+    assert receive(other, far).id == 4
+    end(task, got)
+    peer.free()
+    end(other, far)
+    task.mach_port_deallocate(mine)
+    peer.mach_port_deallocate(to)
+    end(task, port)
+
+
+def task_address(task: LinuxKernel, name: int) -> bytes:
+    """The address that the other end of a right's socket is bound to."""
+    with socket.socket(fileno=os.dup(task._entries[name].fd)) as right:
+        address = right.getpeername()
+        assert isinstance(address, bytes)
+        return address
+
+
+FORGE = """
+import ctypes, socket
+result = ctypes.CDLL(None).unshare(0x40000000) == 0  # CLONE_NEWNET
+if result:
+    receiving, sending = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    receiving.bind(address)
+    served.hoard += [receiving.detach(), sending.detach()]
+"""
+
+
+def test_what_a_previous_holder_switched_off_is_switched_on(task: LinuxKernel, peer: Peer) -> None:
+    """Ends arrive from a process that took away credentials and time stamps: they are attested here all the same."""
+    port, to = introduce(task, peer)
+    theirs, right = introduce(peer, task)
+    peer.run(SWITCH_OFF, name=theirs)
+    send(peer, to, descriptors=[h_move(theirs)])
+    (got,) = names(receive(task, port))
+    assert got == right
+    once = give(task, peer, got, Disposition.MAKE_SEND_ONCE)
+    send(peer, once, 4, how=Disposition.MOVE_SEND_ONCE)
+    message = receive(task, got)
+    assert message.audit_token is not None and message.audit_token.pid == peer.pid
+    send(task, got, 5)
+    assert receive(task, got).id == 5
+    task.mach_port_destroy(got)
+    peer.mach_port_deallocate(to)
+    end(task, port)
+
+
+SWITCH_OFF = """
+import socket
+for end in kernel._entries[name].port.ends.values():
+    with socket.socket(fileno=os.dup(end.fd)) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
+        one.setsockopt(socket.SOL_SOCKET, 76, 0)
+        one.setsockopt(socket.SOL_SOCKET, 35, 0)
+"""
+
+
+def h_move(name: int) -> Any:
+    from machrv.message import PortDescriptor
+
+    return PortDescriptor(name, Disposition.MOVE_RECEIVE)
+
+
+@pytest.mark.parametrize("things", [[], [FILE] * 253], ids=["empty", "with descriptors"])
+def test_packets_of_no_bytes_from_nobody(task: LinuxKernel, peer: Peer, things: list[Any]) -> None:
+    """A previous holder of the end keeps it, switches credentials off, and writes packets of no bytes: nothing leaks."""
+    port, to = introduce(task, peer)
+    peer.run(KEEP)
+    peer.raw(to, moved((HEAD(ONE), [("hoard", 0)])))
+    (got,) = take(task, port)
+    before = descriptors()
+    peer.run(SILENT)
+    peer.run("result = served.write(served.hoard[1], [packet] * 3)", packet=(b"", things))
+    for _ in range(4):
+        assert nothing_waits(task, got)
+    assert descriptors() <= before
+    end(task, got)
+    peer.free()
+    peer.mach_port_deallocate(to)
+    end(task, port)
+
+
+KEEP = """
+import socket
+receiving, sending = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+served.hoard += [receiving.detach(), sending.detach()]
+"""
+SILENT = """
+import socket
+with socket.socket(fileno=os.dup(served.hoard[0])) as one:
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
+    one.setsockopt(socket.SOL_SOCKET, 76, 0)
+"""
