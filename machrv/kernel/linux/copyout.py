@@ -9,6 +9,8 @@ space's lock to be held.
 
 from __future__ import annotations
 
+from errno import EAGAIN
+
 from machrv._mach import ffi, lib
 
 from machrv.errors import MachError
@@ -16,7 +18,7 @@ from machrv.kernel.linux import wire
 from machrv.kernel.linux.bootstrap import arrived_with
 from machrv.kernel.linux.copyin import PORT_RECEIVE, CopyIn
 from machrv.kernel.linux.entry import Entry
-from machrv.kernel.linux.port import LISTENER, PORT_SEND, PORT_SEND_ONCE, End, Port, check, close
+from machrv.kernel.linux.port import GONE, LISTENER, PORT_SEND, PORT_SEND_ONCE, End, Port, check, close
 from machrv.kernel.linux.space import DEAD, NULL, RECEIVE, SEND, SEND_ONCE, destinations
 from machrv.kernel.linux.transit import Peer, Right, describe, id_of, made_by, own_address
 
@@ -183,9 +185,9 @@ class CopyOut(CopyIn):
         result = lib.machrv_receive_raw(fd, packet)
         if result == 0:
             arrived.extend(packet.fds[0 : packet.nfds])
-        if result < 0 or packet.length == 0 or packet.cut == 1:
+        if result in GONE or result == -EAGAIN or result == 0 and (packet.length == 0 or packet.cut == 1):
             raise wire.Malformed("a bundle that ends early")
-        if packet.cut:
+        if result < 0 or packet.cut:
             raise MachError(lib.MACH_RCV_BODY_ERROR | lib.MACH_MSG_IPC_KERNEL, "mach_msg")
         return bytes(ffi.buffer(packet.body, packet.length))
 

@@ -12,7 +12,7 @@ from threading import Lock
 from machrv.errors import MachError
 from machrv.kernel import EventQueue
 from machrv.kernel.linux.identity import LinuxProcess
-from machrv.kernel.linux.port import starving
+from machrv.kernel.linux.port import shortage, starving
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,14 +26,19 @@ class LinuxEventQueue(EventQueue):
     def __init__(self, kernel: LinuxKernel) -> None:
         self._kernel = kernel
         self._lock = Lock()
-        self._epoll = select.epoll()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._epoll.register(self._wake, select.EPOLLIN)
         self._ports: dict[int, int] = {}
         self._processes: dict[int, Process] = {}
         #: notifications of this space become due while nobody calls it
-        self._watcher = kernel._watcher().fileno()
+        with kernel._call:
+            self._watcher = kernel._watcher().fileno()
+        self._epoll = select.epoll()
         self._epoll.register(self._watcher, select.EPOLLIN)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            self._epoll.register(self._wake, select.EPOLLIN)
+        except BaseException:
+            os.close(self._wake)
+            raise
 
     def add_port(self, name: int) -> None:
         """See `EventQueue.add_port`."""
@@ -65,9 +70,9 @@ class LinuxEventQueue(EventQueue):
     def add_process(self, process: Process) -> None:
         """See `EventQueue.add_process`."""
         assert isinstance(process, LinuxProcess)
-        with self._lock:
-            self._processes[process.fileno()] = process
+        with self._lock, shortage("EventQueue.add_process"):
             self._epoll.register(process.fileno(), select.EPOLLIN | select.EPOLLONESHOT)
+            self._processes[process.fileno()] = process
 
     def remove_process(self, process: Process) -> None:
         """See `EventQueue.remove_process`."""

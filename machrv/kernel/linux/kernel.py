@@ -138,11 +138,17 @@ class LinuxKernel(Calls, Kernel):
 
     def open_process(self, pid: int) -> Process:
         """See `Kernel.open_process`."""
-        return LinuxProcess(pid)
+        try:
+            return LinuxProcess(pid)
+        except ProcessLookupError:
+            raise
+        except OSError as error:
+            raise MachError(lib.KERN_RESOURCE_SHORTAGE, f"open_process ({error.strerror})") from error
 
     def event_queue(self) -> LinuxEventQueue:
         """See `Kernel.event_queue`."""
-        queue = LinuxEventQueue(self)
+        with shortage("event_queue"):
+            queue = LinuxEventQueue(self)
         self._queues.add(queue)
         return queue
 

@@ -201,10 +201,14 @@ class Notifications(CopyOut):
     def _watcher(self) -> select.epoll:
         """What becomes readable when a notification may be due. Whoever waits on this space waits on it too."""
         if self._watch is None:
-            watch = select.epoll()
-            self._kick_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            watch.register(self._kick_fd, select.EPOLLIN)
-            self._watch = watch
+            kick = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            try:
+                watch = select.epoll()
+                watch.register(kick, select.EPOLLIN)
+            except BaseException:
+                os.close(kick)
+                raise
+            self._watch, self._kick_fd = watch, kick
         return self._watch
 
     def _kick(self) -> None:

@@ -9,7 +9,20 @@ from __future__ import annotations
 
 import select
 import weakref
-from errno import EADDRINUSE, EAGAIN, EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM
+from errno import (
+    EADDRINUSE,
+    EAGAIN,
+    EBADF,
+    ECONNREFUSED,
+    ECONNRESET,
+    EINVAL,
+    EMFILE,
+    ENFILE,
+    ENOBUFS,
+    ENOMEM,
+    ENOTCONN,
+    EPIPE,
+)
 from heapq import heappop, heappush
 from time import time_ns
 
@@ -34,6 +47,8 @@ LISTENER = 0
 _CROWD = 16
 #: how many look-ups are taken in at a time: others may have sent messages
 _AT_ONCE = 64
+#: what a socket says whose other end has gone
+GONE = (-EPIPE, -ECONNRESET, -ENOTCONN, -ECONNREFUSED)
 _OUT_OF_ROOM = (-EMFILE, -ENFILE, -ENOMEM, -ENOBUFS)
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP
 
@@ -179,6 +194,9 @@ class Port:
             self.epoll.unregister(end.fd)
         self._unqueue(end)
         close(end.fd)
+        if end.trusted and self.loop >= 0:
+            close(self.loop)  # the next message of this space's own makes another
+            self.loop = -1
 
     def watch(self) -> select.epoll:
         """The descriptor that becomes readable with the port."""
@@ -283,8 +301,10 @@ class Port:
         head = self._head
         result = lib.machrv_peek(end.fd, head)
         if result < 0:
-            if result != -EAGAIN:
+            if result in GONE:
                 self.drop(end)  # a reset connection: its right is as gone as at end-of-file
+            elif result != -EAGAIN:
+                check(result)
             return
         if head.length == 0:
             if end.kind == PORT_SEND:

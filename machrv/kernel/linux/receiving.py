@@ -7,7 +7,7 @@ underscore expect the space's lock to be held unless they say otherwise.
 from __future__ import annotations
 
 import select
-from errno import EAGAIN, EMFILE
+from errno import EAGAIN
 from time import monotonic
 
 from machrv._mach import ffi, lib
@@ -15,7 +15,7 @@ from machrv._mach import ffi, lib
 from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.incoming import Incoming, destroyed, trailer_size
-from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, End, Port
+from machrv.kernel.linux.port import GONE, PORT_SEND, PORT_SEND_ONCE, End, Port
 from machrv.kernel.linux.pset import PortSet
 from machrv.kernel.linux.sending import LONGEST, MAX_SIZE
 
@@ -138,10 +138,10 @@ class Receiving(Incoming):
                 if not end.queued:
                     return None
                 port.taken(end)
-            elif result == -EMFILE:
-                raise MachError(lib.KERN_RESOURCE_SHORTAGE, _OPERATION)  # the message waits until there is room for it
-            else:
+            elif result in GONE:
                 self._drop_end(port, end)
+            else:
+                raise MachError(lib.KERN_RESOURCE_SHORTAGE, _OPERATION)  # the message waits until there is room for it
         return _BUSY
 
     def _check_size(self, port: Port, end: End, size: int, option: int) -> None:

@@ -7,7 +7,7 @@ Methods with a leading underscore expect the space's lock to be held unless they
 from __future__ import annotations
 
 import select
-from errno import EAGAIN, ECONNREFUSED, ECONNRESET, EMSGSIZE, ENOTCONN, EPIPE
+from errno import EAGAIN, EMSGSIZE
 from struct import Struct
 from time import monotonic
 
@@ -18,7 +18,7 @@ from machrv.kernel.linux import wire
 from machrv.kernel.linux.copyin import COPY_SEND, Taken
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.outgoing import Outgoing, Parcel
-from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, close
+from machrv.kernel.linux.port import GONE, PORT_SEND, PORT_SEND_ONCE, close
 from machrv.kernel.linux.space import DEAD, SEND
 
 HEADER = Struct("=6I")
@@ -30,7 +30,6 @@ _COMPLEX = int(lib.MACH_MSGH_BITS_COMPLEX)
 _USER_BITS = _COMPLEX | 0x001F1F1F
 #: the largest message: XNU's limit on what it copies in (ipc_kmsg_max_body_space)
 MAX_SIZE = 64 * 1024 * 1024 - 68
-_GONE = (-EPIPE, -ECONNRESET, -ENOTCONN, -ECONNREFUSED)
 _NOT_SENT = 1
 #: poll() takes no longer time, in milliseconds
 LONGEST = 2**31 - 1
@@ -85,7 +84,7 @@ class Sending(Outgoing):
             return -1
         if result == -EAGAIN:
             return fd
-        if result in _GONE:
+        if result in GONE:
             self._bury(entry)
             raise MachError(lib.MACH_SEND_INVALID_DEST, _OPERATION)
         raise self._refused(result)
@@ -140,7 +139,7 @@ class Sending(Outgoing):
             waiting = parcel.destination.fd
             self._revoke(taken)
             return waiting
-        elif result != _NOT_SENT and result not in _GONE:
+        elif result != _NOT_SENT and result not in GONE:
             self._revoke(taken)
             raise self._refused(result)
         elif destination is not None and self._is_dead(parcel.destination, asked):
