@@ -89,6 +89,8 @@ def parse_reply(message: Message) -> Reply:
         raise MessageFormatError(f"the id of a reply is {REPLY_ID:#x}: found {message.id:#x}")
     if message.audit_token is None or message.audit_token.is_kernel:
         raise MessageFormatError("a reply comes from a process: this one bears the kernel's token, or none")
+    if message.remote_port or message.voucher_port:
+        raise MessageFormatError("a reply wants no answer: this one brings a right besides its ports", 8)
     descriptors = message.descriptors
     body = message.body
     if not message.is_complex:
