@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from machrv._mach import lib
+from machrv._mach import ffi, lib
 from machrv.audit import AuditToken
 from machrv.errors import MachError
 from machrv.kernel.darwin.events import DarwinEventQueue, DarwinProcess
@@ -280,16 +280,27 @@ def test_the_child_of_a_fork_closes_nothing(mac: StandInKernel, child: subproces
     assert not process.is_running()
 
 
-def test_no_descriptor_left_is_an_oserror(mac: StandInKernel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The system call's own error, as for any other descriptor; nothing is left half made."""
-    from machrv._mach import ffi
+def fail(mac: StandInKernel, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+    """From now on this call answers EMFILE."""
 
-    def kqueue() -> int:
+    def call(*_: object) -> int:
         ffi.errno = 24
         return -1
 
-    monkeypatch.setattr(mac.task.functions, "kqueue", kqueue)
-    with pytest.raises(OSError, match="Too many open files"):
-        mac.event_queue()
-    with pytest.raises(OSError, match="Too many open files"):
-        mac.open_process(os.getpid())
+    monkeypatch.setattr(mac.task.functions, function, call)
+
+
+def test_no_room_is_a_shortage(mac: StandInKernel, queue: DarwinEventQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a free descriptor: KERN_RESOURCE_SHORTAGE, with the system's word for it; nothing is left half made."""
+    with mac.open_process(os.getpid()) as process:
+        fail(mac, monkeypatch, "kevent")
+        with pytest.raises(MachError, match="EventQueue.add_process .Too many open.*: KERN_RESOURCE_SHORTAGE"):
+            queue.add_process(process)
+        for function in ("kevent", "kqueue"):
+            fail(mac, monkeypatch, function)
+            with pytest.raises(MachError, match="event_queue .Too many open files.: KERN_RESOURCE_SHORTAGE"):
+                mac.event_queue()
+            with pytest.raises(MachError, match="open_process .Too many open files.: KERN_RESOURCE_SHORTAGE"):
+                mac.open_process(os.getpid())
+        monkeypatch.undo()
+        assert len(mac.task.functions.kqueues) == 2

@@ -231,7 +231,7 @@ def test_what_is_no_fileport_is_said_to_be_none(mac: StandInKernel, monkeypatch:
         return -1
 
     monkeypatch.setattr(mac.task.functions, "fileport_makefd", fileport_makefd)
-    with pytest.raises(MachError, match="fileport_makefd .Too many open files.: KERN_NO_SPACE"):
+    with pytest.raises(MachError, match="fileport_makefd .Too many open files.: KERN_RESOURCE_SHORTAGE"):
         mac.fileport_makefd(name)
 
 

@@ -13,11 +13,18 @@ from pathlib import Path
 
 import pytest
 
+import tests.standin  # noqa: F401  (skips where it cannot run)
+
 TESTS = Path(__file__).resolve().parent
 SITE = TESTS / "standin" / "site"
 
 #: What a hardened process must get through; the tests of rights make mistakes on purpose, which would end one.
-HARDENED = ["chromium_golden", "dispatch", "launch", *sorted(path.stem[5:] for path in TESTS.glob("test_rendezvous*.py"))]
+HARDENED = [
+    "chromium_golden",
+    "dispatch",
+    "launch",
+    *sorted(path.stem[5:] for path in TESTS.glob("test_rendezvous*.py")),
+]
 
 #: On macOS a pidversion is told in messages only, so it is pinned by the first one and not by registering
 #: (`DarwinProcess.matches`): tests/test_darwin_events.py has what holds there.

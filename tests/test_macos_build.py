@@ -74,6 +74,14 @@ def libsystem() -> set[str]:
     return set(re.findall(r"(?<=[\s\[,'])_\w[\w$]*", text))
 
 
+def test_the_docs_have_the_command_and_the_limit() -> None:
+    """docs/macos.md builds the wheels in one line, and says what a Chromium client does with a sixth port."""
+    text = (ROOT / "docs" / "macos.md").read_text()
+    (block,) = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert block.count("\n") == 1 and block.endswith("pip install -q -e '.[dev]' && .venv/bin/python build_macos.py\n")
+    assert "room for five ports" in text and "MACH_RCV_TOO_LARGE" in text
+
+
 # -- the wheels -------------------------------------------------------------------------------------------------------
 
 

@@ -150,10 +150,11 @@ class DarwinEventQueue(EventQueue):
             self._processes[mark] = process
         try:
             self._kqueue.change(process.fileno(), _READ, _ADD, mark=mark)
-        except BaseException:
+        except OSError as error:
             with self._lock:
                 self._processes.pop(mark, None)
-            raise
+            code = constants.KERN_RESOURCE_SHORTAGE
+            raise MachError(code, f"EventQueue.add_process ({error.strerror})") from error
 
     def remove_process(self, process: Process) -> None:
         """See `EventQueue.remove_process`."""

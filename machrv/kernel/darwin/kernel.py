@@ -23,13 +23,8 @@ if TYPE_CHECKING:
     from machrv.kernel.darwin.events import DarwinEventQueue, DarwinProcess
 
 _LONGEST_NAME = constants.BOOTSTRAP_MAX_NAME_LEN - 1
-#: What a failed system call comes down to in Mach's words; everything else is an argument that is wrong.
-_CODES = {
-    EMFILE: constants.KERN_NO_SPACE,
-    ENFILE: constants.KERN_NO_SPACE,
-    EAGAIN: constants.KERN_RESOURCE_SHORTAGE,
-    ENOMEM: constants.KERN_RESOURCE_SHORTAGE,
-}
+#: What a system call answers that lacks room; everything else is an argument that is wrong.
+_SHORTAGE = (EMFILE, ENFILE, EAGAIN, ENOMEM)
 
 
 class DarwinKernel(Messages, Kernel):
@@ -89,9 +84,10 @@ class DarwinKernel(Messages, Kernel):
             raise self._failed("fileport_makefd")
         return fd
 
-    def _failed(self, operation: str) -> MachError:
-        number = self._ffi.errno
-        code = _CODES.get(number, constants.KERN_INVALID_ARGUMENT)
+    def _failed(self, operation: str, number: int | None = None) -> MachError:
+        """What a failed system call comes down to in Mach's words."""
+        number = self._ffi.errno if number is None else number
+        code = constants.KERN_RESOURCE_SHORTAGE if number in _SHORTAGE else constants.KERN_INVALID_ARGUMENT
         return MachError(code, f"{operation} ({os.strerror(number)})")
 
     # -- processes ----------------------------------------------------------------------------------------------------
@@ -111,10 +107,18 @@ class DarwinKernel(Messages, Kernel):
         """See `Kernel.open_process`. What is pinned is described at `DarwinProcess.matches`."""
         from machrv.kernel.darwin.events import DarwinProcess
 
-        return DarwinProcess(self._lib, self._ffi, pid)
+        try:
+            return DarwinProcess(self._lib, self._ffi, pid)
+        except ProcessLookupError:
+            raise
+        except OSError as error:
+            raise self._failed("open_process", error.errno) from error
 
     def event_queue(self) -> DarwinEventQueue:
         """See `Kernel.event_queue`."""
         from machrv.kernel.darwin.events import DarwinEventQueue
 
-        return DarwinEventQueue(self._lib, self._ffi)
+        try:
+            return DarwinEventQueue(self._lib, self._ffi)
+        except OSError as error:
+            raise self._failed("event_queue", error.errno) from error
