@@ -442,6 +442,30 @@ def test_what_was_found_out_is_confirmed(start: Start, monkeypatch: pytest.Monke
 
 
 @needs_root
+def test_a_pid_of_another_namespace_is_not_taken_for_one_of_this() -> None:
+    """In a pid namespace that looks at its parent's /proc, the numbers there are others: process 1 is not this one."""
+    code = (
+        "import os, subprocess\n"
+        "from machrv import AuditToken, ProcessRequirement, current\n"
+        "assert os.getpid() == 1 and os.readlink('/proc/self') != '1'\n"
+        "ask = ProcessRequirement.Builder\n"
+        "assert ask().signed_with_same_identity().user(0).build().mismatch(current().audit_token()) is None\n"
+        "child = subprocess.Popen(['cat'], stdin=subprocess.PIPE)\n"
+        "with current().open_process(child.pid) as process:\n"
+        "    token = AuditToken(pid=child.pid, pidversion=process.pidversion)\n"
+        "assert ask().parent_is_this_process().build().mismatch(token) is None\n"
+        "reason = ask().signed_with_same_identity().build().mismatch(token)\n"
+        "assert reason is not None and 'cat' in reason, reason\n"
+        "assert ask().is_parent_of_this_process().build().mismatch(token) is not None\n"
+        "child.communicate()\n"
+    )
+    unshare = ["unshare", "--pid", "--fork"]
+    if subprocess.run([*unshare, "true"], capture_output=True).returncode:
+        pytest.skip("pid namespaces are not permitted here")
+    subprocess.run([*unshare, sys.executable, "-c", code], check=True, timeout=PATIENCE)
+
+
+@needs_root
 def test_what_cannot_be_looked_at_is_refused() -> None:
     """A process without the right to see another one's program does not take its word for it."""
     code = (
