@@ -209,7 +209,7 @@ class Incoming(Sending):
             for carried in reversed(packet.carried):
                 self._finish_descriptor(packet, carried)
         bits = packet.bits & _COMPLEX | packet.bits >> 8 & 0x1F | packet.kind << 8
-        HEADER.pack_into(data, 0, bits, size, name, port.name, 0, packet.id & 0xFFFFFFFF)
+        HEADER.pack_into(data, 0, bits, size, name, port.name, 0, packet.id)
         elements = option >> 24 & 0xF
         if elements == 0:
             data += _SECURITY.pack(0, 8)

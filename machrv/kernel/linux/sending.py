@@ -21,7 +21,7 @@ from machrv.kernel.linux.outgoing import Outgoing, Parcel
 from machrv.kernel.linux.port import GONE, PORT_SEND, PORT_SEND_ONCE, close
 from machrv.kernel.linux.space import DEAD, SEND
 
-HEADER = Struct("=6I")
+HEADER = Struct("=5Ii")
 #: bits, remote port, local port
 _PLAIN = Struct("=I4xII")
 _send = lib.machrv_send
