@@ -1,62 +1,101 @@
-"""What benchmarks share: C programs compiled on the spot, and ratios taken in alternating rounds."""
+"""What benchmarks share: C programs compiled on the spot, how long to measure, and the table at the end."""
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 
 import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from bench.measure import Result, Side, compare, pinned, results
+from bench.targets import TARGETS
 
 HERE = Path(__file__).parent
 
-#: Rounds that each side of a ratio takes, in turn, so that what disturbs one disturbs the other.
-ROUNDS = 7
+Held = Callable[..., Result]
 
-Side = Callable[[], float]
-Compare = Callable[..., float]
 
-_lines: list[str] = []
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("machrv benchmarks")
+    group.addoption("--full", action="store_true", help="measure for minutes, not for seconds")
+    group.addoption("--figures", metavar="FILE", help="write what was measured to FILE, as JSON")
+
+
+@pytest.fixture(scope="session")
+def full(request: pytest.FixtureRequest) -> bool:
+    """Whether there is time for everything."""
+    return bool(request.config.getoption("--full"))
 
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """The path of a program compiled from bench/c/NAME.c."""
+    """The path of a program compiled from bench/c/NAME.c; what it includes of machrv is linked in."""
     folder = tmp_path_factory.mktemp("c")
 
     def compile(name: str) -> str:
-        program = folder / name
+        program, root = folder / name, HERE.parent
         if not program.exists():
             compiler = shlex.split(os.environ.get("CC", "cc"))
-            subprocess.run([*compiler, "-O2", "-o", str(program), str(HERE / "c" / f"{name}.c")], check=True)
+            command = [*compiler, "-O2", f"-I{root / 'include'}", "-o", str(program), str(HERE / "c" / f"{name}.c")]
+            if "machrv/linux.h" in (HERE / "c" / f"{name}.c").read_text():
+                command.append(str(root / "machrv" / "native" / "linux.c"))
+            subprocess.run(command, check=True)
         return str(program)
 
     return compile
 
 
-@pytest.fixture
-def compare() -> Compare:
-    """A function that takes two sides, each a callable that runs for a moment and returns nanoseconds per unit.
+@pytest.fixture(params=["free", "one CPU"])
+def placement(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Everything that is started meanwhile runs where it likes, or on one CPU."""
+    with pinned(request.param == "one CPU"):
+        yield request.param
 
-    It runs them in turn, writes both medians and their ratio into the summary, and returns the ratio.
+
+@pytest.fixture
+def held(full: bool, benchmark: BenchmarkFixture) -> Held:
+    """`compare`, with as much time as there is; fails where a ratio is above its ceiling in bench.targets.
+
+    pytest-benchmark runs the rounds. Its own table shows whole rounds; microseconds and ratios go into its `extra_info`.
     """
 
-    def compare(what: str, side: Side, unit: str, limit: Side) -> float:
-        figures: list[tuple[float, float]] = [(side(), limit()) for _ in range(ROUNDS)]
-        ours, theirs = (median(column) for column in zip(*figures))
-        ratio = median(one / other for one, other in figures)
-        _lines.append(f"{what:<38} {ours / 1000:8.2f} us   {unit:<22} {theirs / 1000:8.2f} us   {ratio:6.2f}")
-        return ratio
+    def held(group: str, name: str, sides: dict[str, Side], seconds: float = 0.5, count: int = 0) -> Result:
+        benchmark.group = group
+        result = compare(
+            group, name, sides, seconds if full else seconds / 10, 9 if full else 5, benchmark.pedantic, count
+        )
+        benchmark.extra_info.update(microseconds=result.times, ratios=result.ratios)
+        for side, ratio in result.ratios.items():
+            found = TARGETS.get((group, name, side))
+            assert found is None or ratio <= found.ceiling, (
+                f"{group}, {name}: {ratio:.2f} times {side}, and more than {found.ceiling} is a step back "
+                f"(the target is {found.ratio})"
+            )
+        return result
 
-    return compare
+    return held
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if _lines:
-        terminalreporter.section(f"ratios: medians of {ROUNDS} alternating rounds")
-        for line in _lines:
-            terminalreporter.write_line(line)
-    _lines.clear()
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if results:
+        terminalreporter.section("microseconds, and ratios of machrv to the others: medians of alternating rounds")
+    group = ""
+    for result in results:
+        if result.group != group:
+            group = result.group
+            terminalreporter.write_line(f"\n{group}", bold=True)
+        parts = []
+        for side, time in result.times.items():
+            ratio = f" ({result.ratios[side]:.2f})" if side in result.ratios else ""
+            target = TARGETS.get((group, result.name, side))
+            mark = "" if target is None else " ok" if result.ratios[side] <= target.ratio else f" MISSED {target.ratio}"
+            parts.append(f"{side} {time:.2f}{ratio}{mark}")
+        terminalreporter.write_line(f"  {result.name:<28} {'; '.join(parts)}")
+    file = config.getoption("--figures")
+    if file:
+        Path(file).write_text(json.dumps([result._asdict() for result in results], indent=1) + "\n")

@@ -1,34 +1,38 @@
-"""Messages to bytes and back: what a rendezvous sends."""
+"""Messages to bytes and back: what a rendezvous sends, and the longer forms."""
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
 
-from machrv import AuditToken, Disposition, Message, PortDescriptor, Trailer, four_char_code
+from bench.conftest import Held
+from bench.measure import repeated
+from bench.peers.codec import CODECS, Case, by_machrv
 
-_COUNTS = [0, 1, 5, 64]
-
-
-def reply(count: int) -> Message:
-    """A rendezvous reply with so many ports; without any, the request."""
-    if not count:
-        return Message(four_char_code("mrzv"), local_port=0x103, local_disposition=Disposition.MAKE_SEND_ONCE)
-    body = b"".join(key.to_bytes(4, "little") for key in range(count)) + bytes(8)
-    descriptors = [PortDescriptor(0x103 + 256 * key, Disposition.MOVE_SEND) for key in range(count)]
-    return Message(four_char_code("MRZV"), body, descriptors)
-
-
-@pytest.mark.parametrize("count", _COUNTS)
-def test_encode(benchmark: BenchmarkFixture, count: int) -> None:
-    """From a message that stands there as objects."""
-    message = reply(count)
-    assert Message.decode(benchmark(message.encode)) == message
+_CASES = {
+    "request": Case(0),
+    "reply, 1 port": Case(1),
+    "reply, 5 ports": Case(5),
+    "reply, 64 ports": Case(64),
+    "5 ports, trailer": Case(5, trailer=True),
+    "request, trailer": Case(0, trailer=True),
+    "2 ports, 2 out-of-line": Case(2, 2),
+}
+_NEEDS = {"construct": "construct", "dissect.cstruct": "dissect"}
 
 
-@pytest.mark.parametrize("count", _COUNTS)
-def test_decode(benchmark: BenchmarkFixture, count: int) -> None:
-    """With an audit trailer, as a server or a client receives it."""
-    message = reply(count)
-    message.trailer = Trailer(0, (0, 0), AuditToken(pid=100, pidversion=1000))
-    assert benchmark(Message.decode, message.encode()) == message
+@pytest.mark.parametrize("direction", ["encode", "decode"])
+@pytest.mark.parametrize("case", _CASES.values(), ids=list(_CASES))
+def test_codec(held: Held, case: Case, direction: str) -> None:
+    """Encode or decode, beside the same with other means; all of them make and take the same bytes."""
+    name = next(name for name, known in _CASES.items() if known == case)
+    image = by_machrv(case, b"")[0]()
+    sides = {}
+    for way, codec in CODECS.items():
+        if importlib.util.find_spec(_NEEDS.get(way, "struct")) is None:
+            continue  # The extra `bench` brings it.
+        encode, decode = codec(case, image)
+        assert encode() == image, way
+        sides[way] = repeated(encode if direction == "encode" else decode)
+    held(direction, name, sides, seconds=0.05)

@@ -1,44 +1,33 @@
-"""One rendezvous: a process that runs already asks a server in another process and takes what it gets."""
+"""One rendezvous: a process that runs already asks a server in another process, takes what it gets, and closes it."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.conftest import HERE
-from machrv import RendezvousClient
-
-
-@pytest.fixture(params=[1])
-def server(request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
-    """The name of a server in a process of its own, and how many rights it gives."""
-    name, count = f"org.machrv.bench.{os.getpid()}", request.param
-    command = [sys.executable, str(HERE / "programs" / "server.py"), name, str(count)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None and process.stdin is not None
-        assert process.stdout.readline() == b"ready\n"
-        yield name, count
-        process.stdin.close()
-        assert process.wait(30) == 0
+from bench.conftest import HERE, Held
+from bench.measure import server, worker
+from bench.peers.rendezvous import PEERS
 
 
-def test_rendezvous(benchmark: BenchmarkFixture, server: tuple[str, int]) -> None:
-    """Look-up, request, reply, every right taken and closed."""
-    name, count = server
-
-    def claim() -> int:
-        taken = 0
-        with RendezvousClient.connect(name) as client:
-            for key in range(count):
-                right = client.take_send_right(key)
-                if right is not None:
-                    taken += 1
-                    right.close()
-        return taken
-
-    assert benchmark(claim) == count
+@pytest.mark.parametrize("ports", [1, 5, 64])
+def test_rendezvous(
+    held: Held, full: bool, compiled: Callable[[str], str], tmp_path: Path, placement: str, ports: int
+) -> None:
+    """Look-up, request, reply, every right taken and closed; each way with a server of its own kind."""
+    commands = {peer: [sys.executable, str(HERE / "programs" / "rendezvous.py"), "{}", peer] for peer in PEERS}
+    commands = {"machrv": commands.pop("machrv"), "C": [compiled("rendezvous"), "{}"], **commands}
+    if ports > 1 and not full:
+        commands = {peer: commands[peer] for peer in ("machrv", "C", "plain sockets")}
+    with ExitStack() as stack:
+        sides = {}
+        for number, (peer, command) in enumerate(commands.items()):
+            both = [*command, str(tmp_path / f"org.machrv.bench.{os.getpid()}.{number}"), str(ports)]
+            stack.enter_context(server([part.format("serve") for part in both]))
+            sides[peer] = stack.enter_context(worker([part.format("claim") for part in both]))
+        held("rendezvous", f"{ports} port{'s' * (ports > 1)}, {placement}", sides)

@@ -1,0 +1,1 @@
+"""What machrv is held against: the same work done with what a Python user would take instead."""

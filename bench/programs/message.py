@@ -1,0 +1,17 @@
+"""One message: `message.py WAY within|between SIZE RIGHTS`, or `message.py echo SIZE RIGHTS`. See bench.peers.message."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from bench.measure import answer, repeated  # noqa: E402
+from bench.peers.message import WAYS, echo  # noqa: E402
+
+if sys.argv[1] == "echo":
+    echo(int(sys.argv[2]), int(sys.argv[3]))
+else:
+    with WAYS[sys.argv[1], sys.argv[2]](int(sys.argv[3]), int(sys.argv[4])) as work:
+        answer(repeated(work))

@@ -1,0 +1,36 @@
+"""What is to be reached: ratios of machrv's time to another side's, within one run.
+
+What belongs here: the one place where a target stands. What must never happen here: a time. A run fails above the
+ceiling only: it leaves room for a noisy machine, and catches a step back.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Target(NamedTuple):
+    """`ratio` is what is to be reached, `ceiling` is where a run fails."""
+
+    ratio: float
+    ceiling: float
+
+
+#: by group, name and side
+TARGETS: dict[tuple[str, str, str], Target] = {
+    ("rendezvous", "1 port, free", "C"): Target(1.35, 20),
+    ("rendezvous", "1 port, one CPU", "C"): Target(1.5, 20),
+    ("rendezvous", "64 ports, free", "C"): Target(1.5, 20),
+    ("rendezvous", "64 ports, one CPU", "C"): Target(1.5, 20),
+}
+for _placement in ("free", "one CPU"):
+    TARGETS["rendezvous", f"1 port, {_placement}", "plain sockets"] = Target(1.0, 8)
+    TARGETS["rendezvous", f"1 port, {_placement}", "send_handle, authkey"] = Target(1 / 1.4, 5)
+for _group in ("encode", "decode"):
+    TARGETS[_group, "reply, 5 ports", "struct"] = Target(2.0, 4)
+    TARGETS[_group, "reply, 5 ports", "ctypes"] = Target(1.0, 1.5)
+    TARGETS[_group, "reply, 5 ports", "construct"] = Target(0.1, 0.2)
+    TARGETS[_group, "reply, 5 ports", "dissect.cstruct"] = Target(0.1, 0.2)
+TARGETS["message", "within, 0 bytes", "C, attested"] = Target(2.0, 10)
+TARGETS["launch", "a child in Python", "bare Python"] = Target(1.2, 6)
+TARGETS["growth", "500 clients at once", "8 clients"] = Target(1 / 0.8, 4)
