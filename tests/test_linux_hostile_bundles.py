@@ -5,7 +5,6 @@ As for packets: nothing but a MachError comes out of mach_msg, nothing is left, 
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import socket
@@ -23,7 +22,6 @@ from machrv.received import destroy_message
 
 from . import linux_hostile as h
 from .linux_tasks import (
-    DEAD_NAME,
     NO_SENDERS,
     RECEIVE,
     SEND,
