@@ -225,10 +225,30 @@ def test_replies_are_chromium_s(bytes_: bytes, ports: dict[int, PortDescriptor],
     assert Message.decode(bytes_).encode() == bytes_
 
 
+#: What each right has become when it arrives: its receiver finds RECEIVE (16), SEND (17) or SEND_ONCE (18).
+ARRIVED = {16: 16, 17: 17, 18: 18, 19: 17, 20: 17}
+
+
+def arrived(bytes_: bytes) -> bytes:
+    """A reply as its receiver gets it: the reply right has become its own port, each right what it then is."""
+    image = bytearray(bytes_)
+    image[:4] = bytes.fromhex("00 12 00 80")  # bits: complex, local SEND_ONCE (18)
+    image[8:16] = bytes.fromhex("00 00 00 00  07 15 00 00")  # no remote port; local port: the reply port
+    for offset in range(28 + 10, 28 + 12 * image[24], 12):
+        image[offset] = ARRIVED[image[offset]]
+    return bytes(image)
+
+
 @pytest.mark.parametrize(("bytes_", "ports", "data"), REPLIES.values(), ids=REPLIES)
 def test_chromium_s_replies_are_accepted(bytes_: bytes, ports: dict[int, PortDescriptor], data: bytes) -> None:
     """With a trailer of a process behind it, each is taken apart into the ports and the data that are in it."""
-    assert parse_reply(Message.decode(bytes_ + TRAILER)) == (ports, data)
+    expected = {key: PortDescriptor(port.name, ARRIVED[port.disposition]) for key, port in ports.items()}
+    assert parse_reply(Message.decode(arrived(bytes_) + TRAILER)) == (expected, data)
+
+
+def test_what_arrives_is_what_was_written_out() -> None:
+    """The one reply that is written out as it arrives differs from the one that was sent in the port's new name only."""
+    assert arrived(REPLY_1_WITH_DATA).replace(b"\x03\x10", b"\x0f\x33") == RECEIVED_REPLY
 
 
 def test_a_request_as_it_arrives_is_accepted() -> None:

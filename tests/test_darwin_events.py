@@ -14,7 +14,8 @@ import pytest
 from machrv._mach import ffi, lib
 from machrv.audit import AuditToken
 from machrv.errors import MachError
-from machrv.kernel.darwin.events import DarwinEventQueue, DarwinProcess
+from machrv.kernel.darwin.events import DarwinEventQueue
+from machrv.kernel.darwin.process import DarwinProcess
 from machrv.kernel.linux.identity import LinuxProcess
 from machrv.message import Disposition, Message
 from tests.standin.kernel import StandInKernel
@@ -162,17 +163,42 @@ def test_only_processes_of_this_kernel_are_watched(mac: StandInKernel, queue: Da
 # -- who a process is -------------------------------------------------------------------------------------------------
 
 
-def token(child: subprocess.Popen[bytes], pidversion: int) -> AuditToken:
-    return AuditToken(pid=child.pid, pidversion=pidversion)
+def token(child: subprocess.Popen[bytes], pidversion: int | None) -> AuditToken:
+    assert pidversion is not None
+    return AuditToken(pid=child.pid, pidversion=pidversion & 0xFFFFFFFF)
 
 
 def test_the_first_message_pins_the_pidversion(mac: StandInKernel, child: subprocess.Popen[bytes]) -> None:
-    """Any other pidversion is another process from then on, and another pid was never this one."""
+    """Of this exec or a later one; any other is another process from then on, and another pid was never this one."""
+    for later in (0, 1, 0x7FFFFFFF):
+        with mac.open_process(child.pid) as process:
+            assert process.pidversion is not None
+            pidversion = process.pidversion + later
+            assert not process.matches(AuditToken(pid=child.pid + 1, pidversion=pidversion & 0xFFFFFFFF))
+            assert process.matches(token(child, pidversion))
+            assert process.matches(token(child, pidversion)) and not process.matches(token(child, pidversion + 1))
     with mac.open_process(child.pid) as process:
-        assert not process.matches(AuditToken(pid=child.pid + 1, pidversion=7))
-        assert process.matches(token(child, 7))
-        assert process.matches(token(child, 7)) and not process.matches(token(child, 8))
+        assert process.matches(token(child, process.pidversion))
         end(child)
+        assert process.matches(token(child, process.pidversion)) and not process.matches(token(child, pidversion))
+
+
+def test_who_had_the_pid_before_pins_nothing(mac: StandInKernel, child: subprocess.Popen[bytes]) -> None:
+    """A message that waited since before the process was there bears an older pidversion."""
+    with mac.open_process(child.pid) as process:
+        assert process.pidversion is not None
+        for before in (process.pidversion - 1, process.pidversion - 0x7FFFFFFF):
+            assert not process.matches(token(child, before))
+        assert process.matches(token(child, process.pidversion))
+
+
+def test_where_the_pidversion_is_not_told_any_first_message_pins(
+    mac: StandInKernel, child: subprocess.Popen[bytes]
+) -> None:
+    """Another user's process, or a sandbox that denies task names: the process is pinned by its number alone until then."""
+    mac.task.functions.denies_task_names = True
+    with mac.open_process(child.pid) as process:
+        assert process.pidversion is None
         assert process.matches(token(child, 7)) and not process.matches(token(child, 8))
 
 
@@ -181,8 +207,9 @@ def test_a_process_that_never_asked_matches_nobody_once_it_is_over(
 ) -> None:
     """Its number may be another's by now: a first message after its exit pins nothing."""
     with mac.open_process(child.pid) as process:
+        pidversion = process.pidversion
         end(child)
-        assert not process.matches(token(child, 7)) and not process.matches(token(child, 0))
+        assert not process.matches(token(child, pidversion)) and not process.matches(token(child, 0))
 
 
 # -- ports ------------------------------------------------------------------------------------------------------------

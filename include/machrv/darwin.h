@@ -49,6 +49,7 @@ mach_msg_return_t mach_msg(mach_msg_header_t *msg, mach_msg_option_t option, mac
                            mach_port_name_t notify);
 void mach_msg_destroy(mach_msg_header_t *msg);
 kern_return_t vm_deallocate(mach_port_t task, vm_offset_t address, vm_offset_t size);
+kern_return_t task_name_for_pid(mach_port_t target_tport, int pid, mach_port_name_t *tn);
 kern_return_t task_info(mach_port_t task, natural_t flavor, integer_t *task_info_out,
                         mach_msg_type_number_t *task_info_outCnt);
 

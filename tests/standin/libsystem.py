@@ -8,8 +8,10 @@ from threading import get_ident
 from typing import Any
 
 from machrv._mach import ffi, lib
+from machrv.audit import AuditToken
 from machrv.errors import MachError
 from machrv.kernel.linux import LinuxKernel
+from machrv.kernel.linux.identity import LinuxProcess
 
 from .kqueue import Kqueues
 from .messages import Messages
@@ -19,6 +21,13 @@ from .signatures import SIGNATURES
 
 class Functions(Kqueues, Messages):
     """What stands behind each C function: methods of the same names."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        #: the names that stand for processes
+        self.task_names: dict[int, AuditToken] = {}
+        #: as some sandboxes do
+        self.denies_task_names = False
 
     def _bootstrap(self, bp: int, service_name: Any, sp: Any, call: Any) -> int:
         if bp != BOOTSTRAP:
@@ -54,9 +63,28 @@ class Functions(Kqueues, Messages):
         except OSError as error:
             return self._failed(error)
 
+    def task_name_for_pid(self, target: int, pid: int, name: Any) -> int:
+        """A name that stands for a process; a dead name in the Linux space, which has no ports for processes."""
+        if target != TASK_SELF or self.denies_task_names:
+            return int(lib.KERN_FAILURE)
+        try:
+            with LinuxProcess(pid) as process:
+                token = AuditToken(pid=pid, pidversion=process.pidversion)
+                if not process.is_running():
+                    return int(lib.KERN_FAILURE)
+        except ProcessLookupError:
+            return int(lib.KERN_FAILURE)
+        name[0] = self.kernel.mach_port_allocate(lib.MACH_PORT_RIGHT_DEAD_NAME)
+        self.task_names[name[0]] = token
+        return 0
+
+    def mach_port_deallocate(self, task: int, name: int) -> int:
+        self.task_names.pop(name, None)
+        return super().mach_port_deallocate(task, name)
+
     def task_info(self, task: int, flavor: int, info: Any, count: Any) -> int:
-        token = self.kernel.audit_token()
-        if task != TASK_SELF or flavor != lib.TASK_AUDIT_TOKEN or count[0] < len(token):
+        token = self.kernel.audit_token() if task == TASK_SELF else self.task_names.get(task)
+        if token is None or flavor != lib.TASK_AUDIT_TOKEN or count[0] < len(token):
             return int(lib.KERN_INVALID_ARGUMENT)
         for index, word in enumerate(token):
             info[index] = ffi.cast("integer_t", word)

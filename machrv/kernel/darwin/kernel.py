@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from machrv.audit import AuditToken
-    from machrv.kernel.darwin.events import DarwinEventQueue, DarwinProcess
+    from machrv.kernel.darwin.events import DarwinEventQueue
+    from machrv.kernel.darwin.process import DarwinProcess
 
 _LONGEST_NAME = constants.BOOTSTRAP_MAX_NAME_LEN - 1
 #: What a system call answers that lacks room; everything else is an argument that is wrong.
@@ -94,18 +95,13 @@ class DarwinKernel(Messages, Kernel):
 
     def audit_token(self) -> AuditToken:
         """See `Kernel.audit_token`."""
-        from machrv.audit import AuditToken
+        from machrv.kernel.darwin.process import task_audit_token
 
-        token = self._ffi.new("audit_token_t *")
-        count = self._ffi.new("mach_msg_type_number_t *", constants.TASK_AUDIT_TOKEN_COUNT)
-        into = self._ffi.cast("integer_t *", token)
-        code = self._lib.task_info(self._lib.mach_task_self(), constants.TASK_AUDIT_TOKEN, into, count)
-        self._check(code, "task_info")
-        return AuditToken(*token.val)
+        return task_audit_token(self._lib, self._ffi, self._lib.mach_task_self())
 
     def open_process(self, pid: int) -> DarwinProcess:
         """See `Kernel.open_process`. What is pinned is described at `DarwinProcess.matches`."""
-        from machrv.kernel.darwin.events import DarwinProcess
+        from machrv.kernel.darwin.process import DarwinProcess
 
         try:
             return DarwinProcess(self._lib, self._ffi, pid)

@@ -1,0 +1,136 @@
+"""Which process is which: audit tokens, and processes pinned.
+
+What belongs here: telling a process from others that have or had its number. What must never happen here: a number taken
+for a process, or identity from anything that a peer wrote.
+
+macOS has no descriptor for a process. What comes nearest is a kqueue that was told of the process while it lived: the
+filter stays with that process (xnu-11417, bsd/kern/kern_event.c filt_procattach), whoever is given the number later.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import ESRCH
+from threading import Lock
+
+from machrv._mach import lib as constants
+
+from machrv.audit import AuditToken
+from machrv.errors import MachError
+from machrv.kernel import Process
+from machrv.kernel.darwin.kqueue import Kqueue
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from typing_extensions import Self
+
+_PROC = constants.EVFILT_PROC
+_USER = constants.EVFILT_USER
+_ADD = constants.EV_ADD
+
+
+def task_audit_token(lib: Any, ffi: Any, task: int) -> AuditToken:
+    """The token that the messages of a task bear. Raises MachError."""
+    token = ffi.new("audit_token_t *")
+    count = ffi.new("mach_msg_type_number_t *", constants.TASK_AUDIT_TOKEN_COUNT)
+    code = lib.task_info(task, constants.TASK_AUDIT_TOKEN, ffi.cast("integer_t *", token), count)
+    if code:
+        raise MachError(code, "task_info")
+    return AuditToken(*token.val)
+
+
+def pidversion_of(lib: Any, ffi: Any, pid: int) -> int | None:
+    """The pidversion of a process; None where the system does not tell."""
+    name = ffi.new("mach_port_name_t *")
+    if lib.task_name_for_pid(lib.mach_task_self(), pid, name) or not name[0]:
+        return None
+    try:
+        token = task_audit_token(lib, ffi, name[0])
+    except MachError:
+        return None
+    finally:
+        lib.mach_port_deallocate(lib.mach_task_self(), name[0])
+    return token.pidversion if token.pid == pid else None
+
+
+class DarwinProcess(Process):
+    """A process pinned by a kqueue that hears of its exit. It owns a descriptor: close it."""
+
+    def __init__(self, lib: Any, ffi: Any, pid: int) -> None:
+        self.pid = pid
+        #: the pidversion at this moment, None where the system does not tell: another user's process, a sandbox
+        self.pidversion: int | None = None
+        self._pinned: int | None = None
+        self._exited = False
+        self._lock = Lock()
+        if pid <= 0:
+            raise ProcessLookupError(ESRCH, f"there is no process {pid}")
+        self._kqueue = Kqueue(lib, ffi)
+        try:
+            self._watch()
+            # In this order: if what is watched still runs when a message comes, this has been its pidversion.
+            self.pidversion = pidversion_of(lib, ffi, pid)
+        except BaseException:
+            self._kqueue.close()
+            raise
+
+    def _watch(self) -> None:
+        try:
+            self._kqueue.change(self.pid, _PROC, _ADD, constants.NOTE_EXIT)
+        except ProcessLookupError:
+            # Either there is none, or it has exited and nobody has waited for it.
+            try:
+                os.kill(self.pid, 0)
+            except PermissionError:
+                pass
+            except ProcessLookupError:
+                raise ProcessLookupError(ESRCH, f"there is no process {self.pid}") from None
+            self._has_exited()
+
+    def _has_exited(self) -> None:
+        self._exited = True
+        # Taking the event has made the kqueue unreadable, but who waits for it is still to be told.
+        self._kqueue.change(0, _USER, _ADD, constants.NOTE_TRIGGER)
+
+    def fileno(self) -> int:
+        """The kqueue: readable once the process has exited."""
+        return self._kqueue.fileno()
+
+    def matches(self, token: AuditToken) -> bool:
+        """Same number and, from the first message on, the same pidversion.
+
+        Each exec gives a process a new pidversion, and an interpreter may exec once more when it starts; so the one that
+        counts is that of the first message that is looked at, while the process still runs. It cannot be older than
+        the one that the process had when it was opened: that would be a process that had the number before. A process
+        that execs after its first message is another one.
+        """
+        if token.pid != self.pid:
+            return False
+        if self._pinned is None and self.is_running() and not self._is_older(token.pidversion):
+            self._pinned = token.pidversion
+        return token.pidversion == self._pinned
+
+    def _is_older(self, pidversion: int) -> bool:
+        """All processes of the system draw from one counter of 32 bits (xnu-11417, bsd/kern/kern_fork.c, kern_exec.c)."""
+        return self.pidversion is not None and bool(pidversion - self.pidversion & 0x80000000)
+
+    def is_running(self) -> bool:
+        """False once the process has exited, reaped or not."""
+        with self._lock:
+            if self._kqueue.fileno() < 0:
+                return False
+            if not self._exited and self._kqueue.wait(0):
+                self._has_exited()
+            return not self._exited
+
+    def close(self) -> None:
+        """Close the kqueue."""
+        self._kqueue.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
