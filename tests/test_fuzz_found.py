@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import struct
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -13,13 +17,18 @@ from machrv import (
     PortDescriptor,
     ReceiveRight,
     RendezvousError,
+    RendezvousServer,
     SendOnceRight,
+    destroy_message,
     take_reply_right,
 )
+from machrv.kernel.linux.bootstrap import BootstrapDirectory
 from machrv.message import MACH_MSGH_BITS_COMPLEX
 from machrv.rendezvous.protocol import reply
 
-from .conftest import PATIENCE, wait_for_no_senders
+from .conftest import PATIENCE, wait_for_no_senders, wait_for_server
+from .fuzz import packets_grammar as packets
+from .fuzz.choices import Choices
 
 
 def test_a_reply_that_asks_for_an_answer_is_no_reply() -> None:
@@ -49,3 +58,32 @@ def test_a_reply_that_asks_for_an_answer_is_no_reply() -> None:
         server.join()
         wait_for_no_senders(more)
         wait_for_no_senders(port)
+
+
+@pytest.mark.parametrize("id", [-1, -(2**31), 2**31 - 1])
+def test_an_id_is_any_32_bits(id: int) -> None:
+    """A message with rights may have a negative id; it was an OverflowError, and the right was gone (target: server)."""
+    with ReceiveRight.allocate() as port, port.make_send() as right, ReceiveRight.allocate() as other:
+        right.send(Message(id, b"body", [other.make_send()]), timeout=0)
+        message = port.receive(PATIENCE)
+        assert message.id == id and len(message.descriptors) == 1
+        destroy_message(message)
+        wait_for_no_senders(other)
+
+
+@pytest.mark.parametrize("kind", range(len(packets.ANY)))
+def test_a_descriptor_that_holds_no_receive_right_stops_nobody(
+    kind: int, server: RendezvousServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Any descriptor as a receive right: one kind made the server fail, and pause for others (target: server)."""
+    folder = Path(BootstrapDirectory.current("test").path)
+    descriptor = struct.pack("=IIIHBB", 1, 1, 0, 0, packets.RECEIVE, 0)
+    header = (packets.COMPLEX | packets.SEND, 24 + len(descriptor), 0, 0, packets.NULL, 1, packets.MAGIC, 0)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.connect(str(folder / os.readlink(folder / server.service_name)))
+        packet = packets.Packet(packets.HEADER.pack(*header) + descriptor, [packets.ANY[kind](Choices(b""))])
+        packet.send(connection)
+        wait_for_server(server)
+    wait_for_server(server)
+    packets.release()
+    assert not caplog.records

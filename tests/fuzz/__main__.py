@@ -1,0 +1,50 @@
+"""`python -m tests.fuzz [--seconds N] [--keep] [TARGET...]`: fuzz each target for so long, one after the other.
+
+Exit status 0 if nothing was found. What is found is printed, with the input; put it into corpus/TARGET, and write a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from . import TARGETS, engine
+
+
+def main() -> int:
+    """Each target in a process of its own: libFuzzer ends the one that it runs in."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", default=list(TARGETS), help=", ".join(TARGETS))
+    parser.add_argument("--seconds", type=float, default=60.0, help="for each target (default: 60)")
+    parser.add_argument("--into", type=Path, help="put new inputs into this folder")
+    parser.add_argument("--seed", type=int, default=0, help="of the mutations, where atheris does not choose")
+    parser.add_argument("--plain", action="store_true", help="mutate the corpus, even where atheris is installed")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if unknown := set(arguments.targets) - set(TARGETS):
+        parser.error(f"no such target: {', '.join(unknown)}")
+    if arguments.here:
+        return _here(arguments.targets[0], arguments)
+    status = 0
+    for name in arguments.targets:
+        command = [sys.executable, "-m", "tests.fuzz", "--here", name]
+        command += [f"--seconds={arguments.seconds}", f"--seed={arguments.seed}"]
+        command += ["--plain"] if arguments.plain else []
+        command += [f"--into={arguments.into / name}"] if arguments.into else []
+        status |= subprocess.run(command).returncode != 0
+    return status
+
+
+def _here(name: str, arguments: argparse.Namespace) -> int:
+    if arguments.into is not None:
+        arguments.into.mkdir(parents=True, exist_ok=True)
+    if not arguments.plain and engine.has_atheris():
+        engine.guided(name, arguments.seconds, arguments.into)
+    print(engine.plain(name, arguments.seconds, arguments.seed))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""The codec, and the protocol that stands on it: any bytes are refused with a reason, or read and written bit for bit.
+
+No I/O and no rights: this target runs many thousand times a second.
+"""
+
+from __future__ import annotations
+
+from machrv.audit import AuditToken
+from machrv.errors import MessageFormatError
+from machrv.message import Message, Trailer
+from machrv.rendezvous.protocol import is_refusal, parse_reply, reply, requester
+
+from .choices import Choices
+
+COUNTED = "messages"
+COMPLEX = 0x80000000
+_TRAILERS = ((0, 8), (1, 12), (2, 20), (3, 52), (4, 60), (6, 68))
+
+
+class Target:
+    """One call: the bytes as they are, and as what they would be with a header that does not lie."""
+
+    def __call__(self, data: bytes) -> int:
+        if not data:
+            return 0
+        kind, rest = data[0], data[1:]
+        if kind < 128:
+            check(rest)
+        else:
+            check(_true_header(kind, rest))
+        return 1
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _true_header(kind: int, rest: bytes) -> bytes:
+    """A message whose size, and perhaps whose trailer, is what it says, so that the inside is reached."""
+    choices = Choices(rest)
+    bits = (COMPLEX if kind & 1 else 0) | (choices.integer(4) & 0x7FFFFFFF)
+    trailer = b""
+    if kind & 2:
+        _, size = choices.of(_TRAILERS)
+        trailer = bytes(4) + size.to_bytes(4, "little") + choices.bytes(size - 8).ljust(size - 8, b"\0")
+    header = choices.bytes(16).ljust(16, b"\0")
+    body = choices.bytes(1 << 16)
+    size = 24 + len(body)
+    message = bits.to_bytes(4, "little") + size.to_bytes(4, "little") + header + body
+    return message + bytes(-size % 4) + trailer if trailer else message
+
+
+def check(image: bytes) -> None:
+    """Either refused with an offset that lies inside, or the same bytes come out again."""
+    try:
+        message = Message.decode(image)
+    except MessageFormatError as error:
+        assert error.offset is not None and 0 <= error.offset <= len(image), (error, image)
+        assert str(error)
+        return
+    assert message.encode() == image, image
+    again = Message.decode(memoryview(bytearray(image)))
+    assert again == message and repr(again) == repr(message), image
+    sent = Message.decode(message.encode_to(0x903, 19))
+    assert sent.remote_port == 0x903 and sent.descriptors == message.descriptors and sent.trailer is None, image
+    if message.trailer is not None:
+        assert Trailer.decode(message.trailer.encode()) == message.trailer, image
+        token = message.audit_token
+        assert token is None or AuditToken.from_bytes(bytes(token)) == token, image
+    check_protocol(message, image)
+
+
+def check_protocol(message: Message, image: bytes) -> None:
+    """What a server and a client make of it: an answer or a MessageFormatError."""
+    token = requester(message)
+    assert token is None or not token.is_kernel, image
+    is_refusal(message)
+    try:
+        ports, data = parse_reply(message)
+    except MessageFormatError:
+        return
+    assert list(ports) == sorted(ports), image
+    written = reply(ports, data)
+    assert written.body == message.body or not message.is_complex, image
+    assert written.descriptors == message.descriptors, image
+
+
+def seeds() -> list[bytes]:
+    """Where to begin."""
+    found = [bytes([128 + kind]) + bytes(24) for kind in range(4)]
+    port = bytes(12)
+    found += [bytes([131]) + bytes(21) + bytes([count, 0, 0, 0]) + port * count for count in (0, 1, 3)]
+    answer = reply({1: _port(), 2: _port()}, b"data").encode()
+    return [*found, b"\0" + answer, b"\0" + Message(trailer=Trailer(1, (0, 0), AuditToken.KERNEL)).encode()]
+
+
+def _port() -> object:
+    from machrv.message import PortDescriptor
+
+    return PortDescriptor(0x903, 17)
