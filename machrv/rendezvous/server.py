@@ -16,7 +16,7 @@ import threading
 from machrv.dispatch import Dispatcher, log_failure
 from machrv.errors import MachError, RendezvousError, RightError
 from machrv.kernel import current
-from machrv.message import MACH_RCV_TIMED_OUT, MACH_RCV_TOO_LARGE
+from machrv.message import MACH_MSG_MASK, MACH_RCV_BODY_ERROR, MACH_RCV_TIMED_OUT, MACH_RCV_TOO_LARGE
 from machrv.ownership import Closing
 from machrv.received import destroy_message
 from machrv.rendezvous.policy import add_feature_state_to_environment, refusal
@@ -120,8 +120,8 @@ class RendezvousServerBase(Closing):
                 # No room but for a bare header: whatever is larger, the kernel destroys with everything in it.
                 request = receive_message(self._kernel, name, timeout=0, largest=REQUEST_SIZE)
             except MachError as error:
-                if error.code == MACH_RCV_TOO_LARGE:
-                    continue
+                if error.code == MACH_RCV_TOO_LARGE or error.code & ~MACH_MSG_MASK == MACH_RCV_BODY_ERROR:
+                    continue  # It is gone, with all that could not be taken in.
                 if error.code == MACH_RCV_TIMED_OUT:
                     return
                 raise
