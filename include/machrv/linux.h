@@ -36,7 +36,6 @@ typedef struct {
 
 typedef struct {
     int64_t length;          /* bytes of the packet, header included; 0 at end-of-file */
-    machrv_wire_header header;
     int64_t stamp;           /* the kernel's time stamp, ns since the epoch, or 0 */
     int32_t pid;             /* the kernel's word on the sender; 0: none */
     uint32_t uid;
@@ -48,7 +47,8 @@ typedef struct {
     int32_t cut;             /* 1: not a packet of ours; 2: descriptors were lost for want of room for them */
     int32_t nfds;
     int32_t fds[253];
-    char body[65632]; /* MACHRV_MAX_INLINE, and room for machrv_receive_plain to add header and trailer */
+    machrv_wire_header header;
+    char body[65608]; /* MACHRV_MAX_INLINE, and room for a trailer; the header stands where the Mach header will */
 } machrv_received;
 
 typedef struct {
@@ -100,8 +100,9 @@ typedef struct {
 } machrv_identity;
 
 /*
- * Receives, and lays the Mach message out in into->body if it is as plain as can be: from this process, without rights,
- * without a reply port. Then the result is its length with the trailer. Otherwise 0, and it is as after machrv_receive.
+ * Receives, and lays the Mach message out, its body in into->body and its header before that, if it is as plain as can
+ * be: from this process, without rights, without a reply port. Then the result is its length with the trailer. Otherwise
+ * 0, and it is as after machrv_receive.
  */
 int machrv_receive_plain(int fd, machrv_received *into, const machrv_identity *own, uint32_t kind, uint32_t name,
                          uint32_t seqno, uint32_t trailer_size, uint64_t context);

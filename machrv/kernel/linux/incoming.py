@@ -25,19 +25,19 @@ _DESTROYED = int(lib.MACHRV_WIRE_DESTROYED)
 _OUT_OF_LINE = int(lib.MACHRV_WIRE_LARGE)
 _receive = lib.machrv_receive
 
-#: the fields of machrv_received before its descriptors
-_FIXED = Struct("=qIIHHIiIqqiII4xQiiiii")
+#: machrv_received before its descriptors, and machrv_wire_header
+_FIXED, _WIRE = Struct("=qqiII4xQiiiii"), Struct("=IIHHIiIq")
 _SECURITY, _TOKEN = Struct("=II"), Struct("=8I")
 _TRAILER = Struct("=IIIII")
 _KERNEL_TOKEN = bytes(32)
 _KERNEL_SECURITY = (0, 1)  # KERNEL_SECURITY_TOKEN_VALUE (osfmk/mach/message.h)
 #: the size of the trailer by the elements asked for
-_TRAILER_SIZES = (8, 12, 20, 52, 60) + (68,) * 11
+TRAILER_SIZES = (8, 12, 20, 52, 60) + (68,) * 11
 
 
 def trailer_size(option: int) -> int:
     """REQUESTED_TRAILER_SIZE (osfmk/mach/message.h)."""
-    return _TRAILER_SIZES[option >> 24 & 0xF]
+    return TRAILER_SIZES[option >> 24 & 0xF]
 
 
 class Packet:
@@ -75,18 +75,18 @@ class Incoming(Sending):
         self._native = self._identity.native
         self._received = ffi.new("machrv_received *")
         self._fixed = memoryview(ffi.buffer(self._received, _FIXED.size))
+        self._wire = memoryview(ffi.buffer(ffi.addressof(self._received, "header")))
         #: where machrv_receive_plain puts whole messages; a slice is a copy
-        self._laid_out = ffi.buffer(ffi.addressof(self._received, "body"))
+        laid_out = ffi.cast("char *", ffi.addressof(self._received, "body")) - wire.BODY
+        self._laid_out = ffi.buffer(laid_out, wire.BODY + lib.MACHRV_MAX_INLINE + TRAILER_SIZES[-1])
         self._body = memoryview(ffi.buffer(ffi.addressof(self._received, "body"), lib.MACHRV_MAX_INLINE))
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def _read(self, end: End) -> Packet | None:
         """The packet in the buffer. None at an end-of-file that means nothing; Malformed, with all that came closed."""
-        (
-            length, bits, size, flags, space, reply, id, _,
-            _, _, pid, uid, gid, process, pidfd, euid, egid, cut, nfds,
-        ) = _FIXED.unpack(self._fixed)  # fmt: skip
+        length, _, pid, uid, gid, process, pidfd, euid, egid, cut, nfds = _FIXED.unpack(self._fixed)
+        bits, size, flags, space, reply, id, _, _ = _WIRE.unpack(self._wire)
         end.received(length)
         fds = list(self._received.fds[0:nfds]) if nfds else []
         if length == 0 or flags & _DESTROYED and cut != 1:

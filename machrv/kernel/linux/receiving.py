@@ -14,7 +14,7 @@ from machrv._mach import ffi, lib
 
 from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import wire
-from machrv.kernel.linux.incoming import Incoming, destroyed, trailer_size
+from machrv.kernel.linux.incoming import TRAILER_SIZES, Incoming, destroyed, trailer_size
 from machrv.kernel.linux.port import GONE, PORT_SEND, PORT_SEND_ONCE, End, Port
 from machrv.kernel.linux.pset import PortSet
 from machrv.kernel.linux.sending import LONGEST, MAX_SIZE
@@ -46,28 +46,25 @@ class Receiving(Incoming):
                     raise ReentryError("a signal handler has called mach_msg in the middle of another call")
                 self._inside = True
                 try:
-                    message = self._receive_plain(name, option)
+                    entry = self._entries.get(name)
+                    if entry is not None and (port := entry.port) is not None and (end := port.single) is not None:
+                        kind, seqno, trailer = end.kind, port.seqno, TRAILER_SIZES[option >> 24 & 15]
+                        length = _receive_plain(
+                            end.fd, self._received, self._native, kind, name, seqno, trailer, port.context
+                        )
+                        if length > 0:
+                            port.seqno = seqno + 1 & 0xFFFFFFFF
+                            if kind == PORT_SEND_ONCE:
+                                port.drop(end)
+                            elif end.queued:
+                                port.taken(end)  # somebody has looked at the port meanwhile
+                            message: bytes = self._laid_out[0:length]
+                            return message
+                        if length >= 0 and (other := self._consume(port, end, None, option)) is not None:
+                            return other
                 finally:
                     self._inside = False
-            if message is not None:
-                return message
         return self._receive_other(name, size, option, timeout)
-
-    def _receive_plain(self, name: int, option: int) -> bytes | None:
-        """The next message of a port with a single send right. None: there is none, or it is not that simple."""
-        entry = self._entries.get(name)
-        if entry is None or (port := entry.port) is None or (end := port.single) is None or end.kind != PORT_SEND:
-            return None
-        trailer = trailer_size(option)
-        received = self._received
-        length = _receive_plain(end.fd, received, self._native, PORT_SEND, name, port.seqno, trailer, port.context)
-        if length > 0:
-            port.seqno = port.seqno + 1 & 0xFFFFFFFF
-            if end.queued:
-                port.taken(end)  # somebody has looked at the port meanwhile
-            message: bytes = self._laid_out[0:length]
-            return message
-        return self._consume(port, end, None, option) if length == 0 else None
 
     def _receive_other(self, name: int, size: int | None, option: int, timeout: float | None) -> bytes:
         deadline = None if timeout is None else monotonic() + timeout if timeout > 0 else 0.0

@@ -49,6 +49,7 @@ class Sending(Outgoing):
         data = message if type(message) is bytes else bytes(message)
         bits, remote, local = _PLAIN.unpack_from(data)
         bits &= _USER_BITS
+        number = self._number
         while True:
             with self._lock:
                 if self._inside:
@@ -56,6 +57,9 @@ class Sending(Outgoing):
                 self._inside = True
                 try:
                     if bits == COPY_SEND and not local and (entry := self._entries.get(remote)) and entry.type & SEND:
+                        port = entry.port
+                        if port is not None and port.loop >= 0 and _send_plain(port.loop, data, size, number) == 0:
+                            return
                         full = self._send_plain(entry, data, size)
                     else:
                         if self._watched:
