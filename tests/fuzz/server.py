@@ -44,6 +44,7 @@ class Target:
 
         self.asked = asked
         self.server = Server(ReceiveRight(self.harness.kernel.bootstrap_check_in(_SERVICE)))
+        self.harness.settle = self._quiesce
         self._quiesce()
         self.harness.start()
 
