@@ -26,7 +26,9 @@ class LinuxEventQueue(EventQueue):
     def __init__(self, kernel: LinuxKernel) -> None:
         self._kernel = kernel
         self._lock = Lock()
+        #: watched ports by the descriptor that they are watched with, and the other way round
         self._ports: dict[int, int] = {}
+        self._fds: dict[int, int] = {}
         self._processes: dict[int, Process] = {}
         #: notifications of this space become due while nobody calls it
         with kernel._call:
@@ -56,16 +58,21 @@ class LinuxEventQueue(EventQueue):
                 except FileExistsError:
                     pass
                 self._ports[fd] = name
+                self._fds[name] = fd
 
     def remove_port(self, name: int) -> None:
         """See `EventQueue.remove_port`."""
         with self._lock:
-            for fd in [fd for fd, known in self._ports.items() if known == name]:
+            fd = self._fds.pop(name, -1)
+            if fd >= 0 and self._ports.get(fd) == name:
                 del self._ports[fd]
-                try:
-                    self._epoll.unregister(fd)
-                except (OSError, ValueError):
-                    pass  # the port has died, and its descriptor with it
+                self._unregister(fd)
+
+    def _unregister(self, fd: int) -> None:
+        try:
+            self._epoll.unregister(fd)
+        except (OSError, ValueError):
+            pass  # what it stood for has gone, and its descriptor with it
 
     def add_process(self, process: Process) -> None:
         """See `EventQueue.add_process`."""
@@ -76,13 +83,12 @@ class LinuxEventQueue(EventQueue):
 
     def remove_process(self, process: Process) -> None:
         """See `EventQueue.remove_process`."""
+        assert isinstance(process, LinuxProcess)
         with self._lock:
-            for fd in [fd for fd, known in self._processes.items() if known is process]:
+            fd = process.fileno()
+            if self._processes.get(fd) is process:
                 del self._processes[fd]
-                try:
-                    self._epoll.unregister(fd)
-                except OSError:
-                    pass
+                self._unregister(fd)
 
     def wait(self, timeout: float | None = None) -> tuple[list[int], list[Process]]:
         """See `EventQueue.wait`."""
@@ -134,5 +140,6 @@ class LinuxEventQueue(EventQueue):
         """In the child of a fork: the parent's queue is none of ours."""
         self._lock = Lock()
         self._ports.clear()
+        self._fds.clear()
         self._processes.clear()
         self.close()

@@ -55,6 +55,8 @@ class LinuxKernel(Calls, Kernel):
         timeout: float | None = None,
     ) -> bytes | None:
         """See `Kernel.mach_msg`."""
+        if option == _SEND_MSG and type(message) is bytes and self._send_at_once(message):
+            return None
         if option & _SEND_MSG:
             if message is None:
                 raise MachError(lib.MACH_SEND_INVALID_DATA, "mach_msg")
