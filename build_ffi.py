@@ -166,7 +166,7 @@ def source(platform: str = sys.platform) -> str:
 
 def stub() -> str:
     """The type stub of machrv._mach: the constants and functions of every platform's headers."""
-    names = [*PORTABLE, *sorted({path.stem for path in INCLUDE.glob("machrv/*.h")}.difference(PORTABLE))]
+    names = [*PORTABLE, *sorted({path.stem for path in INCLUDE.glob("machrv/*.h")}.difference(PORTABLE, ["apple"]))]
     lines = [
         '"""The compiled module: what include/machrv/*.h declare. Made by `python build_ffi.py`; do not edit."""',
         "",
