@@ -9,8 +9,6 @@ space's lock to be held.
 
 from __future__ import annotations
 
-from errno import EAGAIN
-
 from machrv._mach import ffi, lib
 
 from machrv.errors import MachError
@@ -18,7 +16,7 @@ from machrv.kernel.linux import wire
 from machrv.kernel.linux.bootstrap import arrived_with
 from machrv.kernel.linux.copyin import PORT_RECEIVE, CopyIn
 from machrv.kernel.linux.entry import Entry
-from machrv.kernel.linux.port import GONE, LISTENER, PORT_SEND, PORT_SEND_ONCE, End, Port, check, close
+from machrv.kernel.linux.port import OUT_OF_ROOM, LISTENER, PORT_SEND, PORT_SEND_ONCE, End, Port, check, close
 from machrv.kernel.linux.space import DEAD, NULL, RECEIVE, SEND, SEND_ONCE, destinations
 from machrv.kernel.linux.transit import Peer, Right, describe, id_of, made_by, own_address
 
@@ -165,10 +163,9 @@ class CopyOut(CopyIn):
             port = Port(None if head.id in self._ports else head.id)
             port.qlimit = head.qlimit
             port.ns_since = -1 if head.flags & wire.NS_DUE else 0
-            requests = [self._arrived(arrived.pop(0), PORT_SEND_ONCE, False, own) for _ in wanted]
-            port.nsrequest = requests.pop(0) if head.flags & wire.HAS_NSREQUEST else None
-            port.pdrequest = requests.pop(0) if head.flags & wire.HAS_PDREQUEST else None
             try:
+                port.nsrequest = self._adopt_request(arrived) if head.flags & wire.HAS_NSREQUEST else None
+                port.pdrequest = self._adopt_request(arrived) if head.flags & wire.HAS_PDREQUEST else None
                 for kind in kinds:
                     self._adopt_end(port, arrived.pop(0), kind, own)
             except BaseException:
@@ -185,11 +182,20 @@ class CopyOut(CopyIn):
         result = lib.machrv_receive_raw(fd, packet)
         if result == 0:
             arrived.extend(packet.fds[0 : packet.nfds])
-        if result in GONE or result == -EAGAIN or result == 0 and (packet.length == 0 or packet.cut == 1):
+        shortage = result in OUT_OF_ROOM or result == 0 and packet.cut == 2
+        if not shortage and (result < 0 or packet.length == 0 or packet.cut):
             raise wire.Malformed("a bundle that ends early")
-        if result < 0 or packet.cut:
+        if shortage:
             raise MachError(lib.MACH_RCV_BODY_ERROR | lib.MACH_MSG_IPC_KERNEL, "mach_msg")
         return bytes(ffi.buffer(packet.body, packet.length))
+
+    @staticmethod
+    def _adopt_request(arrived: list[int]) -> Right:
+        """Where a notification goes. That its port may have died already shows when it is due."""
+        peer = describe(arrived[0])
+        if peer is None or peer.type != _SEQPACKET or peer.family != _UNIX and not peer.hangup:
+            raise wire.Malformed("a request that goes nowhere")
+        return Right(PORT_SEND_ONCE, arrived.pop(0), id=id_of(peer.address))
 
     def _adopt_end(self, port: Port, fd: int, kind: int, own: bool) -> None:
         peer = describe(fd)

@@ -101,6 +101,8 @@ class Deaths(Notifications):
         if destination in destinations or any(destination in space._ports for space in all_spaces()):
             destinations[port.id] = destination
         else:  # to another process, which will receive what waits in it: we cannot know
+            if port.bootstrap is not None:
+                port.bootstrap.remove()
             for waiting in [waiting for waiting, where in destinations.items() if where == port.id]:
                 destinations.pop(waiting, None)
         for request in (port.nsrequest, port.pdrequest):

@@ -49,7 +49,8 @@ _CROWD = 16
 _AT_ONCE = 64
 #: what a socket says whose other end has gone
 GONE = (-EPIPE, -ECONNRESET, -ENOTCONN, -ECONNREFUSED)
-_OUT_OF_ROOM = (-EMFILE, -ENFILE, -ENOMEM, -ENOBUFS)
+#: what the system lacks for a moment
+OUT_OF_ROOM = (-EMFILE, -ENFILE, -ENOMEM, -ENOBUFS)
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP
 
 
@@ -301,10 +302,10 @@ class Port:
         head = self._head
         result = lib.machrv_peek(end.fd, head)
         if result < 0:
-            if result in GONE:
-                self.drop(end)  # a reset connection: its right is as gone as at end-of-file
-            elif result != -EAGAIN:
+            if result in OUT_OF_ROOM:
                 check(result)
+            elif result != -EAGAIN:
+                self.drop(end)  # a reset connection, or no connection at all: its right is as gone as at end-of-file
             return
         if head.length == 0:
             if end.kind == PORT_SEND:
@@ -324,8 +325,8 @@ class Port:
             fd = lib.machrv_accept(listener.fd)
             if fd < 0:
                 # Without a free descriptor the listener stays readable: nobody may wait on it before one is free.
-                self._set_out_of_room(listener, fd in _OUT_OF_ROOM)
-                if fd != -EAGAIN and fd not in _OUT_OF_ROOM:
+                self._set_out_of_room(listener, fd in OUT_OF_ROOM)
+                if fd != -EAGAIN and fd not in OUT_OF_ROOM:
                     self.drop(listener)
                 return accepted
             self.count_made()

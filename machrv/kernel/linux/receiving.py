@@ -15,7 +15,7 @@ from machrv._mach import ffi, lib
 from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.incoming import TRAILER_SIZES, Incoming, destroyed, trailer_size
-from machrv.kernel.linux.port import GONE, PORT_SEND, PORT_SEND_ONCE, End, Port
+from machrv.kernel.linux.port import OUT_OF_ROOM, PORT_SEND_ONCE, End, Port
 from machrv.kernel.linux.pset import PortSet
 from machrv.kernel.linux.sending import LONGEST, MAX_SIZE
 
@@ -135,10 +135,10 @@ class Receiving(Incoming):
                 if not end.queued:
                     return None
                 port.taken(end)
-            elif result in GONE:
-                self._drop_end(port, end)
-            else:
+            elif result in OUT_OF_ROOM:
                 raise MachError(lib.KERN_RESOURCE_SHORTAGE, _OPERATION)  # the message waits until there is room for it
+            else:
+                self._drop_end(port, end)
         return _BUSY
 
     def _check_size(self, port: Port, end: End, size: int, option: int) -> None:
