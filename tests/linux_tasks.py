@@ -161,7 +161,8 @@ def bootstrap(nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MACHRV_BOOTSTRAP_DIR", str(directory))
     yield directory
     if directory.exists():
-        assert [file for file in os.listdir(directory) if file != ".lock"] == []
+        left = [file for file in os.listdir(directory) if file != ".lock"]
+        assert left == [], f"{left} are left in the bootstrap directory"
 
 
 @pytest.fixture
@@ -224,6 +225,12 @@ def allocate(task: Task) -> int:
 def end(task: Task, port: int) -> None:
     """Destroy a receive right; a send right under the same name becomes a dead name."""
     task.mach_port_mod_refs(port, lib.MACH_PORT_RIGHT_RECEIVE, -1)
+
+
+def empty(task: Task) -> None:
+    """Destroy every name."""
+    while found := task.mach_port_names():
+        task.mach_port_destroy(found[0][0])
 
 
 def refs(task: Task, name: int, right: int = int(lib.MACH_PORT_RIGHT_SEND)) -> int:

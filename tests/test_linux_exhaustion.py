@@ -28,6 +28,7 @@ from .linux_tasks import (
     allocate,
     bootstrap,
     code_of,
+    empty,
     end,
     give,
     introduce,
@@ -226,7 +227,7 @@ def test_a_call_that_needs_a_descriptor(task: LinuxKernel, poor: Peer, call: tup
     poor.free()
     if not worked:
         poor.call(str(method), *arguments)
-    poor.run("for name, _ in kernel.mach_port_names(): kernel.mach_port_destroy(name)")
+    empty(poor)
     end(task, door)
     poor.run("kernel.close(); kernel.event_queue().close()")
     if method == "fileport_makefd":
@@ -322,7 +323,7 @@ while not kernel._waiting:
         outcome = error.code
     assert outcome in (None, SHORTAGE)
     poor.free()
-    poor.run("for name, _ in kernel.mach_port_names(): kernel.mach_port_destroy(name)")
+    empty(poor)
     assert task.mach_port_type(theirs) == DEAD_NAME
     task.mach_port_deallocate(theirs)
     for name, kind in task.mach_port_names():

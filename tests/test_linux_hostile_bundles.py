@@ -81,6 +81,8 @@ BUNDLES: dict[str, h.Packet] = {
     "a receive right as an end": moved((HEAD(bytes([h.RECEIVE])), [PAIR])),
     "a request without its right": moved((HEAD(ONE, flags=1), [PAIR])),
     "two requests, one right": moved((HEAD(b"", flags=3), [PAIR])),
+    "a request to a socket, another to a file": moved((HEAD(b"", flags=3), [PAIR, FILE])),
+    "two requests to sockets, an end that is none": moved((HEAD(ONE, flags=3), [PAIR, PAIR, FILE])),
     "an end that is connected to nothing": moved((HEAD(ONE), [UNCONNECTED])),
     "a listener as an end": moved((HEAD(ONE), [LISTENER])),
     "an end as a listener": moved((HEAD(bytes([h.LISTENER])), [PAIR])),

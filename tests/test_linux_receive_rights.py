@@ -189,6 +189,21 @@ def test_requests_move_with_the_port(task: LinuxKernel, peer: Peer) -> None:
     end(task, inbox)
 
 
+def test_a_port_whose_requests_are_dead_moves_on(task: LinuxKernel, peer: Peer, other: Peer) -> None:
+    """Whoever asked about the port has died: it can be moved as often as before, and its end tells nobody."""
+    port, inbox = allocate(task), allocate(other)
+    for notification in (NO_SENDERS, PORT_DESTROYED):
+        to = give(other, task, inbox, MAKE_SEND_ONCE)
+        task.mach_port_request_notification(port, notification, 0, to, MOVE_SEND_ONCE)
+    end(other, inbox)
+    there = give(task, peer, port, MOVE_RECEIVE)
+    back = give(peer, task, there, MOVE_RECEIVE)
+    there = give(task, peer, back, MOVE_RECEIVE)
+    peer.mach_port_insert_right(there, there, MAKE_SEND)
+    peer.mach_port_deallocate(there)
+    end(peer, there)
+
+
 def test_a_set_loses_a_member_that_moves_away(task: LinuxKernel, peer: Peer) -> None:
     """Who waits on the set goes on waiting for the others."""
     pset = task.mach_port_allocate(lib.MACH_PORT_RIGHT_PORT_SET)
