@@ -1,0 +1,1 @@
+"""The compiled module under sanitizers: `python -m tests.sanitize {asan,valgrind,primitives}`."""

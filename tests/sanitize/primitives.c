@@ -1,0 +1,166 @@
+/*
+ * Every primitive of machrv/native/linux.c, called as the port space calls it and as it does not, so that sanitizers and
+ * valgrind have something to watch. Exit status 0: each did what include/machrv/linux.h says. Run it with an empty folder.
+ */
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "machrv/linux.h"
+
+#define MUST(what)                                                                                                     \
+    do {                                                                                                               \
+        if (!(what)) {                                                                                                 \
+            fprintf(stderr, "%s:%d: %s does not hold (errno %d)\n", __FILE__, __LINE__, #what, errno);                 \
+            exit(1);                                                                                                   \
+        }                                                                                                              \
+    } while (0)
+
+static machrv_received received;
+static machrv_identity own;
+static char message[200000];
+
+static void close_received(void)
+{
+    for (int i = 0; i < received.nfds; i++)
+        MUST(machrv_close(received.fds[i]) == 0);
+}
+
+static void messages(int passpidfd)
+{
+    static const char address[] = "\0machrv/sanitize/s1";
+    int ends[2], fds[MACHRV_MAX_FDS + 1];
+    machrv_head head;
+    char gone;
+    MUST(machrv_pair(ends, address, 300, passpidfd, 1) == -EINVAL);
+    MUST(machrv_pair(ends, address, sizeof address - 1, passpidfd, 1) == 0);
+    MUST(machrv_receive(ends[0], &received) == -EAGAIN && machrv_peek(ends[0], &head) == -EAGAIN);
+
+    /* plain, and taken as plain */
+    MUST(machrv_send_plain(ends[1], message, 24 + 100, 3) == 0 && machrv_waiting(ends[0]) > 0);
+    MUST(machrv_peek(ends[0], &head) == 0 && head.header.size == 124 && head.stamp);
+    MUST(machrv_receive_plain(ends[0], &received, &own, 17, 0x103, 0, 68, 7) == 24 + 100 + 68);
+    MUST(machrv_send_plain(ends[1], message, 24 + MACHRV_MAX_INLINE, 3) == 0);
+    MUST(machrv_receive_plain(ends[0], &received, &own, 17, 0x103, 0, 68, 7) == 24 + MACHRV_MAX_INLINE + 68);
+    own.pid++;
+    MUST(machrv_send_plain(ends[1], message, 24, 3) == 0);
+    MUST(machrv_receive_plain(ends[0], &received, &own, 17, 0x103, 0, 8, 7) == 0 && received.pid == getpid());
+    own.pid--;
+
+    /* with as many descriptors as there can be, and with one more */
+    for (int i = 0; i < MACHRV_MAX_FDS + 1; i++)
+        MUST((fds[i] = machrv_dup(0)) >= 0);
+    MUST(machrv_send(ends[1], message, 24, 0, 1, 0, 0, 0, "tail", 4, fds, MACHRV_MAX_FDS + 1) < 0);
+    MUST(machrv_send(ends[1], message, 124, 0, -1, 0, 0, 1, "tail", 4, fds, MACHRV_MAX_FDS) == 0);
+    MUST(machrv_peek(ends[0], &head) == 0);
+    MUST(machrv_receive(ends[0], &received) == 0 && received.nfds == MACHRV_MAX_FDS && !received.cut);
+    MUST(received.length == MACHRV_WIRE_HEADER + 104 && received.header.id == -1);
+    close_received();
+
+    /* in a memfd; cut; too short; nothing but descriptors; the end */
+    MUST(machrv_send(ends[1], message, sizeof message, 0, 1, 0, 0, 0, "tail", 4, fds, 2) == 0);
+    MUST(machrv_receive(ends[0], &received) == 0 && received.nfds == 3 && received.header.flags & MACHRV_WIRE_LARGE);
+    close_received();
+    MUST(machrv_send(ends[1], message, sizeof message, 0, 1, 0, 0, 0, "", 0, fds, MACHRV_MAX_FDS) == -EMSGSIZE);
+    MUST(machrv_send_raw(ends[1], message, MACHRV_MAX_INLINE + 1000, fds, 1) == 0);
+    MUST(machrv_receive(ends[0], &received) == 0 && received.cut == 1);
+    close_received();
+    MUST(machrv_send_raw(ends[1], "x", 1, fds, 3) == 0 && machrv_receive(ends[0], &received) == 0 && received.cut == 1);
+    close_received();
+    MUST(machrv_send_raw(ends[1], "", 0, fds, 3) == 0 && machrv_receive(ends[0], &received) == 0 && received.length == 1);
+    close_received();
+    MUST(machrv_send_raw(ends[1], "bundle", 6, NULL, 0) == 0 && machrv_receive_raw(ends[0], &received) == 0);
+    MUST(machrv_hangups(ends, 2, message) == 0 && machrv_hangups(ends, 1, &gone) == 0 && !gone);
+    MUST(machrv_shut(ends[0]) == 0 && machrv_send_plain(ends[1], message, 24, 0) == -EPIPE);
+    MUST(machrv_close(ends[1]) == 0 && machrv_hangups(ends, 1, &gone) == 0 && gone);
+    MUST(machrv_receive(ends[0], &received) == 0 && received.length == 0);
+    MUST(machrv_close(ends[0]) == 0 && machrv_close(ends[0]) == -EBADF && machrv_send_plain(ends[0], message, 24, 0) < 0);
+    for (int i = 0; i < MACHRV_MAX_FDS + 1; i++)
+        MUST(machrv_close(fds[i]) == 0);
+}
+
+static void names(const char *folder)
+{
+    char path[300], address[MACHRV_ADDRESS_MAX];
+    machrv_peer peer;
+    machrv_creator creator;
+    int listener, connected, accepted;
+    snprintf(path, sizeof path, "%s/%0200d", folder, 0);
+    MUST(machrv_listen(path, 1) == -ENAMETOOLONG && machrv_connect(path, 0) == -ENAMETOOLONG);
+    snprintf(path, sizeof path, "%s/socket", folder);
+    MUST(machrv_connect(path, 0) == -ENOENT && machrv_probe(path) == -ENOENT);
+    MUST((listener = machrv_listen(path, 1)) >= 0 && machrv_listen(path, 1) == -EADDRINUSE);
+    MUST(machrv_probe(path) == -EPROTOTYPE && machrv_accept(listener) == -EAGAIN);
+    MUST((connected = machrv_connect(path, 100)) >= 0 && (accepted = machrv_accept(listener)) >= 0);
+    MUST(machrv_describe(connected, &peer) == 0 && peer.length > 0 && !peer.hangup && peer.type == SOCK_SEQPACKET);
+    MUST(machrv_describe(accepted, &peer) == 0 && peer.length == 0 && machrv_describe(0, &peer) < 1);
+    MUST(machrv_own_address(accepted, address) > 0 && machrv_own_address(connected, address) == 0);
+    MUST(machrv_made_by(connected, &creator) == 0 && creator.pid == getpid());
+    MUST(machrv_netns(connected) == machrv_netns(accepted));
+    MUST(machrv_close(connected) == 0 && machrv_describe(accepted, &peer) == 0 && peer.hangup);
+    MUST(machrv_close(accepted) == 0 && machrv_close(listener) == 0 && machrv_probe(path) == -ECONNREFUSED);
+    unlink(path);
+}
+
+static void memory(void)
+{
+    uint64_t where = 0;
+    int fd = machrv_memory((uint64_t)(uintptr_t)message, sizeof message);
+    MUST(fd >= 0 && machrv_map(fd, sizeof message, &where) == 0);
+    MUST(memcmp((void *)(uintptr_t)where, message, sizeof message) == 0);
+    ((char *)(uintptr_t)where)[0] = 1; /* private: nobody else sees it */
+    MUST(machrv_unmap(where, sizeof message) == 0 && machrv_map(fd, 1, &where) == -EINVAL);
+    MUST(machrv_close(fd) == 0);
+    MUST((fd = memfd_create("unsealed", MFD_ALLOW_SEALING)) >= 0 && ftruncate(fd, 10) == 0);
+    MUST(machrv_map(fd, 10, &where) == -EPERM && machrv_close(fd) == 0);
+    MUST(machrv_allocate(10000, &where) == 0 && machrv_unmap(where, 10000) == 0);
+}
+
+static void processes(void)
+{
+    int pidfd = machrv_pidfd_open(getpid()), status;
+    uint64_t self = machrv_process(getpid(), pidfd);
+    pid_t child;
+    if (pidfd == -ENOSYS)
+        return; /* valgrind does not know the call yet */
+    MUST(pidfd >= 0 && self != 0 && self == machrv_process(getpid(), pidfd));
+    machrv_without(MACHRV_WITHOUT_PIDFS);
+    MUST(machrv_process(getpid(), pidfd) != 0 && machrv_process(getpid(), -1) != 0);
+    machrv_without(0);
+    MUST(machrv_close(pidfd) == 0);
+    MUST((child = fork()) >= 0);
+    if (child == 0)
+        _exit(0);
+    MUST((pidfd = machrv_pidfd_open(child)) >= 0 && waitpid(child, &status, 0) == child);
+    machrv_process(child, pidfd);
+    MUST(machrv_close(pidfd) == 0 && machrv_pidfd_open(child) < 0 && machrv_has_passpidfd() >= 0);
+}
+
+int main(int argc, char **argv)
+{
+    MUST(argc == 2);
+    for (size_t i = 0; i < sizeof message; i++)
+        message[i] = (char)i;
+    own.pid = getpid();
+    own.uid = getuid();
+    own.gid = getgid();
+    own.token[1] = geteuid();
+    own.token[2] = getegid();
+    for (int features = 0; features < 16; features++) {
+        machrv_without(features);
+        messages(features & 1);
+        names(argv[1]);
+    }
+    machrv_without(0);
+    memory();
+    processes();
+    return 0;
+}
