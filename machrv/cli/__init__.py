@@ -13,7 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_COMMANDS = ("demo",)
+_COMMANDS = ("demo", "ports")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
