@@ -1,8 +1,8 @@
 """Chromium's messages, byte for byte, each written out by hand: machrv produces them exactly, and accepts them.
 
-The layout is Chromium's base/apple/mach_port_rendezvous.cc (2025). First the messages as they are sent; then the same as
-they arrive, where a kernel has put names of the receiver's, and what the rights have become, in place of the sender's;
-then both ends of machrv against the other end of Chromium, which is a call of mach_msg with these bytes.
+The layout is Chromium's base/apple/mach_port_rendezvous.cc (2025). First the messages as they are sent; then as they
+arrive, where a kernel has put names of the receiver's, and what the rights have become, in place of the sender's; then
+both ends of machrv against the other end of Chromium, which is a call of mach_msg with these bytes.
 """
 
 from __future__ import annotations
@@ -247,7 +247,7 @@ def test_chromium_s_replies_are_accepted(bytes_: bytes, ports: dict[int, PortDes
 
 
 def test_what_arrives_is_what_was_written_out() -> None:
-    """The one reply that is written out as it arrives differs from the one that was sent in the port's new name only."""
+    """The reply that is written out as it arrives differs from the one that was sent in the port's name only."""
     assert arrived(REPLY_1_WITH_DATA).replace(b"\x03\x10", b"\x0f\x33") == RECEIVED_REPLY
 
 

@@ -18,18 +18,12 @@ from machrv.kernel.darwin.events import DarwinEventQueue
 from machrv.kernel.darwin.process import DarwinProcess
 from machrv.kernel.linux.identity import LinuxProcess
 from machrv.message import Disposition, Message
+from tests.standin.fixtures import PATIENCE, mac
 from tests.standin.kernel import StandInKernel
 
+__all__ = ["mac"]
+
 RECEIVE = lib.MACH_PORT_RIGHT_RECEIVE
-PATIENCE = 30.0
-
-
-@pytest.fixture
-def mac() -> Iterator[StandInKernel]:
-    """A hardened task: a mistake about a right ends the test. Whatever it was handed has been given back in the end."""
-    kernel = StandInKernel(hardened=True)
-    yield kernel
-    kernel.close()
 
 
 @pytest.fixture
@@ -195,7 +189,7 @@ def test_who_had_the_pid_before_pins_nothing(mac: StandInKernel, child: subproce
 def test_where_the_pidversion_is_not_told_any_first_message_pins(
     mac: StandInKernel, child: subprocess.Popen[bytes]
 ) -> None:
-    """Another user's process, or a sandbox that denies task names: the process is pinned by its number alone until then."""
+    """Another user's process, or a sandbox that denies task names: until then it is pinned by its number alone."""
     mac.task.functions.denies_task_names = True
     with mac.open_process(child.pid) as process:
         assert process.pidversion is None

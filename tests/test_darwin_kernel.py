@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,18 +15,13 @@ from machrv.kernel import Kernel, PortStatus
 from machrv.kernel.darwin import DarwinKernel
 from machrv.message import Disposition
 from tests.standin import Killed, LibSystem
+from tests.standin.fixtures import mac
 from tests.standin.kernel import StandInKernel
 from tests.standin.signatures import SIGNATURES
 
+__all__ = ["mac"]
+
 RECEIVE, SEND = lib.MACH_PORT_RIGHT_RECEIVE, lib.MACH_PORT_RIGHT_SEND
-
-
-@pytest.fixture
-def mac() -> Iterator[StandInKernel]:
-    """A hardened task: a mistake about a right ends the test. Whatever it was handed has been given back in the end."""
-    kernel = StandInKernel(hardened=True)
-    yield kernel
-    kernel.close()
 
 
 # -- whose library it is ----------------------------------------------------------------------------------------------
@@ -100,7 +94,7 @@ def test_ports_are_constructed_and_destructed(mac: StandInKernel) -> None:
 
 
 def test_attributes_are_read_and_set(mac: StandInKernel) -> None:
-    """The status has its fields in their places; flavors that the seam does not have, and numbers of no size, are errors."""
+    """The status has its fields in their places; flavors that the seam lacks, and limits of no size, are errors."""
     name = mac.mach_port_allocate(RECEIVE)
     mac.mach_port_insert_right(name, name, Disposition.MAKE_SEND)
     mac.mach_port_set_attributes(name, lib.MACH_PORT_LIMITS_INFO, 9)

@@ -1,8 +1,9 @@
 """The calls of <mach/mach_port.h>, each with C arguments in and Python values out.
 
-What belongs here: marshalling. What must never happen here: a call left out because its outcome seems clear, or memory
-that a call returned and nobody gives back. In a hardened process a mistake about a right is no error code but the end of
-the process (EXC_GUARD; xnu-11417, doc/mach_ipc/guard_exceptions.md): nothing here tries whether a name is still good.
+What belongs here: marshalling. What must never happen here: a call left out because its outcome seems clear, or
+memory that a call returned and nobody gives back. In a hardened process a mistake about a right is no error code but
+the end of the process (EXC_GUARD; xnu-11417, doc/mach_ipc/guard_exceptions.md): nothing here tries whether a name is
+still good.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ class Calls:
     def mach_reply_port(self) -> int:
         """See `Kernel.mach_reply_port`.
 
-        A receive right that the kernel knows to be for replies: services that launchd knows may refuse a request with any
-        other (MACH_SEND_INVALID_REPLY). A plain one where MPO_REPLY_PORT is unknown.
+        A receive right that the kernel knows to be for replies: services that launchd knows may refuse a request with
+        any other (MACH_SEND_INVALID_REPLY). A plain one where MPO_REPLY_PORT is unknown.
         """
         try:
             return self.mach_port_construct(constants.MPO_REPLY_PORT)

@@ -1,7 +1,7 @@
 """A kqueue: kevent() with Python arguments.
 
-What belongs here: the descriptor, time, EINTR. What must never happen here: closing a descriptor in the child of a fork,
-where the kqueue does not exist and its number may be another file's (kqueue(2): it is not inherited).
+What belongs here: the descriptor, time, EINTR. What must never happen here: closing a descriptor in the child of a
+fork, where the kqueue does not exist and its number may be another file's (kqueue(2): it is not inherited).
 """
 
 from __future__ import annotations
@@ -50,8 +50,10 @@ class Kqueue:
         self._checked(self._lib.kevent(self._fd, change, 1, self._ffi.NULL, 0, self._ffi.NULL))
 
     def wait(self, timeout: float | None) -> list[tuple[int, int, int]]:
-        """What happened, as (ident, EVFILT_*, mark), after at most `timeout` seconds. Signals are let in. One thread at a
-        time."""
+        """What happened, as (ident, EVFILT_*, mark), after at most `timeout` seconds. Signals are let in.
+
+        One thread at a time.
+        """
         deadline = None if timeout is None else monotonic() + timeout
         left = self._ffi.new("timespec_t *")
         while True:

@@ -1,8 +1,8 @@
 """mach_msg: one deadline over a send and a receive, signals let in, nothing lost on the way.
 
-What belongs here: buffers, time, and what each return code of mach_msg leaves behind. What must never happen here: a raw
-trap (since macOS 13 the kernel kills for it; libSystem's mach_msg knows the way), or a trailer read before its type and
-size are known.
+What belongs here: buffers, time, and what each return code of mach_msg leaves behind. What must never happen here: a
+raw trap (since macOS 13 the kernel kills for it; libSystem's mach_msg knows the way), or a trailer read before its type
+and size are known.
 
 Every call asks to be interrupted by signals (MACH_SEND_INTERRUPT, MACH_RCV_INTERRUPT): Python runs its handlers between
 two tries, and each try waits for what is left until the deadline.

@@ -1,7 +1,7 @@
 """Which process is which: audit tokens, and processes pinned.
 
-What belongs here: telling a process from others that have or had its number. What must never happen here: a number taken
-for a process, or identity from anything that a peer wrote.
+What belongs here: telling a process from others that have or had its number. What must never happen here: a number
+taken for a process, or identity from anything that a peer wrote.
 
 macOS has no descriptor for a process. What comes nearest is a kqueue that was told of the process while it lived: the
 filter stays with that process (xnu-11417, bsd/kern/kern_event.c filt_procattach), whoever is given the number later.
@@ -101,10 +101,10 @@ class DarwinProcess(Process):
     def matches(self, token: AuditToken) -> bool:
         """Same number and, from the first message on, the same pidversion.
 
-        Each exec gives a process a new pidversion, and an interpreter may exec once more when it starts; so the one that
-        counts is that of the first message that is looked at, while the process still runs. It cannot be older than
-        the one that the process had when it was opened: that would be a process that had the number before. A process
-        that execs after its first message is another one.
+        Each exec gives a process a new pidversion, and an interpreter may exec once more when it starts; so the one
+        that counts is that of the first message that is looked at, while the process still runs. It cannot be older
+        than the one that the process had when it was opened: that would be a process that had the number before. A
+        process that execs after its first message is another one.
         """
         if token.pid != self.pid:
             return False
@@ -113,7 +113,7 @@ class DarwinProcess(Process):
         return token.pidversion == self._pinned
 
     def _is_older(self, pidversion: int) -> bool:
-        """All processes of the system draw from one counter of 32 bits (xnu-11417, bsd/kern/kern_fork.c, kern_exec.c)."""
+        """All processes of the system draw from one 32-bit counter (xnu-11417, bsd/kern/kern_fork.c, kern_exec.c)."""
         return self.pidversion is not None and bool(pidversion - self.pidversion & 0x80000000)
 
     def is_running(self) -> bool:
