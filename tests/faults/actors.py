@@ -100,8 +100,8 @@ class Actor:
 
     def end(self) -> int:
         """Kill it if it still runs, and wait for it: its exit status."""
-        self._socket.close()
         os.kill(self.pid, signal.SIGKILL)
+        self._socket.close()
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def wait(self) -> int:

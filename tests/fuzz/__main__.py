@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 from . import TARGETS, engine
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="for each target (default: 60)")
     parser.add_argument("--into", type=Path, help="put new inputs into this folder")
     parser.add_argument("--seed", type=int, default=0, help="of the mutations, where atheris does not choose")
+    parser.add_argument("--distil", type=Path, metavar="FOLDER", help="keep what is new in FOLDER/TARGET in the corpus")
     parser.add_argument("--plain", action="store_true", help="mutate the corpus, even where atheris is installed")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -27,6 +29,8 @@ def main() -> int:
         parser.error(f"no such target: {', '.join(unknown)}")
     if arguments.here:
         return _here(arguments.targets[0], arguments)
+    if arguments.distil:
+        return _distil(arguments.targets, arguments.distil)
     status = 0
     for name in arguments.targets:
         command = [sys.executable, "-m", "tests.fuzz", "--here", name]
@@ -43,6 +47,19 @@ def _here(name: str, arguments: argparse.Namespace) -> int:
     if not arguments.plain and engine.has_atheris():
         engine.guided(name, arguments.seconds, arguments.into)
     print(engine.plain(name, arguments.seconds, arguments.seed))
+    return 0
+
+
+def _distil(targets: list[str], folder: Path) -> int:
+    for name in targets:
+        seeds = len(engine.kept(name)) - len(list((engine.CORPUS / name).glob("*")))
+        inputs = engine.kept(name)[seeds:] + [path.read_bytes() for path in sorted((folder / name).glob("*"))]
+        (engine.CORPUS / name).mkdir(parents=True, exist_ok=True)
+        for path in (engine.CORPUS / name).glob("*"):
+            path.unlink()
+        for data in engine.distilled(name, inputs):
+            (engine.CORPUS / name / sha256(data).hexdigest()[:16]).write_bytes(data)
+        print(f"{name}: {len(list((engine.CORPUS / name).glob('*')))} kept of {len(inputs)}")
     return 0
 
 

@@ -11,10 +11,12 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
+from types import FrameType
 from typing import Any
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -90,6 +92,43 @@ def plain(name: str, seconds: float, seed: int = 0) -> str:
 def _line(name: str, executions: int, counted: int, seconds: float) -> str:
     what = getattr(import_module(f"tests.fuzz.{name}"), "COUNTED")
     return f"{name}: {executions} executions, {counted} {what}, {seconds:.0f} s"
+
+
+def distilled(name: str, inputs: list[bytes]) -> list[bytes]:
+    """Those of the inputs, the short ones first, that go a way through machrv which none before has gone."""
+    seen: set[tuple[str, int, int]] = set()
+    ways: set[tuple[str, int, int]] = set()
+
+    def enter(frame: FrameType, event: str, _: object) -> Any:
+        if "/machrv/" not in frame.f_code.co_filename:
+            return None
+        last = 0
+
+        def line(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal last
+            ways.add((frame.f_code.co_filename, last, frame.f_lineno))
+            last = frame.f_lineno
+            return line
+
+        return line
+
+    found = []
+    threading.settrace(enter)  # for the dispatch thread, which the target starts
+    target = make(name)
+    try:
+        for data in sorted(inputs, key=len):
+            ways.clear()
+            sys.settrace(enter)
+            _call(target, data)
+            sys.settrace(None)
+            if not ways <= seen:
+                seen |= ways
+                found.append(data)
+    finally:
+        sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]
+        target.close()
+    return found
 
 
 def has_atheris() -> bool:
