@@ -34,3 +34,10 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
     changed.msg_controllen = CMSG_SPACE(sizeof who) + message->msg_controllen;
     return real(fd, &changed, flags);
 }
+
+ssize_t send(int fd, const void *bytes, size_t size, int flags)
+{
+    struct iovec vector = {(void *)bytes, size};
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+    return sendmsg(fd, &message, flags);
+}

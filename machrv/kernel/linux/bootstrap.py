@@ -42,15 +42,47 @@ class BootstrapName:
         self.socket = socket
 
     def remove(self) -> None:
-        """Give the name up, unless it has become somebody else's."""
+        """Give the name up, unless it has become somebody else's. Nothing but a link and a socket of ours is removed."""
+        if not is_socket_name(self.socket):
+            return
         try:
-            for file in [self.file] if self.file else os.listdir(self.directory):
-                link = f"{self.directory}/{file}"
-                if os.path.islink(link) and os.readlink(link) == self.socket:
-                    os.unlink(link)
-            os.unlink(f"{self.directory}/{self.socket}")
+            directory = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            for file in [self.file] if self.file else os.listdir(directory):
+                if linked_socket(directory, file) == self.socket:
+                    os.unlink(file, dir_fd=directory)
+            if is_socket(directory, self.socket):
+                os.unlink(self.socket, dir_fd=directory)
         except OSError:
             pass  # somebody has swept it already
+        finally:
+            os.close(directory)
+
+
+def is_socket_name(file: str) -> bool:
+    """Whether a file could be the socket of a port: a dot and the port's id. Whatever else lies here is not ours."""
+    return len(file) == 33 and file[0] == _SOCKET_PREFIX and all(digit in "0123456789abcdef" for digit in file[1:])
+
+
+def is_socket(directory: int, file: str) -> bool:
+    """Whether it is one."""
+    try:
+        return is_socket_name(file) and stat.S_ISSOCK(os.lstat(file, dir_fd=directory).st_mode)
+    except OSError:
+        return False
+
+
+def linked_socket(directory: int, file: str) -> str:
+    """The socket behind a name; "" if the name is no link to one. FileNotFoundError if nobody has the name."""
+    try:
+        socket = os.readlink(file, dir_fd=directory)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return ""  # no link at all
+    return socket if is_socket_name(socket) else ""
 
 
 def arrived_with(address: bytes) -> BootstrapName | None:
@@ -61,7 +93,7 @@ def arrived_with(address: bytes) -> BootstrapName | None:
         own = BootstrapDirectory.current("mach_msg").path
     except MachError:
         return None
-    if directory != own or len(socket) != 33 or socket[0] != _SOCKET_PREFIX:
+    if directory != own or not is_socket_name(socket):
         return None
     return BootstrapName(directory, "", socket)
 
@@ -173,15 +205,18 @@ class BootstrapDirectory:
                 sleep(0.005)
 
     def _is_free(self, directory: int, file: str) -> bool:
-        """Whether nobody listens behind a name; a stale one is removed."""
+        """Whether nobody listens behind a name; a stale one is removed. What is no name of ours is left alone."""
         try:
-            socket = os.readlink(file, dir_fd=directory)
+            socket = linked_socket(directory, file)
         except FileNotFoundError:
             return True
-        if lib.machrv_probe(os.fsencode(self._short(directory, socket))) not in (-ECONNREFUSED, -ENOENT):
+        if not socket or not self._is_stale(directory, socket):
             return False
         BootstrapName(self.path, file, socket).remove()
         return True
+
+    def _is_stale(self, directory: int, socket: str) -> bool:
+        return lib.machrv_probe(os.fsencode(self._short(directory, socket))) in (-ECONNREFUSED, -ENOENT)
 
     def _sweep(self, directory: int) -> None:
         """Remove some of what processes that were killed have left behind."""
@@ -191,10 +226,7 @@ class BootstrapDirectory:
                     break
                 if item.is_symlink():
                     self._is_free(directory, item.name)
-                elif (
-                    item.name != _LOCK
-                    and lib.machrv_probe(os.fsencode(self._short(directory, item.name))) == -ECONNREFUSED
-                ):
+                elif is_socket(directory, item.name) and self._is_stale(directory, item.name):
                     BootstrapName(self.path, item.name, item.name).remove()
 
     def look_up(self, name: str) -> tuple[int, bytes]:
@@ -202,7 +234,9 @@ class BootstrapDirectory:
         directory = -1
         try:
             link = f"{self.path}/{self._file(name)}"
-            socket = os.readlink(link) if name else ""
+            socket = os.readlink(link) if name and os.path.islink(link) else ""
+            if not is_socket_name(socket):
+                raise FileNotFoundError
             path = os.fsencode(f"{self.path}/{socket}")
             if len(path) >= lib.MACHRV_ADDRESS_MAX:
                 directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -213,7 +247,7 @@ class BootstrapDirectory:
             if fd in (-ECONNREFUSED, -ENOENT, -EPROTOTYPE):
                 raise FileNotFoundError
             return check(fd), os.fsencode(socket[len(_SOCKET_PREFIX) :])
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             _checked.discard(self.path)
             raise MachError(lib.BOOTSTRAP_UNKNOWN_SERVICE, f"{self.operation} of {name!r}") from None
         finally:

@@ -13,6 +13,7 @@ from machrv.errors import MachError
 from machrv.kernel import EventQueue
 from machrv.kernel.linux.identity import LinuxProcess
 from machrv.kernel.linux.port import shortage, starving
+from machrv.kernel.linux.sending import LONGEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class LinuxEventQueue(EventQueue):
                     self._epoll.register(fd, select.EPOLLIN)
                 except FileExistsError:
                     pass
+                self._processes.pop(fd, None)  # that one was closed without being removed
                 self._ports[fd] = name
                 self._fds[name] = fd
 
@@ -79,6 +81,7 @@ class LinuxEventQueue(EventQueue):
         assert isinstance(process, LinuxProcess)
         with self._lock, shortage("EventQueue.add_process"):
             self._epoll.register(process.fileno(), select.EPOLLIN | select.EPOLLONESHOT)
+            self._ports.pop(process.fileno(), None)
             self._processes[process.fileno()] = process
 
     def remove_process(self, process: Process) -> None:
@@ -95,7 +98,7 @@ class LinuxEventQueue(EventQueue):
         ports = self._out_of_room()
         if ports:
             timeout = 0.1 if timeout is None else min(timeout, 0.1)
-        events = self._epoll.poll(-1 if timeout is None else max(0.0, timeout))
+        events = self._epoll.poll(-1 if timeout is None else min(max(0.0, timeout), LONGEST / 1000))
         processes: list[Process] = []
         if any(fd == self._watcher for fd, _ in events):
             with self._kernel._call:

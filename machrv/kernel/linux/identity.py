@@ -74,7 +74,7 @@ class LinuxProcess(Process):
         if fd < 0:
             import errno
 
-            if fd in (-errno.ESRCH, -errno.EINVAL):
+            if fd in (-errno.ESRCH, -errno.EINVAL, -errno.ENOENT):
                 raise ProcessLookupError(errno.ESRCH, f"there is no process {pid}")
             check(fd)
         self.pid = pid
