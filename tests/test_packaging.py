@@ -92,7 +92,7 @@ def test_the_wheel_says_what_it_is(dist: Path) -> None:
     assert "Requires-Python: >=3.10" in metadata
     required = [line for line in metadata if line.startswith("Requires-Dist:") and "extra ==" not in line]
     assert ["cffi"] == [line.split()[1].split(">")[0] for line in required]
-    assert {"test", "dev"} == {line.split()[1] for line in metadata if line.startswith("Provides-Extra:")}
+    assert {"bench", "test", "dev"} == {line.split()[1] for line in metadata if line.startswith("Provides-Extra:")}
     assert "machrv.cli:main" == scripts["console_scripts"]["machrv"]
 
 
