@@ -8,6 +8,7 @@ from machrv._mach import lib
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, OutOfLinePortsDescriptor, PortDescriptor
 
+from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
     DEAD_NAME,
     DEAD_NAME_NOTIFICATION,
@@ -18,7 +19,6 @@ from .linux_tasks import (
     SEND_ONCE_NOTIFICATION,
     Peer,
     allocate,
-    bootstrap,
     code_of,
     descriptors,
     end,
@@ -27,14 +27,10 @@ from .linux_tasks import (
     introduce,
     names,
     nothing_waits,
-    nursery,
-    other,
-    peer,
     receive,
     refs,
     request,
     send,
-    task,
 )
 
 MAKE_SEND, MAKE_SEND_ONCE, COPY_SEND = Disposition.MAKE_SEND, Disposition.MAKE_SEND_ONCE, Disposition.COPY_SEND

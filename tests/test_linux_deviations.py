@@ -16,31 +16,25 @@ from machrv.errors import ReentryError
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, GuardedPortDescriptor, Message, PortDescriptor
 
+from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
     DEAD_NAME,
     DEAD_NAME_NOTIFICATION,
     NO_SENDERS,
     PORT_DESTROYED,
-    RECEIVE,
-    SEND,
     SEND_ONCE_NOTIFICATION,
     Peer,
     allocate,
-    bootstrap,
     code_of,
     end,
     give,
     introduce,
     names,
     nothing_waits,
-    nursery,
-    other,
-    peer,
     receive,
     refs,
     request,
     send,
-    task,
 )
 
 MAKE_SEND, MAKE_SEND_ONCE, COPY_SEND = Disposition.MAKE_SEND, Disposition.MAKE_SEND_ONCE, Disposition.COPY_SEND

@@ -16,6 +16,7 @@ from machrv.errors import MachError
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, OutOfLineDescriptor, PortDescriptor
 
+from .linux_tasks import bootstrap, nursery, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
     DEAD_NAME,
     DEAD_NAME_NOTIFICATION,
@@ -26,7 +27,6 @@ from .linux_tasks import (
     SEND_ONCE_NOTIFICATION,
     Peer,
     allocate,
-    bootstrap,
     code_of,
     empty,
     end,
@@ -34,13 +34,10 @@ from .linux_tasks import (
     introduce,
     names,
     nothing_waits,
-    nursery,
-    peer,
     receive,
     request,
     send,
     started,
-    task,
 )
 
 MAKE_SEND, MAKE_SEND_ONCE, COPY_SEND = Disposition.MAKE_SEND, Disposition.MAKE_SEND_ONCE, Disposition.COPY_SEND

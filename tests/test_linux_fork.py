@@ -19,6 +19,7 @@ from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, Message, PortDescriptor
 
 from .conftest import PATIENCE, open_descriptors
+from .linux_tasks import bootstrap, nursery, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
     DEAD_NAME,
     DEAD_NAME_NOTIFICATION,
@@ -28,7 +29,6 @@ from .linux_tasks import (
     SEND_ONCE_NOTIFICATION,
     Peer,
     allocate,
-    bootstrap,
     code_of,
     empty,
     end,
@@ -37,12 +37,9 @@ from .linux_tasks import (
     introduce,
     names,
     nothing_waits,
-    nursery,
-    peer,
     receive,
     request,
     send,
-    task,
 )
 
 MAKE_SEND, MAKE_SEND_ONCE = Disposition.MAKE_SEND, Disposition.MAKE_SEND_ONCE

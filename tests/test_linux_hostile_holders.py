@@ -20,6 +20,7 @@ from machrv.message import Disposition, PortDescriptor
 from machrv.received import destroy_message
 
 from . import linux_hostile as h
+from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
     DEAD_NAME,
     NO_SENDERS,
@@ -27,7 +28,6 @@ from .linux_tasks import (
     SEND_ONCE_NOTIFICATION,
     Peer,
     allocate,
-    bootstrap,
     code_of,
     descriptors,
     end,
@@ -35,13 +35,9 @@ from .linux_tasks import (
     in_thread,
     introduce,
     nothing_waits,
-    nursery,
-    other,
-    peer,
     receive,
     request,
     send,
-    task,
 )
 
 MAKE_SEND, MAKE_SEND_ONCE, COPY_SEND = Disposition.MAKE_SEND, Disposition.MAKE_SEND_ONCE, Disposition.COPY_SEND

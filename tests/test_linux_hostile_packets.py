@@ -20,6 +20,7 @@ from machrv.message import Disposition, Message
 from machrv.received import destroy_message
 
 from . import linux_hostile as h
+from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
     DEAD_NAME,
     NO_SENDERS,
@@ -28,20 +29,15 @@ from .linux_tasks import (
     SEND_ONCE_NOTIFICATION,
     Peer,
     allocate,
-    bootstrap,
     descriptors,
     end,
     give,
     introduce,
     names,
     nothing_waits,
-    nursery,
-    other,
-    peer,
     receive,
     receive_raw,
     send,
-    task,
 )
 
 GOOD = 0x676F6F64

@@ -4,43 +4,30 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
 
-from machrv._mach import lib
 from machrv.audit import AuditToken
 from machrv.kernel.linux import LinuxKernel
-from machrv.message import Disposition, Message, PortDescriptor
+from machrv.message import Disposition, PortDescriptor
 
 from . import linux_hostile as h
 from .conftest import PATIENCE
+from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
-    LARGE,
-    RCV,
     RECEIVE,
     SEND,
     Peer,
     allocate,
-    bootstrap,
-    descriptors,
     end,
     give,
     in_thread,
     introduce,
     names,
-    nursery,
-    other,
-    peer,
     receive,
-    receive_raw,
-    refs,
     send,
     started,
-    task,
 )
 
 MAKE_SEND, MAKE_SEND_ONCE, COPY_SEND = Disposition.MAKE_SEND, Disposition.MAKE_SEND_ONCE, Disposition.COPY_SEND

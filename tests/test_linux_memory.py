@@ -11,26 +11,23 @@ from machrv._mach import lib
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, Message, OutOfLineDescriptor, OutOfLinePortsDescriptor, PortDescriptor
 
+from .linux_tasks import bootstrap, nursery, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
     LARGE,
     RCV,
     SEND,
     Peer,
     allocate,
-    bootstrap,
     code_of,
     descriptors,
     end,
     introduce,
     names,
     nothing_waits,
-    nursery,
-    peer,
     receive,
     receive_raw,
     refs,
     send,
-    task,
 )
 
 KIB, MIB = 1024, 1024 * 1024

@@ -10,25 +10,21 @@ from machrv._mach import lib
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, PortDescriptor
 
+from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
     SEND_ONCE_NOTIFICATION,
     Peer,
     Task,
     allocate,
-    bootstrap,
     end,
     give,
     in_thread,
     introduce,
     names,
     nothing_waits,
-    nursery,
-    other,
-    peer,
     receive,
     refs,
     send,
-    task,
 )
 
 MAKE_SEND, MAKE_SEND_ONCE = Disposition.MAKE_SEND, Disposition.MAKE_SEND_ONCE

@@ -8,6 +8,7 @@ from machrv._mach import lib
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, PortDescriptor
 
+from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
     DEAD_NAME,
     NO_SENDERS,
@@ -17,7 +18,6 @@ from .linux_tasks import (
     SEND_ONCE_NOTIFICATION,
     Peer,
     allocate,
-    bootstrap,
     code_of,
     descriptors,
     end,
@@ -26,14 +26,10 @@ from .linux_tasks import (
     introduce,
     names,
     nothing_waits,
-    nursery,
-    other,
-    peer,
     receive,
     refs,
     request,
     send,
-    task,
 )
 
 MOVE_RECEIVE = Disposition.MOVE_RECEIVE
