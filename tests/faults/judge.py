@@ -60,8 +60,10 @@ class Stage:
         found = calls(self._log)
         if where in ("dispatch", "exit"):
             return found[:-1]  # The last one is still waiting.
-        names = [call.name for call in found] + ["sendto"]  # strace may have left before it saw the report.
-        return found[names.index("recvfrom") + 1 : names.index("sendto")]
+        # strace may have come after the order, and left before it saw the report.
+        names = [call.name for call in found]
+        start = names.index("recvfrom") + 1 if "recvfrom" in names else 0
+        return found[start : (names + ["sendto"]).index("sendto")]
 
     # -- playing ------------------------------------------------------------------------------------------------------
 
