@@ -12,7 +12,7 @@ from machrv import RendezvousServer
 
 from .crew import Nursery
 
-ROUNDS = 60
+ROUNDS = 150
 
 #: what a bad neighbour does, and the order that makes it do so
 NEIGHBOURS = {
