@@ -184,7 +184,7 @@ def serve(requests: int, answers: int) -> None:
                 target = served if hasattr(served, method) else served.kernel
                 answer = ("value", getattr(target, method)(*args, **kwargs))
             except MachError as error:
-                answer = ("MachError", (error.code, error.operation))
+                answer = ("MachError", (error.code, error.operation, error.size))
             except BaseException:
                 answer = ("error", traceback.format_exc())
             pickle.dump(answer, sink)
