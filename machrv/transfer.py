@@ -97,8 +97,10 @@ def send_message(kernel: Kernel, message: Message, name: int, disposition: int, 
                 _check_borrowed(kernel, message)
         kernel.mach_msg(message.encode_to(name, disposition), MACH_SEND_MSG, timeout=timeout)
     except BaseException as error:
+        renamed: dict[int, int] = getattr(error, "renamed", {})  # macOS may give a right back under another name
         for right, held in moved:
-            if holds(kernel, held, right.right):
+            held = renamed.get(held, held)
+            if held not in (MACH_PORT_NULL, MACH_PORT_DEAD) and holds(kernel, held, right.right):
                 right.restore(held)
         if isinstance(error, MachError) and error.code == MACH_SEND_TIMED_OUT:
             raise SendTimeout(error.code, error.operation) from None

@@ -121,6 +121,7 @@ static int send_vector(int fd, struct iovec *vector, int count, const int *fds, 
         return -EINVAL;
     if (nfds > 0) {
         struct cmsghdr *rights;
+        memset(control.bytes + CMSG_SPACE((size_t)nfds * sizeof(int)) - sizeof(size_t), 0, sizeof(size_t)); /* padding */
         message.msg_control = control.bytes;
         message.msg_controllen = CMSG_SPACE((size_t)nfds * sizeof(int));
         rights = CMSG_FIRSTHDR(&message);

@@ -342,7 +342,11 @@ class Port:
     def _set_out_of_room(self, listener: End, out_of_room: bool) -> None:
         if self.out_of_room != out_of_room:
             self.out_of_room = out_of_room
-            (starving.add if out_of_room else starving.discard)(self)
+            if out_of_room:
+                starving.add(self)
+                _warn_of_starvation(listener.address)
+            else:
+                starving.discard(self)
             if self.epoll is not None:
                 self.epoll.modify(listener.fd, 0 if out_of_room else _READABLE)
 
@@ -393,6 +397,16 @@ class Port:
         if self.epoll is not None:
             self.epoll.close()
             self.epoll = None
+
+
+def _warn_of_starvation(address: bytes) -> None:
+    """Once for each time that it begins: the log says why nobody gets an answer."""
+    import logging
+
+    logging.getLogger("machrv").warning(
+        "no descriptor is free: whoever looks up the port behind %s waits until one is (raise `ulimit -n`, or close rights)",
+        address.decode(errors="replace"),
+    )
 
 
 def hangups(fds: list[int]) -> Iterable[int]:
