@@ -35,7 +35,9 @@ def test_what_is_kept_and_its_mutations_find_nothing(target: str) -> None:
     fuzz(target, "--plain")
 
 
-@pytest.mark.skipif(not engine.has_atheris(), reason="atheris is not installed (pip install 'machrv[dev]'): no guidance")
+@pytest.mark.skipif(
+    not engine.has_atheris(), reason="atheris is not installed (pip install 'machrv[dev]'): no guidance"
+)
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_coverage_leads_to_finds_nothing(target: str) -> None:
     """The same targets, guided."""
