@@ -4,8 +4,9 @@ What belongs here: the calls, their arguments, and giving back every object that
 here: a decision. No other module knows what these calls look like.
 
 They are opened at run time with ctypes, since neither is needed to build machrv, nor by a process that judges nobody.
-Prototypes: Apple's SDK of macOS 15, Security/SecCode.h, SecRequirement.h, CoreFoundation. csops is a call of libSystem
-without a public header: xnu-11417, bsd/sys/codesign.h.
+Prototypes: Apple's SDK of macOS 15, Security/SecCode.h, SecRequirement.h, CoreFoundation. csops_audittoken is a call of
+libSystem without a public header (xnu-11417, bsd/sys/codesign.h): it answers for the process that a token names, and for
+no other that has its number.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ _CALLS: dict[str, tuple[str, Any, list[Any]]] = {
     "SecRequirementCreateWithString": ("security", c_int32, [c_void_p, c_uint32, POINTER(c_void_p)]),
     "SecCodeCopyGuestWithAttributes": ("security", c_int32, [c_void_p, c_void_p, c_uint32, POINTER(c_void_p)]),
     "SecCodeCheckValidity": ("security", c_int32, [c_void_p, c_uint32, c_void_p]),
-    "csops": ("system", c_int, [c_int, c_uint32, c_void_p, c_size_t]),
+    "csops_audittoken": ("system", c_int, [c_int, c_uint32, c_void_p, c_size_t, c_void_p]),
 }
 
 
@@ -204,19 +205,23 @@ class SecurityFramework:
         """The team that signed this process, "" where there is none. Raises OSError if the system does not say."""
         # struct { uint32_t type, length; char identifier[]; }: the length, big-endian, includes the struct's head.
         answer = ctypes.create_string_buffer(8 + _CS_MAX_TEAMID_LEN + 1)
-        if self.call("csops")(os.getpid(), _CS_OPS_TEAMID, answer, len(answer)) != 0:
+        if self._csops(_CS_OPS_TEAMID, answer, len(answer)) != 0:
             error = ctypes.get_errno()
             if error in (errno.ENOENT, errno.EINVAL):  # signed ad hoc; not signed
                 return ""
-            raise OSError(error, "csops(CS_OPS_TEAMID) failed")
+            raise OSError(error, "csops_audittoken(CS_OPS_TEAMID) failed")
         return answer.raw[8:].split(b"\0", 1)[0].decode("ascii", "replace")
 
     def certificate_type(self) -> str | None:
         """As in `darwin.CERTIFICATE_TYPES`; "" for another type; None before macOS 13, which does not say."""
         category = c_uint32()
-        if self.call("csops")(os.getpid(), _CS_OPS_VALIDATION_CATEGORY, byref(category), ctypes.sizeof(category)) != 0:
+        if self._csops(_CS_OPS_VALIDATION_CATEGORY, byref(category), ctypes.sizeof(category)) != 0:
             return None
         return _CATEGORIES.get(category.value, "")
+
+    def _csops(self, operation: int, into: Any, size: int) -> int:
+        token = ctypes.create_string_buffer(bytes(self.own_audit_token()))
+        return int(self.call("csops_audittoken")(os.getpid(), operation, into, size, token))
 
     def own_audit_token(self) -> AuditToken:
         """This process's."""

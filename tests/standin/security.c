@@ -1,5 +1,5 @@
 /*
- * Stands in for CoreFoundation, Security.framework and csops: functions with their names and prototypes, over objects
+ * Stands in for CoreFoundation, Security.framework and csops_audittoken: functions with their names and prototypes, over objects
  * that are counted. What a test sets decides what they answer; what they were asked stays to be read.
  */
 
@@ -150,13 +150,16 @@ int32_t SecCodeCheckValidity(const object *code, uint32_t flags, const object *r
     return answer_check;
 }
 
-int csops(int pid, unsigned int operation, void *into, size_t size)
+int csops_audittoken(int pid, unsigned int operation, void *into, size_t size, const uint32_t *token)
 {
     struct {
         uint32_t type, length;
         char team[65];
     } *team = into;
     asked_pid = pid;
+    errno = ESRCH;
+    if (!token || token[5] != (uint32_t)pid)
+        return -1;
     errno = EINVAL;
     if (operation == 14 && size == 73) {
         errno = answer_team_errno;
