@@ -17,7 +17,7 @@ from time import monotonic, sleep
 from machrv._mach import lib
 
 from machrv.errors import MachError
-from machrv.kernel.linux.port import check, close
+from machrv.kernel.linux.answers import check, close
 
 #: how long a look-up waits for a place in the backlog of a busy server
 BACKLOG_PATIENCE = 10.0

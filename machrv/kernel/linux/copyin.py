@@ -12,7 +12,8 @@ from __future__ import annotations
 from machrv._mach import lib
 
 from machrv.kernel.linux.entry import Entry
-from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, End, Port, close
+from machrv.kernel.linux.answers import close
+from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, End, Port
 from machrv.kernel.linux.space import DEAD_NAME, DEAD_RIGHT, RECEIVE, SEND, SEND_ONCE, SEND_RIGHTS, Space
 from machrv.kernel.linux.transit import Right
 

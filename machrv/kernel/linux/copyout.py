@@ -16,7 +16,8 @@ from machrv.kernel.linux import wire
 from machrv.kernel.linux.bootstrap import arrived_with
 from machrv.kernel.linux.copyin import PORT_RECEIVE, CopyIn
 from machrv.kernel.linux.entry import Entry
-from machrv.kernel.linux.port import OUT_OF_ROOM, LISTENER, PORT_SEND, PORT_SEND_ONCE, End, Port, check, close
+from machrv.kernel.linux.answers import OUT_OF_ROOM, check, close
+from machrv.kernel.linux.port import LISTENER, PORT_SEND, PORT_SEND_ONCE, End, Port
 from machrv.kernel.linux.space import DEAD, NULL, RECEIVE, SEND, SEND_ONCE, destinations
 from machrv.kernel.linux.transit import Peer, Right, describe, id_of, made_by, own_address
 

@@ -11,7 +11,8 @@ from machrv._mach import lib
 
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.notify import Notifications
-from machrv.kernel.linux.port import Port, close
+from machrv.kernel.linux.answers import close
+from machrv.kernel.linux.port import Port
 from machrv.kernel.linux.space import all_spaces, destinations
 from machrv.kernel.linux.transit import Right
 

@@ -12,7 +12,8 @@ from threading import Lock
 from machrv.errors import MachError
 from machrv.kernel import EventQueue
 from machrv.kernel.linux.identity import LinuxProcess
-from machrv.kernel.linux.port import shortage, starving
+from machrv.kernel.linux.answers import shortage
+from machrv.kernel.linux.port import starving
 from machrv.kernel.linux.sending import LONGEST
 
 TYPE_CHECKING = False
@@ -98,7 +99,8 @@ class LinuxEventQueue(EventQueue):
         ports = self._out_of_room()
         if ports:
             timeout = 0.1 if timeout is None else min(timeout, 0.1)
-        events = self._epoll.poll(-1 if timeout is None else min(max(0.0, timeout), LONGEST / 1000))
+        with shortage("EventQueue.wait"):
+            events = self._epoll.poll(-1 if timeout is None else min(max(0.0, timeout), LONGEST / 1000))
         processes: list[Process] = []
         if any(fd == self._watcher for fd, _ in events):
             with self._kernel._call:

@@ -19,7 +19,7 @@ from machrv._mach import ffi, lib
 
 from machrv.audit import AuditToken
 from machrv.kernel import Process
-from machrv.kernel.linux.port import check, close
+from machrv.kernel.linux.answers import check, close
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

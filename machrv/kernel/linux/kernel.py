@@ -20,7 +20,8 @@ from machrv.kernel.linux.bootstrap import BootstrapDirectory
 from machrv.kernel.linux.calls import Calls
 from machrv.kernel.linux.events import LinuxEventQueue
 from machrv.kernel.linux.identity import LinuxProcess
-from machrv.kernel.linux.port import LISTENER, PORT_SEND, End, check, close, shortage, starving
+from machrv.kernel.linux.answers import check, close, shortage
+from machrv.kernel.linux.port import LISTENER, PORT_SEND, End, starving
 from machrv.kernel.linux.space import SEND, all_spaces, destinations
 from machrv.kernel.linux.transit import Right, new_id
 

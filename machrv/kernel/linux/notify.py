@@ -22,7 +22,8 @@ from machrv.kernel.linux import wire
 from machrv.kernel.linux.copyin import KIND_OF, Taken
 from machrv.kernel.linux.copyout import CopyOut
 from machrv.kernel.linux.entry import Entry
-from machrv.kernel.linux.port import PORT_SEND_ONCE, Port, close, hangups
+from machrv.kernel.linux.answers import close, hangups
+from machrv.kernel.linux.port import PORT_SEND_ONCE, Port
 from machrv.kernel.linux.space import DEAD, DEAD_NAME, DEAD_RIGHT, NULL, RECEIVE, SEND, SEND_RIGHTS
 from machrv.kernel.linux.transit import Right
 

@@ -9,31 +9,18 @@ from __future__ import annotations
 
 import select
 import weakref
-from errno import (
-    EADDRINUSE,
-    EAGAIN,
-    EBADF,
-    ECONNREFUSED,
-    ECONNRESET,
-    EINVAL,
-    EMFILE,
-    ENFILE,
-    ENOBUFS,
-    ENOMEM,
-    ENOTCONN,
-    EPIPE,
-)
+from errno import EADDRINUSE, EAGAIN
 from heapq import heappop, heappush
 from time import time_ns
 
 from machrv._mach import ffi, lib
 
-from machrv.errors import MachError
+from machrv.kernel.linux.answers import OUT_OF_ROOM, check, close, hangups
 from machrv.kernel.linux.transit import PREFIX, new_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from machrv.kernel.linux.bootstrap import BootstrapName
     from machrv.kernel.linux.pset import PortSet
@@ -47,10 +34,6 @@ LISTENER = 0
 _CROWD = 16
 #: how many look-ups are taken in at a time: others may have sent messages
 _AT_ONCE = 64
-#: what a socket says whose other end has gone
-GONE = (-EPIPE, -ECONNRESET, -ENOTCONN, -ECONNREFUSED)
-#: what the system lacks for a moment
-OUT_OF_ROOM = (-EMFILE, -ENFILE, -ENOMEM, -ENOBUFS)
 _READABLE = select.EPOLLIN | select.EPOLLRDHUP
 
 
@@ -407,44 +390,3 @@ def _warn_of_starvation(address: bytes) -> None:
         "no descriptor is free: whoever looks up the port behind %s waits until one is (raise `ulimit -n`, or close rights)",
         address.decode(errors="replace"),
     )
-
-
-def hangups(fds: list[int]) -> Iterable[int]:
-    """For each socket, whether its other end is gone."""
-    if not fds:
-        return ()
-    into = ffi.new("char[]", len(fds))
-    check(lib.machrv_hangups(fds, len(fds), into))
-    return bytes(ffi.buffer(into))
-
-
-def check(result: int) -> int:
-    """The result of a primitive, or the OSError that it stands for."""
-    if result < 0:
-        import os
-
-        raise OSError(-result, os.strerror(-result))
-    return result
-
-
-class shortage:
-    """Turns an OSError into what Mach says: KERN_RESOURCE_SHORTAGE, or KERN_INVALID_ARGUMENT for a bad descriptor."""
-
-    __slots__ = ("_operation",)
-
-    def __init__(self, operation: str) -> None:
-        self._operation = operation
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, MachError):
-            bad = error.errno in (EBADF, EINVAL)
-            code = lib.KERN_INVALID_ARGUMENT if bad else lib.KERN_RESOURCE_SHORTAGE
-            raise MachError(code, f"{self._operation} ({error.strerror})") from error
-
-
-def close(fd: int) -> None:
-    """Close a descriptor that we own; there is nothing to be done about an error."""
-    lib.machrv_close(fd)

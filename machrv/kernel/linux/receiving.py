@@ -15,7 +15,8 @@ from machrv._mach import ffi, lib
 from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.incoming import TRAILER_SIZES, Incoming, destroyed, trailer_size
-from machrv.kernel.linux.port import OUT_OF_ROOM, PORT_SEND_ONCE, End, Port
+from machrv.kernel.linux.answers import OUT_OF_ROOM, shortage
+from machrv.kernel.linux.port import PORT_SEND_ONCE, End, Port
 from machrv.kernel.linux.pset import PortSet
 from machrv.kernel.linux.sending import LONGEST, MAX_SIZE
 
@@ -93,7 +94,8 @@ class Receiving(Incoming):
             if until is None or deadline is not None and deadline < until:
                 until = deadline
             try:
-                expired = not _wait(fds, until) and until == deadline
+                with shortage(_OPERATION):
+                    expired = not _wait(fds, until) and until == deadline
             finally:
                 with self._lock:
                     self._noticed(kicks)

@@ -18,7 +18,8 @@ from machrv.kernel.linux import wire
 from machrv.kernel.linux.copyin import COPY_SEND, Taken
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.outgoing import Outgoing, Parcel
-from machrv.kernel.linux.port import GONE, PORT_SEND, PORT_SEND_ONCE, close
+from machrv.kernel.linux.answers import GONE, close, shortage
+from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE
 from machrv.kernel.linux.space import DEAD, SEND
 
 HEADER = Struct("=5Ii")
@@ -89,7 +90,8 @@ class Sending(Outgoing):
                     self._inside = False
             if waiting < 0:
                 raise self._refused(waiting)
-            self._wait_for_room(waiting, deadline)
+            with shortage(_OPERATION):
+                self._wait_for_room(waiting, deadline)
 
     def _send_plain(self, entry: Entry, data: bytes, size: int) -> int:
         """The common case: no rights travel, the send right stays. As `_send_any`."""

@@ -19,7 +19,8 @@ from machrv._mach import ffi, lib
 from machrv.errors import MachError
 from machrv.kernel.linux.entry import Entry, NameTable
 from machrv.kernel.linux.identity import Identity
-from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port, close, hangups
+from machrv.kernel.linux.answers import close, hangups
+from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
 from machrv.kernel.linux.transit import Right
 
 TYPE_CHECKING = False
