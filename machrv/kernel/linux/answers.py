@@ -51,7 +51,8 @@ class shortage:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, MachError):
+        # Only what a system call said: a signal handler may raise a TimeoutError, which is an OSError too.
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, (MachError, TimeoutError)):
             bad = error.errno in (EBADF, EINVAL)
             code = lib.KERN_INVALID_ARGUMENT if bad else lib.KERN_RESOURCE_SHORTAGE
             raise MachError(code, f"{self._operation} ({error.strerror})") from error

@@ -64,7 +64,7 @@ class Call:
         space._lock.release()
         if space._deferred:
             space._settle()
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, TimeoutError):
             raise MachError(lib.KERN_RESOURCE_SHORTAGE, "a mach_port call") from error
 
 
