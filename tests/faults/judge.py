@@ -96,6 +96,9 @@ class Stage:
                 outcome = self._claim(actor, problems, may_die=case.where == "client" and case.fault == "SIGKILL")
         if case.where != "exit":
             settled = self._ask(self.server, problems, do="settle")
+        if settled is not None and case.fault == "SIGKILL" and case.where != "client":
+            # The call may have come only after the last answer: whoever was killed by then does not answer again.
+            settled = settled if self._ask(self.server, problems, do="settle") is not None else None
         log = self._judge_server(case, registered, settled, problems)
         self._judge_next(problems)
         told = "" if registered is None else str(registered["registered"])
