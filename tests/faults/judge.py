@@ -7,6 +7,7 @@ served. What must never happen here: a case judged more mildly than the others.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -97,8 +98,9 @@ class Stage:
         if case.where != "exit":
             settled = self._ask(self.server, problems, do="settle")
         if settled is not None and case.fault == "SIGKILL" and case.where != "client":
-            # The call may have come only after the last answer: whoever was killed by then does not answer again.
-            settled = settled if self._ask(self.server, problems, do="settle") is not None else None
+            # The call may have come only after the last answer: whoever was killed by then is dead now.
+            if os.waitid(os.P_PID, self.server.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                settled = None
         log = self._judge_server(case, registered, settled, problems)
         self._judge_next(problems)
         told = "" if registered is None else str(registered["registered"])
