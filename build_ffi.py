@@ -43,7 +43,7 @@ _PROTOTYPE = re.compile(r"^(\w[\w ]*?[ *]+)(\w+)\([^()]*\);", re.MULTILINE)
 
 
 def platform_name(platform: str = sys.platform) -> str:
-    """The name of the header and the C file that only this platform has."""
+    """The name of the header and of the folder of C files that only this platform has."""
     return "linux" if platform.startswith("linux") else platform
 
 
@@ -188,13 +188,13 @@ def stub() -> str:
 def _ffibuilder() -> FFI:
     ffi = FFI()
     ffi.cdef(cdef())
-    native = NATIVE / f"{platform_name()}.c"
+    native = sorted((NATIVE / platform_name()).glob("*.[ch]"))
     ffi.set_source(
         "machrv._mach",
         source(),
         include_dirs=["include"],
-        sources=[str(native.relative_to(ROOT))] if native.exists() else [],
-        depends=[str(path.relative_to(ROOT)) for path in sorted(INCLUDE.glob("machrv/*.h"))],
+        sources=[str(path.relative_to(ROOT)) for path in native if path.suffix == ".c"],
+        depends=[str(path.relative_to(ROOT)) for path in [*sorted(INCLUDE.glob("machrv/*.h")), *native]],
     )
     return ffi
 

@@ -96,8 +96,8 @@ def compile_module(architecture: str, output: Path) -> None:
         command += [f"-I{build_ffi.INCLUDE}", f"-I{python_headers(work / 'python')}"]
         # What the interpreter has is found when the module is loaded into it.
         command += ["-shared", "-undefined", "dynamic_lookup", f"-Wl,-install_name,@rpath/{output.name}"]
-        native = build_ffi.NATIVE / "darwin.c"
-        command += ["-o", str(output), str(source), *([str(native)] if native.exists() else [])]
+        native = sorted((build_ffi.NATIVE / "darwin").glob("*.c"))
+        command += ["-o", str(output), str(source), *map(str, native)]
         done = subprocess.run(command, cwd=work, capture_output=True, text=True)
     if done.returncode:
         raise CompileError(f"machrv._mach does not compile for macOS on {architecture}:\n{done.stderr}")

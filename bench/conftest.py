@@ -43,7 +43,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
             compiler = shlex.split(os.environ.get("CC", "cc"))
             command = [*compiler, "-O2", f"-I{root / 'include'}", "-o", str(program), str(HERE / "c" / f"{name}.c")]
             if "machrv/linux.h" in (HERE / "c" / f"{name}.c").read_text():
-                command.append(str(root / "machrv" / "native" / "linux.c"))
+                command += map(str, sorted((root / "machrv" / "native" / "linux").glob("*.c")))
             subprocess.run(command, check=True)
         return str(program)
 

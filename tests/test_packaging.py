@@ -54,7 +54,7 @@ def test_the_sdist_has_all_that_a_build_needs(dist: Path) -> None:
     files = files_in_sdist(dist)
     needed = {"build_ffi.py", "setup.py", "pyproject.toml", "LICENSE", "CHANGELOG.md", "tests/test_packaging.py"}
     needed |= {f"include/machrv/{path.name}" for path in (ROOT / "include" / "machrv").glob("*.h")}
-    needed |= {f"machrv/native/{path.name}" for path in (ROOT / "machrv" / "native").glob("*.c")}
+    needed |= {str(path.relative_to(ROOT)) for path in (ROOT / "machrv" / "native").rglob("*.[ch]")}
     needed |= {str(path.relative_to(ROOT)) for path in (ROOT / "machrv").rglob("*.py")}
     assert set() == needed - files
     assert set() == {name for name in files if name.endswith((".so", ".o", ".pyc"))}

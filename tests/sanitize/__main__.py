@@ -62,7 +62,7 @@ def compiler() -> str:
 
 def program(folder: Path, options: list[str]) -> list[str]:
     """Compile the primitives with what calls them all; the command line to run it."""
-    sources = [str(ROOT / "tests/sanitize/primitives.c"), str(ROOT / "machrv/native/linux.c")]
+    sources = [str(ROOT / "tests/sanitize/primitives.c"), *map(str, sorted(ROOT.glob("machrv/native/linux/*.c")))]
     built = folder / "primitives"
     flags = ["-Wall", f"-I{ROOT / 'include'}", "-o", str(built)]
     subprocess.run([compiler(), *options, *flags, *sources], check=True)

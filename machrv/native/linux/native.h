@@ -1,0 +1,56 @@
+/*
+ * What the C files of the Linux port space share; include/machrv/linux.h is what they promise to Python.
+ *
+ * What belongs here: names that older C libraries lack, and the few functions that one file needs of another. What must
+ * never happen here: anything that Python calls.
+ */
+
+#ifndef MACHRV_NATIVE_H
+#define MACHRV_NATIVE_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "machrv/linux.h"
+
+/* Values of <asm-generic/socket.h>, <linux/socket.h> and <linux/pidfd.h> that older C libraries do not name. */
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76 /* Linux 6.5 */
+#endif
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71 /* Linux 5.14 */
+#endif
+#ifndef SCM_PIDFD
+#define SCM_PIDFD 4
+#endif
+#ifndef SCM_CREDENTIALS
+#define SCM_CREDENTIALS 2
+#endif
+#define PORT_SEND 17          /* MACH_MSG_TYPE_PORT_SEND */
+#define PORT_SEND_ONCE 18     /* MACH_MSG_TYPE_PORT_SEND_ONCE */
+#define WIRE_MAGIC 0x6d727678u /* the form of packets that this version writes: 'mrvx' */
+
+#pragma GCC visibility push(hidden)
+
+/* MACHRV_WITHOUT_*: the features that are switched off, for tests. */
+extern int machrv_missing;
+
+/* The time as packets tell it: CLOCK_REALTIME in nanoseconds. */
+int64_t machrv_now(void);
+
+/* Close `fd`, and answer with the error that was there before. */
+int machrv_fail_closing(int fd);
+
+#pragma GCC visibility pop
+
+#endif
