@@ -108,9 +108,12 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> object:
     value: object
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        value = version("machrv")
+        try:
+            value = version("machrv")  # As pyproject.toml says it: there is no second place.
+        except PackageNotFoundError:  # An AttributeError, so that hasattr() and tools that look around go on.
+            raise AttributeError("machrv has no version until it is installed: 'pip install -e .'") from None
     elif name in _HOMES:
         value = getattr(__import__(_HOMES[name], fromlist=(name,)), name)  # Not importlib: it costs more than the rest.
     else:

@@ -11,19 +11,15 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
 _COMMANDS = ("demo", "ports")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with these arguments (None: the program's). Returns the exit status.
-
-    0: all is as it must be. 1: something is not. 2: the arguments make no sense. 130: interrupted from the keyboard.
-    """
+def parser() -> argparse.ArgumentParser:
+    """The command line of `machrv`, all subcommands with it."""
     import argparse
-    import os
-    import sys
     from importlib import import_module
 
     parser = argparse.ArgumentParser(
@@ -32,10 +28,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="example:\n  machrv demo    what it is for, shown with real processes",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.add_argument("--version", action="store_const", dest="run", const=_version, help="print the version")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name in _COMMANDS:
         import_module(f"machrv.cli.{name}").add_to(commands)
-    parsed = parser.parse_args(arguments)
+    return parser
+
+
+def _version(_: argparse.Namespace) -> int:
+    import machrv
+
+    print("machrv", machrv.__version__)
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (None: the program's). Returns the exit status.
+
+    0: all is as it must be. 1: something is not. 2: the arguments make no sense. 130: interrupted from the keyboard.
+    """
+    import os
+    import sys
+
+    command = parser()
+    parsed = command.parse_args(arguments)
+    if parsed.run is None:
+        command.error("no command was given; `machrv --help` lists them")
     try:
         status: int = parsed.run(parsed)
         sys.stdout.flush()
