@@ -7,11 +7,16 @@ A right is *held* until it is closed, released, or moved away in a message that 
 nobody's to use; if the move fails it is held again. Taking the name out of the one-element list `_held` is atomic, with
 and without the GIL, so two threads can never both give up the same reference. Rights do not survive fork, as on Mach:
 in the child their objects are spent.
+
+A right that is forgotten is closed, with a ResourceWarning. While tracemalloc is tracing, each right remembers the line
+outside machrv that it was made for: the warning says it, however few frames tracemalloc keeps.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+from _warnings import warn  # Not from warnings: this one is there before, costs nothing, and works until Python has ended.
 
 from machrv.errors import MachError, RightError
 from machrv.kernel import current
@@ -38,6 +43,11 @@ def _new_epoch() -> None:
 
 os.register_at_fork(after_in_child=_new_epoch)
 
+# Whether memory is traced is asked of tracemalloc, for each right, if anybody has imported it. Python, told to trace from
+# the beginning, does not import it.
+if "tracemalloc" in sys._xoptions or os.environ.get("PYTHONTRACEMALLOC"):
+    import tracemalloc  # noqa: F401
+
 
 class Closing:
     """What is closed at the end of a `with`."""
@@ -60,10 +70,11 @@ class Closing:
 class Right(Closing):
     """One user reference of a port name, owned. See the subclasses; `adopt` and their makers are the ways to get one.
 
-    A context manager that closes on exit. Forgotten without `close()`, it is closed and a ResourceWarning is given.
+    A context manager that closes on exit. Forgotten without `close()`, it is closed and a ResourceWarning is given, which
+    says where it was made if tracemalloc was tracing then (`python -X tracemalloc`, `tracemalloc.start()`).
     """
 
-    __slots__ = ("_held", "_kernel", "_epoch", "__weakref__")
+    __slots__ = ("_held", "_kernel", "_epoch", "_made", "__weakref__")
 
     #: MACH_PORT_RIGHT_* that this class holds, and the disposition that moves it away.
     right: ClassVar[int]
@@ -74,6 +85,8 @@ class Right(Closing):
         self._kernel = kernel if kernel is not None else current()
         self._epoch = _epoch
         self._held = [name]
+        if "tracemalloc" in sys.modules:
+            self._made = _place()
 
     @classmethod
     def adopt(cls, name: int, kernel: Kernel | None = None) -> Self:
@@ -141,14 +154,23 @@ class Right(Closing):
 
     def __del__(self) -> None:
         if getattr(self, "_held", None) and not self.closed:
-            import warnings
-
-            text = f"{self!r} was forgotten: close it, or use `with`"
+            made = getattr(self, "_made", "")
+            text = f"{self!r}{made and f', made at {made},'} was forgotten: close it, or use `with`"
             self.close()  # First: where warnings are errors, the next line raises.
-            warnings.warn(text, ResourceWarning, source=self)
+            warn(text, ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'spent' if self.closed else hex(self._held[0])}>"
+
+
+def _place() -> str:
+    """The line outside machrv that is being carried out, as "file:line"; "" unless tracemalloc is tracing."""
+    if not sys.modules["tracemalloc"].is_tracing():
+        return ""
+    frame = sys._getframe(2)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("machrv."):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def type_bit(right: int) -> int:
