@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import os
 import sys
-from _warnings import warn  # Not from warnings: this one is there before, costs nothing, and works until Python has ended.
+from _warnings import (
+    warn,
+)  # Not from warnings: this one is there before, costs nothing, and works until Python has ended.
 
 from machrv.errors import MachError, RightError
 from machrv.kernel import current

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from machrv.kernel import Kernel
 
 _TRAILER_SIZE = Trailer(0, (0, 0), AuditToken.KERNEL).size
-_RECEIVE_OPTIONS = MACH_RCV_MSG | trailer_request(MACH_RCV_TRAILER_AUDIT)
+RECEIVE_OPTIONS = MACH_RCV_MSG | trailer_request(MACH_RCV_TRAILER_AUDIT)
 
 #: The MACH_PORT_RIGHT_* that a name must have for each disposition.
 NEEDED_RIGHT: dict[int, int] = {
@@ -159,12 +159,17 @@ def receive_message(kernel: Kernel, name: int, timeout: float | None, largest: i
     """
     size = None if largest is None else largest + _TRAILER_SIZE
     try:
-        received = kernel.mach_msg(None, _RECEIVE_OPTIONS, size, name, timeout)
+        received = kernel.mach_msg(None, RECEIVE_OPTIONS, size, name, timeout)
     except MachError as error:
         if error.code == MACH_RCV_TIMED_OUT:
             raise ReceiveTimeout(error.code, error.operation) from None
         raise
-    message = Message.decode(received or b"")
+    return received_message(kernel, received or b"")
+
+
+def received_message(kernel: Kernel, received: bytes) -> Message:
+    """The message in what `Kernel.mach_msg` received, its out-of-line memory copied in."""
+    message = Message.decode(received)
     for descriptor in message.descriptors:
         if type(descriptor) is not PortDescriptor:
             _copy_in(kernel, message)

@@ -3,7 +3,7 @@
 
 /*
  * The few system-call sequences of the Linux port space that Python cannot do well. Each function does its calls without
- * waiting (but for machrv_connect), returns a negative errno on failure and leaves no descriptor behind when it fails.
+ * waiting (but for machrv_connect and machrv_ask), returns a negative errno on failure and leaves no descriptor behind when it fails.
  * Policy lives in machrv/kernel/linux; nothing here decides whom to believe.
  */
 
@@ -99,13 +99,25 @@ typedef struct {
     uint32_t token[8];
 } machrv_identity;
 
+/* A right in a message that machrv_receive_plain has laid out. */
+typedef struct {
+    uint32_t kind; /* MACH_MSG_TYPE_PORT_SEND or _SEND_ONCE */
+    int32_t fd;
+    int32_t named;           /* whether its socket claims to be for the port `id` */
+    machrv_creator creator;  /* of a send right */
+    char id[32];
+} machrv_arrived;
+
 /*
- * Receives, and lays the Mach message out, its body in into->body and its header before that, if it is as plain as can
- * be: from this process, without rights, without a reply port. Then the result is its length with the trailer. Otherwise
- * 0, and it is as after machrv_receive.
+ * Receives, and lays the Mach message out, its body in into->body and its header before that, if it is as plain as most
+ * are: no notification, at most `limit` bytes with its trailer, its sender attested, its rights send and send-once rights
+ * to ports that live, in port descriptors and as the right to reply to. Then the result is its length with the trailer,
+ * and `rights` (room for MACHRV_MAX_FDS) tells of the into->nfds rights, the reply right first: their names are to be
+ * put in. Otherwise 0, and all is as after machrv_receive.
  */
-int machrv_receive_plain(int fd, machrv_received *into, const machrv_identity *own, uint32_t kind, uint32_t name,
-                         uint32_t seqno, uint32_t trailer_size, uint64_t context);
+int machrv_receive_plain(int fd, machrv_received *into, machrv_arrived *rights, const machrv_identity *own, uint32_t kind,
+                         int trusted, uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context,
+                         uint32_t limit);
 /* Sends a message without rights: machrv_send with the least that varies. */
 int machrv_send_plain(int fd, const char *message, size_t size, int space);
 /* Nothing more can be sent to this end; what waits can still be received. */
@@ -129,6 +141,14 @@ int machrv_listen(const char *path, int passpidfd);
 int machrv_accept(int fd);
 /* Waits at most `milliseconds` for a place in the backlog; 0: -EAGAIN if there is none, -1: for ever. */
 int machrv_connect(const char *path, int milliseconds);
+/*
+ * A whole rendezvous: connects to the listener behind a bootstrap name (the path of its symbolic link), sends it a bare
+ * message with a right to reply to, gives both up, waits at most `milliseconds` for the answer, and receives it with an
+ * audit trailer as machrv_receive_plain does. As long as *answer is -1 it is as there, or, with a negative result, nothing
+ * was sent. Otherwise the answer comes, or has come, to the socket *answer, and the result is that of machrv_receive_plain.
+ */
+int machrv_ask(const char *link, int id, int space, int milliseconds, machrv_received *into, machrv_arrived *rights,
+               const machrv_identity *own, int *answer);
 /* -EPROTOTYPE: somebody listens there; -ECONNREFUSED: nobody does (any more). Connects to nobody. */
 int machrv_probe(const char *path);
 /* A sealed copy of memory of this process; -EFAULT if it is not there. */

@@ -220,6 +220,15 @@ class Kernel(ABC):
     def bootstrap_look_up(self, service_name: str) -> int:
         """A send right to the port that was checked in under the name."""
 
+    def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
+        """A shortcut for look-up, request and reply, where the kernel has one for the case; None: take the steps.
+
+        The request is a bare header with a send-once right to answer it. Returns the answer as `mach_msg` does, with an
+        audit trailer; it came to a port that has no name. Raises `MachError` (MACH_RCV_TIMED_OUT after `timeout` seconds)
+        once the request is sent; before, whatever fails is left to the steps, which say why.
+        """
+        return None
+
     # -- descriptors, processes, waiting ------------------------------------------------------------------------------
 
     @abstractmethod

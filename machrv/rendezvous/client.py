@@ -36,9 +36,16 @@ from machrv.received import destroy_message, take_right
 from machrv.rendezvous.names import service_names
 from machrv.rendezvous.policy import refusal, wants_info_plist
 from machrv.rendezvous.port import uint32_key
-from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, is_refusal, parse_reply, request
+from machrv.rendezvous.protocol import (
+    REQUEST_ID,
+    REQUEST_WITH_INFO_PLIST_ID,
+    is_refusal,
+    parse_reply,
+    read_reply,
+    request,
+)
 from machrv.rights import ReceiveRight, SendOnceRight, SendRight
-from machrv.transfer import receive_message, send_message
+from machrv.transfer import RECEIVE_OPTIONS, received_message, send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +55,6 @@ if TYPE_CHECKING:
 
     from machrv.audit import AuditToken
     from machrv.kernel import Kernel
-    from machrv.message import Message
     from machrv.received import OwnedRight
     from machrv.rendezvous.port import Key
     from machrv.requirement import Requirement
@@ -155,10 +161,18 @@ class RendezvousClient(_Ports):
         makes no failure but a client without ports.
         """
         kernel = kernel if kernel is not None else current()
-        deadline = monotonic() + timeout
-        name, server = _look_up([service_name] if service_name is not None else service_names(), kernel)
+        names = [service_name] if service_name is not None else service_names()
+        requirement = _server_requirement
+        began = monotonic()
+        try:
+            answer = kernel.ask(names[0], _request_id(requirement), timeout)
+        except MachError as error:
+            raise _explained(error, f"server {names[0]!r}") from error
+        if answer is not None:
+            return cls(*_taken(answer, f"server {names[0]!r}", requirement, kernel))
+        name, server = _look_up(names, kernel)
         with server:
-            return cls(*_ask(server, f"server {name!r}", deadline))
+            return cls(*_ask(server, f"server {name!r}", began + timeout))
 
     @staticmethod
     def set_server_process_requirement(requirement: Requirement | None) -> None:
@@ -217,11 +231,10 @@ def _ask(server: SendRight, what: str, deadline: float) -> tuple[dict[int, Owned
     """Send a request to `server`, whose right is moved, and take what the reply brings: the ports, and who sent them."""
     kernel = server.kernel
     requirement = _server_requirement
-    request_id = REQUEST_WITH_INFO_PLIST_ID if wants_info_plist(requirement) else REQUEST_ID
     with ReceiveRight(kernel.mach_reply_port(), kernel) as reply_port:
         name = server.release()
         try:
-            message = request(reply_port.name, request_id)
+            message = request(reply_port.name, _request_id(requirement))
             send_message(kernel, message, name, Disposition.MOVE_SEND, max(0.0, deadline - monotonic()))
         except BaseException as error:
             server.restore(name)
@@ -229,16 +242,26 @@ def _ask(server: SendRight, what: str, deadline: float) -> tuple[dict[int, Owned
                 raise _explained(error, what) from error
             raise
         try:
-            message = receive_message(kernel, reply_port.name, max(0.0, deadline - monotonic()))
+            timeout = max(0.0, deadline - monotonic())
+            answer = kernel.mach_msg(None, RECEIVE_OPTIONS, None, reply_port.name, timeout) or b""
         except MachError as error:
             raise _explained(error, what) from error
-    return _taken(message, what, requirement, kernel)
+    return _taken(answer, what, requirement, kernel)
+
+
+def _request_id(requirement: Requirement | None) -> int:
+    return REQUEST_WITH_INFO_PLIST_ID if wants_info_plist(requirement) else REQUEST_ID
 
 
 def _taken(
-    message: Message, what: str, requirement: Requirement | None, kernel: Kernel
+    answer: bytes, what: str, requirement: Requirement | None, kernel: Kernel
 ) -> tuple[dict[int, OwnedRight], AuditToken | None]:
     """The rights of a reply, owned, once the server was judged."""
+    if requirement is None and (usual := read_reply(answer)) is not None:
+        ports, token = usual
+        rights = {key: take_right(name, disposition, kernel) for key, (name, disposition) in ports.items()}
+        return {key: right for key, right in rights.items() if right is not None}, token
+    message = received_message(kernel, answer)
     if is_refusal(message):
         if refusal("server", requirement, None) is not None:
             raise PeerRejectedError(f"the {what} did not answer, so it could not show that it meets {requirement!r}")
@@ -248,15 +271,15 @@ def _taken(
     except MessageFormatError as error:
         destroy_message(message, kernel)
         raise RendezvousError(f"what the {what} sent is no reply: {error}") from error
-    token = message.audit_token
-    why = refusal("server", requirement, token, additional_data)
+    sender = message.audit_token
+    why = refusal("server", requirement, sender, additional_data)
     if why is not None:
         destroy_message(message, kernel)
         raise PeerRejectedError(
-            f"the {what} is process {token and token.pid}, which does not meet {requirement!r}: {why}"
+            f"the {what} is process {sender and sender.pid}, which does not meet {requirement!r}: {why}"
         )
-    rights = {key: take_right(found.name, found.disposition, kernel) for key, found in descriptors.items()}
-    return {key: right for key, right in rights.items() if right is not None}, token
+    taken = {key: take_right(found.name, found.disposition, kernel) for key, found in descriptors.items()}
+    return {key: right for key, right in taken.items() if right is not None}, sender
 
 
 def _explained(error: MachError, what: str) -> RendezvousError:

@@ -15,8 +15,10 @@ uint64 is not aligned.
 from __future__ import annotations
 
 from collections import namedtuple
+from operator import ge
 from struct import Struct
 
+from machrv.audit import AuditToken
 from machrv.errors import MessageFormatError
 from machrv.message import (
     MACH_MSGH_BITS_COMPLEX,
@@ -34,14 +36,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from machrv.audit import AuditToken
-
 REQUEST_ID: int = MACHRV_REQUEST_ID
 REQUEST_WITH_INFO_PLIST_ID: int = MACHRV_REQUEST_WITH_INFO_PLIST_ID
 REPLY_ID: int = MACHRV_REPLY_ID
 
 #: msgh_size of a request: a header and nothing else.
 REQUEST_SIZE = len(Message().encode())
+
+#: What is the same in all replies, and what each port adds: a descriptor and a key.
+_REPLY_SIZE, _EACH, _MOST = 36, 16, 253
+_REPLY_BITS = MACH_MSGH_BITS_COMPLEX | Disposition.PORT_SEND_ONCE << 8
+_AUDIT_TRAILER = 52
 
 _COUNT = Struct("=I")
 _LENGTH = Struct("=Q")
@@ -114,6 +119,45 @@ def parse_reply(message: Message) -> Reply:
     if any(first >= second for first, second in zip(numbers, numbers[1:])):
         raise MessageFormatError("the keys of a reply ascend, each once")
     return Reply(dict(zip(numbers, descriptors)), additional_data)
+
+
+def read_reply(data: bytes) -> tuple[Mapping[int, tuple[int, int]], AuditToken] | None:
+    """What `parse_reply(Message.decode(data))` finds, where the reply is as nearly all are: a (name, disposition) by key, and
+    who sent it. None for whatever looks otherwise in the least; it may be a reply all the same.
+
+    A child waits for this one message before it does anything: it is not worth taking apart what nobody will look at.
+    """
+    size = len(data) - _AUDIT_TRAILER
+    count = (size - _REPLY_SIZE) // _EACH
+    if not 0 < count <= _MOST or size != _REPLY_SIZE + _EACH * count:
+        return None
+    found = _reply_struct(count).unpack(data)
+    bits, msgh_size, remote, _, voucher, id, descriptors = found[:7]
+    if bits != _REPLY_BITS or msgh_size != size or remote or voucher or id != REPLY_ID or descriptors != count:
+        return None
+    words = found[7 : 7 + 3 * count]
+    keys = found[7 + 3 * count : 7 + 4 * count]
+    length, trailer_type, trailer_size = found[7 + 4 * count : 10 + 4 * count]
+    pid = found[-3]
+    if length or trailer_type or trailer_size != _AUDIT_TRAILER or not pid or any(words[1::3]):
+        return None
+    if any(map(ge, keys, keys[1:])):
+        return None
+    dispositions = words[2::3]  # The word of the disposition and the type, which is 0: nothing else is set in it.
+    return dict(zip(keys, zip(words[::3], [word >> 16 for word in dispositions]))), AuditToken.from_bytes(
+        data[-AuditToken.SIZE :]
+    )
+
+
+_STRUCTS: dict[int, Struct] = {}
+
+
+def _reply_struct(count: int) -> Struct:
+    """A reply of so many ports, with its trailer: header and count, descriptors, keys, length; type, size; the token."""
+    found = _STRUCTS.get(count)
+    if found is None:
+        found = _STRUCTS[count] = Struct(f"=5IiI{3 * count}I{count}IQII12x8I")
+    return found
 
 
 def _split(body: bytes, size: int, what: str) -> tuple[bytes, bytes]:

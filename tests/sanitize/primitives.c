@@ -26,6 +26,7 @@
 
 static machrv_received received;
 static machrv_identity own;
+static machrv_arrived rights[MACHRV_MAX_FDS];
 static char message[200000];
 
 static void close_received(void)
@@ -47,12 +48,12 @@ static void messages(int passpidfd)
     /* plain, and taken as plain */
     MUST(machrv_send_plain(ends[1], message, 24 + 100, 3) == 0 && machrv_waiting(ends[0]) > 0);
     MUST(machrv_peek(ends[0], &head) == 0 && head.header.size == 124 && head.stamp);
-    MUST(machrv_receive_plain(ends[0], &received, &own, 17, 0x103, 0, 68, 7) == 24 + 100 + 68);
+    MUST(machrv_receive_plain(ends[0], &received, rights, &own, 17, 0, 0x103, 0, 68, 7, 1 << 20) == 24 + 100 + 68);
     MUST(machrv_send_plain(ends[1], message, 24 + MACHRV_MAX_INLINE, 3) == 0);
-    MUST(machrv_receive_plain(ends[0], &received, &own, 17, 0x103, 0, 68, 7) == 24 + MACHRV_MAX_INLINE + 68);
+    MUST(machrv_receive_plain(ends[0], &received, rights, &own, 17, 0, 0x103, 0, 68, 7, 1 << 20) == 24 + MACHRV_MAX_INLINE + 68);
     own.pid++;
     MUST(machrv_send_plain(ends[1], message, 24, 3) == 0);
-    MUST(machrv_receive_plain(ends[0], &received, &own, 17, 0x103, 0, 8, 7) == 0 && received.pid == getpid());
+    MUST(machrv_receive_plain(ends[0], &received, rights, &own, 17, 1, 0x103, 0, 8, 7, 1 << 20) == 0 && received.pid == getpid());
     own.pid--;
 
     /* with as many descriptors as there can be, and with one more */

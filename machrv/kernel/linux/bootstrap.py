@@ -229,6 +229,10 @@ class BootstrapDirectory:
                 elif is_socket(directory, item.name) and self._is_stale(directory, item.name):
                     BootstrapName(self.path, item.name, item.name).remove()
 
+    def link(self, name: str) -> bytes:
+        """The path of the symbolic link that a name is."""
+        return os.fsencode(f"{self.path}/{self._file(name)}")
+
     def look_up(self, name: str) -> tuple[int, bytes]:
         """Connect to a name: (the socket, the id of the port). BOOTSTRAP_UNKNOWN_SERVICE if nobody is there."""
         directory = -1

@@ -14,6 +14,7 @@ from machrv._mach import ffi, lib
 from machrv.errors import MachError
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.answers import close
+from machrv.kernel.linux.buffer import ARRIVED, FIXED, WIRE, Buffer
 from machrv.kernel.linux.port import LISTENER, PORT_SEND, PORT_SEND_ONCE, End, Port
 from machrv.kernel.linux.sending import HEADER, Sending
 from machrv.kernel.linux.space import DEAD, NULL
@@ -26,9 +27,10 @@ _DESTROYED = int(lib.MACHRV_WIRE_DESTROYED)
 _OUT_OF_LINE = int(lib.MACHRV_WIRE_LARGE)
 _receive = lib.machrv_receive
 
-#: machrv_received before its descriptors, and machrv_wire_header
-_FIXED, _WIRE = Struct("=qqiII4xQiiiii"), Struct("=IIHHIiIq")
-_SECURITY, _TOKEN = Struct("=II"), Struct("=8I")
+_receive_plain = lib.machrv_receive_plain
+NO_LIMIT = 0xFFFFFFFF
+
+_SECURITY, _TOKEN, _U32 = Struct("=II"), Struct("=8I"), Struct("=I")
 _TRAILER = Struct("=IIIII")
 _KERNEL_TOKEN = bytes(32)
 _KERNEL_SECURITY = (0, 1)  # KERNEL_SECURITY_TOKEN_VALUE (osfmk/mach/message.h)
@@ -74,22 +76,65 @@ class Incoming(Sending):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self._native = self._identity.native
-        self._received = ffi.new("machrv_received *")
-        self._fixed = memoryview(ffi.buffer(self._received, _FIXED.size))
-        self._wire = memoryview(ffi.buffer(ffi.addressof(self._received, "header")))
-        #: where machrv_receive_plain puts whole messages; a slice is a copy
-        laid_out = ffi.cast("char *", ffi.addressof(self._received, "body")) - wire.BODY
-        self._laid_out = ffi.buffer(laid_out, wire.BODY + lib.MACHRV_MAX_INLINE + TRAILER_SIZES[-1])
-        self._body = memoryview(ffi.buffer(ffi.addressof(self._received, "body"), lib.MACHRV_MAX_INLINE))
+        self._buffer = Buffer()
+        #: where answers come that are waited for without a port, and buffers for whoever waits: see `Receiving._ask`
+        self._asking = Port()
+        self._spare: list[Buffer] = []
+
+    # -- the common case ----------------------------------------------------------------------------------------------
+
+    def _receive_plain(self, port: Port, end: End, trailer: int, limit: int = NO_LIMIT) -> bytes | int:
+        """The next message of `end`, if it is as plain as most are. 0: it is in the buffer, for `_read`; negative: an errno.
+
+        Whatever comes out is what `_read` and `_finish` would have made of it.
+        """
+        seqno, buffer = port.seqno, self._buffer
+        length: int = _receive_plain(
+            end.fd,
+            buffer.received,
+            buffer.rights,
+            self._native,
+            end.kind,
+            end.trusted,
+            port.name,
+            seqno,
+            trailer,
+            port.context,
+            limit,
+        )
+        if length <= 0:
+            return length
+        count = buffer.received.nfds
+        if count:
+            self._name_rights(buffer, count)
+        port.seqno = seqno + 1 & 0xFFFFFFFF
+        if end.late:
+            end.received(buffer.received.length)
+        if end.kind == PORT_SEND_ONCE:
+            port.drop(end)
+        elif end.queued:
+            port.taken(end)
+        message: bytes = buffer.laid_out[0:length]
+        return message
+
+    def _name_rights(self, buffer: Buffer, count: int) -> None:
+        """Give the rights of a message that is laid out their names: the reply right first, the body from behind."""
+        told, laid_out, first = buffer.told, buffer.laid_out, 0
+        if laid_out[0] != b"\0":
+            first = 1
+            _U32.pack_into(laid_out, 8, self._copyout_described(ARRIVED.unpack_from(told)))
+        for at in range(count - 1, first - 1, -1):
+            name = self._copyout_described(ARRIVED.unpack_from(told, at * ARRIVED.size))
+            _U32.pack_into(laid_out, wire.DESCRIPTORS + 12 * (at - first), name)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def _read(self, end: End) -> Packet | None:
         """The packet in the buffer. None at an end-of-file that means nothing; Malformed, with all that came closed."""
-        length, _, pid, uid, gid, process, pidfd, euid, egid, cut, nfds = _FIXED.unpack(self._fixed)
-        bits, size, flags, space, reply, id, _, _ = _WIRE.unpack(self._wire)
+        length, _, pid, uid, gid, process, pidfd, euid, egid, cut, nfds = FIXED.unpack(self._buffer.fixed)
+        bits, size, flags, space, reply, id, _, _ = WIRE.unpack(self._buffer.wire)
         end.received(length)
-        fds = list(self._received.fds[0:nfds]) if nfds else []
+        fds = list(self._buffer.received.fds[0:nfds]) if nfds else []
         if length == 0 or flags & _DESTROYED and cut != 1:
             _close_all(fds)
             return destroyed() if end.kind == PORT_SEND_ONCE else None
@@ -118,7 +163,7 @@ class Incoming(Sending):
         if flags & _OUT_OF_LINE:
             data += self._read_large(fds)
         else:
-            data += self._body[: length - lib.MACHRV_WIRE_HEADER]
+            data += self._buffer.body[: length - lib.MACHRV_WIRE_HEADER]
         self._read_rights(packet, size, reply, fds, own)
         return packet
 
@@ -189,7 +234,8 @@ class Incoming(Sending):
             if end.kind == LISTENER:
                 continue
             lib.machrv_shut(end.fd)
-            while _receive(end.fd, self._received) == 0 and (self._received.length or self._received.nfds):
+            received = self._buffer.received
+            while _receive(end.fd, received) == 0 and (received.length or received.nfds):
                 try:
                     packet = self._read(end)
                 except (wire.Malformed, MachError):

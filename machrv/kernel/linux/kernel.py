@@ -117,6 +117,19 @@ class LinuxKernel(Calls, Kernel):
         with self._call:
             return self._copyout(Right(PORT_SEND, fd, id=id))
 
+    def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
+        """See `Kernel.ask`. One call of C, as long as no notification may become due meanwhile."""
+        if self._watched:
+            return None
+        try:
+            link = BootstrapDirectory.current("bootstrap_look_up").link(service_name)
+        except MachError:
+            return None
+        message = self._ask(link, message_id, monotonic() + timeout)
+        if self._deferred:
+            self._settle()
+        return message
+
     # -- descriptors, processes ---------------------------------------------------------------------------------------
 
     def fileport_makeport(self, fd: int) -> int:
@@ -155,6 +168,17 @@ class LinuxKernel(Calls, Kernel):
         self._queues.add(queue)
         return queue
 
+    # -- looking on ---------------------------------------------------------------------------------------------------
+
+    def port_identity(self, name: int) -> tuple[str, int]:
+        """See `Kernel.port_identity`. Without the lock: one look at one entry."""
+        entry = self._entries.get(name)
+        if entry is None:
+            return "", 0
+        port = entry.port
+        id = b"file" if entry.is_file else entry.id if port is None else port.id
+        return id[:16].decode("ascii", "replace"), entry.type
+
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -182,6 +206,7 @@ class LinuxKernel(Calls, Kernel):
                 close(entry.request.fd)
             if entry.pset is not None:
                 entry.pset.close()
+        self._asking.close()
         for port in ports:
             port.bootstrap = None
             self._discard(port)

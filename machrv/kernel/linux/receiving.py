@@ -14,19 +14,21 @@ from machrv._mach import ffi, lib
 
 from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import wire
-from machrv.kernel.linux.incoming import TRAILER_SIZES, Incoming, destroyed, trailer_size
+from machrv.kernel.linux.incoming import NO_LIMIT, TRAILER_SIZES, Incoming, destroyed, trailer_size
 from machrv.kernel.linux.answers import OUT_OF_ROOM, shortage
+from machrv.kernel.linux.buffer import Buffer
 from machrv.kernel.linux.port import PORT_SEND_ONCE, End, Port
 from machrv.kernel.linux.pset import PortSet
 from machrv.kernel.linux.sending import LONGEST, MAX_SIZE
 
 _OPERATION = "mach_msg"
 _LARGE = int(lib.MACH_RCV_LARGE)
+_AUDIT = int(lib.MACH_RCV_TRAILER_AUDIT)
 _BUSY = object()
 #: how much is looked at before others get the lock
 _AT_ONCE = 256
 _receive = lib.machrv_receive
-_receive_plain = lib.machrv_receive_plain
+_ask = lib.machrv_ask
 #: how often a server that was out of descriptors looks whether it can accept again, in seconds
 _RETRY = 0.1
 #: a smaller buffer is not told how large the message is (mach_msg_receive_results)
@@ -35,6 +37,57 @@ _SIZE_REPORTED = 16
 
 class Receiving(Incoming):
     """A space that receives."""
+
+    # -- asking -------------------------------------------------------------------------------------------------------
+
+    def _ask(self, link: bytes, id: int, deadline: float) -> bytes | None:
+        """Look up, request and receive the answer, at a socket that is no port's. None: nothing was sent. Takes the lock
+        itself, and not while it waits."""
+        try:
+            buffer = self._spare.pop()
+        except IndexError:
+            buffer = Buffer()
+        milliseconds = int(max(0.0, min((deadline - monotonic()) * 1000, LONGEST)))
+        received, answer = buffer.received, buffer.answer
+        result = _ask(link, id, self._number, milliseconds, received, buffer.rights, self._native, answer)
+        if answer[0] < 0 and result < 0:
+            return None
+        if answer[0] >= 0:
+            return self._receive_answer(answer[0], result, buffer, deadline)
+        with self._call:
+            count = received.nfds
+            if count:
+                self._name_rights(buffer, count)
+        message: bytes = buffer.laid_out[0:result]
+        self._spare.append(buffer)
+        return message
+
+    def _receive_answer(self, fd: int, result: int, buffer: Buffer, deadline: float) -> bytes:
+        """The one message that comes to a socket, where that is not plain or not in time; owns `fd`."""
+        port = self._asking
+        end = End(fd, PORT_SEND_ONCE, b"")
+        port.ends[fd] = end
+        try:
+            while True:
+                with self._call:
+                    port.seqno = 0
+                    usual, self._buffer = self._buffer, buffer
+                    try:
+                        if result != 0:
+                            result = _receive(fd, buffer.received)
+                        if result == 0 and (message := self._consume(port, end, None, _AUDIT << 24)) is not None:
+                            return message
+                    finally:
+                        self._buffer = usual
+                if result != -EAGAIN:
+                    raise MachError(lib.KERN_RESOURCE_SHORTAGE, _OPERATION)
+                with shortage(_OPERATION):
+                    if not _wait([fd], deadline):
+                        raise MachError(lib.MACH_RCV_TIMED_OUT, _OPERATION)
+        finally:
+            if fd in port.ends:
+                with self._lock:
+                    port.drop(end)
 
     # -- which --------------------------------------------------------------------------------------------------------
 
@@ -49,19 +102,10 @@ class Receiving(Incoming):
                 try:
                     entry = self._entries.get(name)
                     if entry is not None and (port := entry.port) is not None and (end := port.single) is not None:
-                        kind, seqno, trailer = end.kind, port.seqno, TRAILER_SIZES[option >> 24 & 15]
-                        length = _receive_plain(
-                            end.fd, self._received, self._native, kind, name, seqno, trailer, port.context
-                        )
-                        if length > 0:
-                            port.seqno = seqno + 1 & 0xFFFFFFFF
-                            if kind == PORT_SEND_ONCE:
-                                port.drop(end)
-                            elif end.queued:
-                                port.taken(end)  # somebody has looked at the port meanwhile
-                            message: bytes = self._laid_out[0:length]
-                            return message
-                        if length >= 0 and (other := self._consume(port, end, None, option)) is not None:
+                        plain = self._receive_plain(port, end, TRAILER_SIZES[option >> 24 & 15])
+                        if type(plain) is bytes:
+                            return plain
+                        if plain == 0 and (other := self._consume(port, end, None, option)) is not None:
                             return other
                 finally:
                     self._inside = False
@@ -128,7 +172,12 @@ class Receiving(Incoming):
                 end, port = found, source
             if size is not None:
                 self._check_size(port, end, size, option)
-            result = _receive(end.fd, self._received)
+            limit = NO_LIMIT if size is None else size
+            result = self._receive_plain(port, end, TRAILER_SIZES[option >> 24 & 15], limit)
+            if type(result) is bytes:
+                if port.nsrequest is not None:
+                    self._check_senders(port)
+                return result
             if result == 0:
                 message = self._consume(port, end, size, option)
                 if message is not None:

@@ -1,10 +1,13 @@
 /*
  * Listeners and who connects to them.
  *
- * What must never happen here: waiting, but in machrv_connect; a descriptor that outlives a failed call.
+ * What must never happen here: waiting, but in machrv_connect and machrv_ask; a descriptor that outlives a failed call.
  */
 
 #include "native.h"
+
+#define ID 32            /* the digits of a port id */
+#define AUDIT_TRAILER 52 /* sizeof(mach_msg_audit_trailer_t) */
 
 static int fill(struct sockaddr_un *name, const char *path)
 {
@@ -83,5 +86,72 @@ int machrv_probe(const char *path)
         return -errno;
     error = connect(fd, (struct sockaddr *)&name, sizeof name) ? -errno : 0;
     close(fd);
+    return error;
+}
+
+/* The socket behind a bootstrap name: `link` is a link to "." and an id, in the same directory. */
+static int find_listener(const char *link, struct sockaddr_un *name)
+{
+    const char *slash = strrchr(link, '/');
+    size_t directory = slash ? (size_t)(slash - link) + 1 : 0;
+    char socket[ID + 3];
+    ssize_t got = readlink(link, socket, sizeof socket);
+    if (got < 0)
+        return -errno;
+    if (got != ID + 1 || socket[0] != '.')
+        return -EINVAL;
+    for (int i = 1; i <= ID; i++)
+        if (!strchr("0123456789abcdef", socket[i]))
+            return -EINVAL;
+    if (directory + ID + 2 > sizeof name->sun_path)
+        return -ENAMETOOLONG;
+    memset(name, 0, sizeof *name);
+    name->sun_family = AF_UNIX;
+    memcpy(name->sun_path, link, directory);
+    memcpy(name->sun_path + directory, socket, ID + 1);
+    return 0;
+}
+
+/* Connects to a listener, sends it a bare message with a right to `reply`, and gives the connection up. */
+static int request(const struct sockaddr_un *name, int id, int space, int reply)
+{
+    static const char header[24];
+    int error, fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return -errno;
+    if (connect(fd, (const struct sockaddr *)name, sizeof *name))
+        return machrv_fail_closing(fd);
+    error = machrv_send(fd, header, sizeof header, PORT_SEND | PORT_SEND_ONCE << 8, id, 0, space, 1, NULL, 0, &reply, 1);
+    close(fd);
+    return error;
+}
+
+int machrv_ask(const char *link, int id, int space, int milliseconds, machrv_received *into, machrv_arrived *rights,
+               const machrv_identity *own, int *answer)
+{
+    struct sockaddr_un name;
+    struct pollfd answered = {.events = POLLIN};
+    int ends[2], error = find_listener(link, &name);
+    *answer = -1;
+    if (error)
+        return error;
+    /* The reply's socket first: then the request comes so soon after the connection that a server finds both at once. */
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+        return -errno;
+    error = machrv_attest(ends[0], 1);
+    if (!error)
+        error = request(&name, id, space, ends[1]);
+    close(ends[1]);
+    if (error) {
+        close(ends[0]);
+        return error;
+    }
+    answered.fd = *answer = ends[0];
+    poll(&answered, 1, milliseconds); /* whether there is an answer shows when it is received */
+    error = machrv_receive_plain(ends[0], into, rights, own, PORT_SEND_ONCE, 0, 0, 0, AUDIT_TRAILER, 0, UINT32_MAX);
+    if (error > 0) {
+        close(ends[0]);
+        *answer = -1;
+    }
     return error;
 }

@@ -235,30 +235,6 @@ int machrv_receive(int fd, machrv_received *into)
     return error;
 }
 
-int machrv_receive_plain(int fd, machrv_received *into, const machrv_identity *own, uint32_t kind, uint32_t name,
-                         uint32_t seqno, uint32_t trailer_size, uint64_t context)
-{
-    int error = machrv_receive(fd, into);
-    uint32_t size = into->header.size, space = into->header.space;
-    uint32_t header[6] = {kind << 8, size, 0, name, 0, (uint32_t)into->header.id};
-    uint32_t trailer[17] = {0, trailer_size, seqno};
-
-    if (error)
-        return error;
-    if (into->cut || into->length < (int64_t)sizeof into->header || into->nfds || into->header.flags ||
-        into->header.reply || into->header.bits != kind || size < sizeof header || size & 3 ||
-        (int64_t)size - (int64_t)sizeof header != into->length - (int64_t)sizeof into->header ||
-        into->pid != own->pid || into->uid != own->uid || into->gid != own->gid || geteuid() != own->token[1])
-        return 0;
-    memcpy(into->body - sizeof header, header, sizeof header);
-    memcpy(trailer + 3, own->token + 1, 8);
-    memcpy(trailer + 5, own->token, sizeof own->token);
-    trailer[11] = space;
-    memcpy(trailer + 13, &context, sizeof context);
-    memcpy(into->body - sizeof header + size, trailer, trailer_size);
-    return (int)(size + trailer_size);
-}
-
 int machrv_receive_raw(int fd, machrv_received *into)
 {
     struct iovec vector = {into->body, sizeof into->body};

@@ -1,0 +1,39 @@
+"""Where a packet is received into, and the views that Python reads it through.
+
+What belongs here: the memory, and the shapes of include/machrv/linux.h as `struct` sees them. What must never happen
+here: a decision about what is read.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from machrv._mach import ffi, lib
+
+from machrv.kernel.linux import wire
+
+#: machrv_received before its descriptors, and machrv_wire_header
+FIXED, WIRE = Struct("=qqiII4xQiiiii"), Struct("=IIHHIiIq")
+#: machrv_arrived
+ARRIVED = Struct("=IiiiII32s")
+_LONGEST_TRAILER = 68
+
+
+class Buffer:
+    """Room for one packet and for what machrv_receive_plain tells of the rights in it."""
+
+    __slots__ = ("received", "rights", "answer", "told", "fixed", "wire", "body", "laid_out")
+
+    def __init__(self) -> None:
+        self.received = ffi.new("machrv_received *")
+        self.rights = ffi.new("machrv_arrived[]", lib.MACHRV_MAX_FDS)
+        self.answer = ffi.new("int *")
+        self.told = ffi.buffer(self.rights)
+        self.fixed = ffi.buffer(self.received, FIXED.size)
+        self.wire = ffi.buffer(ffi.addressof(self.received, "header"))
+        body = ffi.addressof(self.received, "body")
+        self.body = memoryview(ffi.buffer(body, lib.MACHRV_MAX_INLINE))
+        #: where machrv_receive_plain puts whole messages; a slice is a copy
+        self.laid_out = ffi.buffer(
+            ffi.cast("char *", body) - wire.BODY, wire.BODY + lib.MACHRV_MAX_INLINE + _LONGEST_TRAILER
+        )

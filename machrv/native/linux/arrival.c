@@ -1,0 +1,139 @@
+/*
+ * The packets that nearly all messages are, received and laid out as the Mach messages that they stand for.
+ *
+ * What belongs here: one call in place of the many that Python would make. What must never happen here: an answer that
+ * machrv/kernel/linux/incoming.py would not have given. Whatever is not as plain as can be is left to it.
+ */
+
+#include "native.h"
+
+#define COMPLEX 0x80000000u /* MACH_MSGH_BITS_COMPLEX */
+
+struct descriptor { /* mach_msg_port_descriptor_t, a slot in place of the name */
+    uint32_t slot, pad;
+    uint16_t unused;
+    uint8_t disposition, type;
+};
+
+static int is_sent_right(uint32_t kind) { return kind == PORT_SEND || kind == PORT_SEND_ONCE; }
+
+/* The kinds of the rights by slot: the reply right first, then those of the body in their order. -1: something else. */
+static int plan(const machrv_received *packet, machrv_arrived *rights)
+{
+    uint32_t bits = packet->header.bits, reply = bits >> 8 & 0x1F, size = packet->header.size, count = 0;
+    int next = 0;
+    if (bits & ~(COMPLEX | 0x1F1Fu) || packet->header.reply > 1 || !!packet->header.reply != !!reply)
+        return -1;
+    if (reply) {
+        if (!is_sent_right(reply))
+            return -1;
+        rights[next++].kind = reply;
+    }
+    if (bits & COMPLEX) {
+        if (size < 28)
+            return -1;
+        memcpy(&count, packet->body, sizeof count);
+        if (count > MACHRV_MAX_FDS || size < 28 + 12 * count)
+            return -1;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        struct descriptor one;
+        memcpy(&one, packet->body + 4 + 12 * i, sizeof one);
+        if (next >= MACHRV_MAX_FDS || one.type || one.slot != (uint32_t)next + 1 || !is_sent_right(one.disposition) ||
+            one.pad || one.unused)
+            return -1;
+        rights[next++].kind = one.disposition;
+    }
+    return next == packet->nfds ? 0 : -1;
+}
+
+/* The port id in the address of a right's other end, where it is one that this version gives out. -1: another one. */
+static int read_id(const struct sockaddr_un *name, socklen_t length, machrv_arrived *right)
+{
+    static const char prefix[8] = "\0machrv/";
+    const char *id = name->sun_path;
+    right->named = 0;
+    if (length <= offsetof(struct sockaddr_un, sun_path))
+        return 0; /* the reply right of a claim, say, which nobody needs to recognise */
+    length -= offsetof(struct sockaddr_un, sun_path);
+    if (length < sizeof prefix + sizeof right->id + 1 || memcmp(id, prefix, sizeof prefix) ||
+        id[sizeof prefix + sizeof right->id] != '/')
+        return -1;
+    memcpy(right->id, id + sizeof prefix, sizeof right->id);
+    right->named = 1;
+    return memchr(right->id, '/', sizeof right->id) ? -1 : 0;
+}
+
+/* What the sockets tell. -1: one of them is no right of ours, or its port has died. */
+static int describe(machrv_received *packet, machrv_arrived *rights)
+{
+    struct pollfd states[MACHRV_MAX_FDS];
+    for (int i = 0; i < packet->nfds; i++) {
+        struct sockaddr_un name;
+        int fd = packet->fds[i], type = 0;
+        socklen_t length = sizeof type;
+        rights[i].fd = fd;
+        states[i] = (struct pollfd){.fd = fd};
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) || type != SOCK_SEQPACKET)
+            return -1;
+        length = sizeof name;
+        if (getpeername(fd, (struct sockaddr *)&name, &length) || name.sun_family != AF_UNIX ||
+            read_id(&name, length, &rights[i]))
+            return -1;
+        rights[i].creator = (machrv_creator){0};
+        if (rights[i].kind == PORT_SEND && machrv_made_by(fd, &rights[i].creator))
+            return -1;
+    }
+    if (packet->nfds && poll(states, (nfds_t)packet->nfds, 0) != 0)
+        return -1; /* nothing was asked for: only a hang-up is reported */
+    return 0;
+}
+
+/* The audit token of the sender, as identity.py makes it. 0 if only Python can tell. */
+static int attested(const machrv_received *packet, const machrv_identity *own, int trusted, uint32_t *token)
+{
+    if (packet->pid == own->pid) {
+        if (packet->uid != own->uid || packet->gid != own->gid || geteuid() != own->token[1])
+            return 0;
+        memcpy(token, own->token, sizeof own->token);
+        token[6] = packet->header.space;
+        return 1;
+    }
+    if (trusted || !packet->pid || !packet->pidfd)
+        return 0;
+    token[0] = 0xFFFFFFFF;
+    token[1] = packet->pidfd == 2 ? (uint32_t)packet->euid : packet->uid;
+    token[2] = packet->pidfd == 2 ? (uint32_t)packet->egid : packet->gid;
+    token[3] = packet->uid;
+    token[4] = packet->gid;
+    token[5] = (uint32_t)packet->pid;
+    token[6] = packet->header.space;
+    token[7] = (uint32_t)packet->process;
+    return 1;
+}
+
+int machrv_receive_plain(int fd, machrv_received *into, machrv_arrived *rights, const machrv_identity *own, uint32_t kind,
+                         int trusted, uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context,
+                         uint32_t limit)
+{
+    int error = machrv_receive(fd, into);
+    uint32_t size = into->header.size;
+    uint32_t header[6] = {(into->header.bits & COMPLEX) | kind << 8 | (into->header.bits >> 8 & 0x1F), size, 0, name, 0,
+                          (uint32_t)into->header.id};
+    uint32_t trailer[17] = {0, trailer_size, seqno};
+
+    if (error)
+        return error;
+    if (into->cut || into->length < (int64_t)sizeof into->header || into->header.flags || size < sizeof header ||
+        size & 3 || (into->header.bits & 0x1F) != kind || size + trailer_size > limit ||
+        (int64_t)size - (int64_t)sizeof header != into->length - (int64_t)sizeof into->header ||
+        !attested(into, own, trusted, trailer + 5))
+        return 0;
+    if (into->header.bits == kind ? into->nfds || into->header.reply : plan(into, rights) || describe(into, rights))
+        return 0;
+    memcpy(into->body - sizeof header, header, sizeof header);
+    memcpy(trailer + 3, trailer + 6, 8);
+    memcpy(trailer + 13, &context, sizeof context);
+    memcpy(into->body - sizeof header + size, trailer, trailer_size);
+    return (int)(size + trailer_size);
+}
