@@ -155,6 +155,17 @@ class LinuxKernel(Calls, Kernel):
         self._queues.add(queue)
         return queue
 
+    # -- looking on ---------------------------------------------------------------------------------------------------
+
+    def port_identity(self, name: int) -> tuple[str, int]:
+        """See `Kernel.port_identity`. Without the lock: one look at one entry."""
+        entry = self._entries.get(name)
+        if entry is None:
+            return "", 0
+        port = entry.port
+        id = b"file" if entry.is_file else entry.id if port is None else port.id
+        return id[:16].decode("ascii", "replace"), entry.type
+
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
