@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import NamedTuple
 
     from machrv.audit import AuditToken
+    from machrv.kernel.memory import MemoryCalls
 
     class _PortStatus(NamedTuple):
         pset: int
@@ -259,6 +260,12 @@ class Kernel(ABC):
     @abstractmethod
     def fileport_makefd(self, name: int) -> int:
         """A new descriptor (close-on-exec) for a fileport. The right stays the caller's."""
+
+    def memory(self) -> MemoryCalls:
+        """The calls for memory that is behind a right: `machrv.MemoryObject` is made of them."""
+        from machrv.errors import UnsupportedError
+
+        raise UnsupportedError("this kernel has no memory objects")
 
     @abstractmethod
     def audit_token(self) -> AuditToken:
