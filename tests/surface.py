@@ -119,6 +119,9 @@ def _ours(cls: type) -> list[type]:
 
 
 def _constructor(cls: type) -> FunctionType | None:
+    call = vars(type(cls)).get("__call__")
+    if isinstance(call, FunctionType):
+        return call
     for base in reversed(_ours(cls)):
         for name in ("__init__", "__new__"):
             found = vars(base).get(name)
