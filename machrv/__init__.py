@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from machrv.fileport import fileport as fileport, fileport_fd as fileport_fd
     from machrv.kernel import Kernel as Kernel, current as current
     from machrv.launch import launch as launch
+    from machrv.memory import (
+        MemoryObject as MemoryObject,
+        MemoryObjectError as MemoryObjectError,
+        ReadOnlyMemoryError as ReadOnlyMemoryError,
+    )
     from machrv.message import (
         Disposition as Disposition,
         GuardedPortDescriptor as GuardedPortDescriptor,
@@ -87,6 +92,7 @@ _MODULES = {
     "machrv.fileport": "fileport fileport_fd",
     "machrv.kernel": "Kernel current",
     "machrv.launch": "launch",
+    "machrv.memory": "MemoryObject MemoryObjectError ReadOnlyMemoryError",
     "machrv.message": "Disposition GuardedPortDescriptor Message OutOfLineDescriptor OutOfLinePortsDescriptor PortDescriptor Trailer",
     "machrv.received": "destroy_message take_reply_right take_right take_rights",
     "machrv.rendezvous.client": "DirectRendezvousClient RendezvousClient RendezvousPermissionError",

@@ -18,7 +18,7 @@ here too, for modules that have no business with the compiled one.
 
 from __future__ import annotations
 
-from itertools import chain, repeat
+from itertools import chain
 from struct import Struct, calcsize, error
 
 from machrv._mach import lib
@@ -33,6 +33,7 @@ from machrv.descriptor import (
     OutOfLinePortsDescriptor,
     PortDescriptor,
     disposition_name,
+    port_from_members,
 )
 from machrv.errors import MessageFormatError
 from machrv.layout import layout, members
@@ -41,7 +42,7 @@ from machrv.trailer import Trailer, trailer_request
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+    from typing import Any, ClassVar
 
     from typing_extensions import Buffer
 
@@ -65,14 +66,22 @@ _VOUCHER: int = lib.MACH_MSGH_BITS_VOUCHER_MASK
 
 _header = Struct("=" + layout("mach_msg_header_t"))
 _base = Struct("=" + layout("mach_msg_base_t"))  # A header and a descriptor count.
-_count = Struct("=" + layout("mach_msg_body_t"))
-_port = KINDS[PortDescriptor.TYPES[0]][1]
-_HEADER, _BASE, _PORT = _header.size, _base.size, _port.size
-_unpack_header, _pack_header, _unpack_count = _header.unpack_from, _header.pack, _count.unpack_from
+_HEADER, _BASE = _header.size, _base.size
+_unpack_header, _pack_header, _unpack_base = _header.unpack_from, _header.pack, _base.unpack_from
 
-#: A base and n port descriptors, by n: nearly every complex message is one of these, so it is packed in one call.
-_port_runs: dict[int, Struct] = {}
+# Nearly every complex message has port descriptors and no others: they are taken apart all at once.
+_PORT = KINDS[PortDescriptor.type][1]
+_unpack_ports = Struct("=" + PortDescriptor.FORMAT).iter_unpack
+_FIRST_TYPE = _BASE + TYPE_OFFSET
+#: The type bytes of so many port descriptors. More of them at once are taken apart one by one.
+_ALL_PORTS = bytes([PortDescriptor.type]) * 1024
+_new: Any = object.__new__
+_new_tuple: Any = tuple.__new__
+
+#: A base and some descriptors, by their kinds, or by their number where all are ports: what was seen is packed in one call.
+_runs: dict[int | tuple[type, ...], Struct] = {}
 _MAX_RUN = 64
+_MAX_RUNS = 256
 
 
 def __getattr__(name: str) -> int:
@@ -170,7 +179,9 @@ class Message:
         encoded = _encode(self, self.bits, self.remote_port, self.body)
         if self.trailer is None:
             return encoded
-        return encoded + bytes(-len(encoded) % 4) + self.trailer.encode()
+        if len(encoded) % 4:
+            encoded += bytes(-len(encoded) % 4)
+        return encoded + self.trailer.encode()
 
     def encode_to(self, remote_port: int, disposition: int) -> bytes:
         """The bytes to send to `remote_port`, whose right is used as `disposition` says, as mach_msg() takes them.
@@ -193,19 +204,33 @@ class Message:
         """
         image = buffer if type(buffer) is bytes else bytes(memoryview(buffer))
         length = len(image)
-        if length < _HEADER:
+        message: Message = _new(cls)
+        # What stands where a count would is read in any case, which is cheaper than to look first and read twice.
+        if length >= _BASE:
+            bits, size, remote, local, message.voucher_port, message.id, count = _unpack_base(image)
+        elif length >= _HEADER:
+            bits, size, remote, local, message.voucher_port, message.id = _unpack_header(image)
+            count = 0
+        else:
             raise MessageFormatError(f"expected a header of {_HEADER} bytes: the buffer has {length}", 0)
-        message = cls.__new__(cls)
-        bits, size, message.remote_port, message.local_port, message.voucher_port, message.id = _unpack_header(image)
-        message.bits = bits
         if not _HEADER <= size <= length:
             raise MessageFormatError(f"expected a msgh_size from {_HEADER} to {length}, the buffer's: found {size}", 4)
+        message.bits, message.remote_port, message.local_port = bits, remote, local
         if bits & _COMPLEX:
-            message.descriptors, start = _decode_descriptors(image, size)
+            end = _BASE + count * _PORT
+            if (
+                end <= size and image[_FIRST_TYPE:end:_PORT] <= _ALL_PORTS
+            ):  # A smaller string: as many of them, or fewer
+                message.descriptors = tuple(map(port_from_members, _unpack_ports(image[_BASE:end])))
+            else:
+                message.descriptors, end = _decode_descriptors(image, size, count)
         else:
-            message.descriptors, start = (), _HEADER
-        message.body = image[start:size]
-        message.trailer = None if size == length else _decode_trailer(image, size)
+            message.descriptors, end = (), _HEADER
+        message.body = image[end:size]
+        if size == length:
+            message.trailer = None
+        else:
+            message.trailer = _decode_trailer(image, size) if size % 4 else Trailer.decode(image, size)
         return message
 
     # -- values -----------------------------------------------------------------------------------------------------
@@ -218,7 +243,7 @@ class Message:
             return NotImplemented
         return self._fields() == other._fields()
 
-    __hash__ = None  # type: ignore[assignment]  # A message can be changed.
+    __hash__: ClassVar[None]  # type: ignore[assignment]  # A message can be changed: it has __eq__ alone.
 
     def __repr__(self) -> str:
         parts = [f"id={_readable_id(self.id)}"]
@@ -266,15 +291,15 @@ def _encode(message: Message, bits: int, remote_port: int, body: bytes) -> bytes
                 raise MessageFormatError("a message with descriptors must have MACH_MSGH_BITS_COMPLEX in its bits")
             return _pack_header(bits, _HEADER + len(body), remote_port, local, voucher, id) + body
         count = len(descriptors)
-        run = _port_runs.get(count)
+        run = _runs.get(count)
         for descriptor in descriptors:
             if type(descriptor) is not PortDescriptor:
-                run = None
+                run = _runs.get(tuple(map(type, descriptors)))
                 break
         if run is None:
             run = _run(descriptors)
-        # sum() is the fastest way to one flat tuple, up to some length: it copies.
-        values = sum(descriptors, ()) if count <= _MAX_RUN else chain.from_iterable(descriptors)
+        # Two ways to one flat tuple: sum() is the faster one for a few, but it copies.
+        values = sum(descriptors, ()) if count < 8 else chain.from_iterable(descriptors)
         return run.pack(bits, run.size + len(body), remote_port, local, voucher, id, count, *values) + body
     except (error, TypeError) as problem:
         _blame(message, bits, remote_port)
@@ -287,8 +312,9 @@ def _run(descriptors: tuple[Any, ...]) -> Struct:
         if not isinstance(descriptor, Descriptor):
             raise MessageFormatError(f"descriptor {index} is a {type(descriptor).__name__}: expected a descriptor")
     run = Struct(_base.format + "".join(descriptor.FORMAT for descriptor in descriptors))
-    if len(descriptors) <= _MAX_RUN and all(type(descriptor) is PortDescriptor for descriptor in descriptors):
-        _port_runs[len(descriptors)] = run
+    kinds = tuple(map(type, descriptors))
+    if len(kinds) <= _MAX_RUN and len(_runs) < _MAX_RUNS:
+        _runs[kinds if any(kind is not PortDescriptor for kind in kinds) else len(kinds)] = run
     return run
 
 
@@ -313,40 +339,40 @@ def _blame_members(struct: str, values: Iterable[Any], start: int) -> None:
             raise MessageFormatError(f"{struct}.{name} is {value!r}: {expected}", start + offset) from problem
 
 
-def _decode_descriptors(image: bytes, size: int) -> tuple[tuple[Descriptor, ...], int]:
+def _decode_descriptors(image: bytes, size: int, count: int) -> tuple[tuple[Descriptor, ...], int]:
     """The descriptors of a complex message of this size, and where they end."""
     if size < _BASE:
         raise MessageFormatError(f"expected a descriptor count: the message ends after {size} bytes", _HEADER)
-    (count,) = _unpack_count(image, _HEADER)
-    end = _BASE + count * _PORT
-    if end > size:  # A port descriptor is the smallest.
+    if _BASE + count * _PORT > size:  # A port descriptor is the smallest.
         most = (size - _BASE) // _PORT
         raise MessageFormatError(f"expected at most {most} descriptors in {size} bytes: found {count}", _HEADER)
-    if not any(image[_BASE + TYPE_OFFSET : end : _PORT]):
-        ports = map(tuple.__new__, repeat(PortDescriptor), _port.iter_unpack(image[_BASE:end]))
-        return tuple(ports), end
     descriptors = []
     offset = _BASE
     for index in range(count):
-        if offset + _PORT > size:
-            raise MessageFormatError(f"expected descriptor {index} of {count}: the message ends at {size}", offset)
-        number = image[offset + TYPE_OFFSET]
-        if number not in KINDS:
-            known = ", ".join(map(str, KINDS))
-            raise MessageFormatError(f"expected a descriptor of type {known}: found {number}", offset + TYPE_OFFSET)
-        kind, struct = KINDS[number]
-        if offset + struct.size > size:
-            problem = (
-                f"expected the {struct.size} bytes of descriptor {index} ({kind.__name__}): the message ends at {size}"
-            )
-            raise MessageFormatError(problem, offset)
-        descriptors.append(kind.from_members(struct.unpack_from(image, offset)))
-        offset += struct.size
+        found = KINDS.get(image[offset + TYPE_OFFSET]) if offset + _PORT <= size else None
+        if found is None or offset + found[1] > size:
+            raise _misfit(image, size, offset, index, count)
+        kind, width, unpack_from = found
+        descriptors.append(_new_tuple(kind, unpack_from(image, offset)))
+        offset += width
     return tuple(descriptors), offset
 
 
+def _misfit(image: bytes, size: int, offset: int, index: int, count: int) -> MessageFormatError:
+    """What is wrong with the descriptor at an offset, in a message of this size."""
+    if offset + _PORT > size:
+        return MessageFormatError(f"expected descriptor {index} of {count}: the message ends at {size}", offset)
+    number = image[offset + TYPE_OFFSET]
+    if number not in KINDS:
+        known = ", ".join(map(str, KINDS))
+        return MessageFormatError(f"expected a descriptor of type {known}: found {number}", offset + TYPE_OFFSET)
+    kind, width, _ = KINDS[number]
+    expected = f"expected the {width} bytes of descriptor {index} ({kind.__name__})"
+    return MessageFormatError(f"{expected}: the message ends at {size}", offset)
+
+
 def _decode_trailer(image: bytes, size: int) -> Trailer:
-    """The trailer behind a message of this size."""
+    """The trailer behind a message of this size, which is no multiple of four."""
     start = size + -size % 4
     if any(image[size:start]):
         raise MessageFormatError("expected zeros between the message and its trailer", size)

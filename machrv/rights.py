@@ -20,6 +20,8 @@ from machrv.transfer import receive_message, send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import ClassVar
+
     from machrv.kernel import Kernel
     from machrv.message import Message
 
@@ -28,8 +30,8 @@ class SendRight(Right):
     """A send right: the power to send to a port, any number of times."""
 
     __slots__ = ()
-    right = MACH_PORT_RIGHT_SEND
-    move = Disposition.MOVE_SEND
+    right: ClassVar[int] = MACH_PORT_RIGHT_SEND
+    move: ClassVar[Disposition] = Disposition.MOVE_SEND
 
     def copy(self) -> SendRight:
         """Another reference of the same right. Raises MachError if the port has died."""
@@ -51,8 +53,8 @@ class SendOnceRight(Right):
     """A send-once right: the power to send one message. Given up unused, its receiver gets a SEND_ONCE notification."""
 
     __slots__ = ()
-    right = MACH_PORT_RIGHT_SEND_ONCE
-    move = Disposition.MOVE_SEND_ONCE
+    right: ClassVar[int] = MACH_PORT_RIGHT_SEND_ONCE
+    move: ClassVar[Disposition] = Disposition.MOVE_SEND_ONCE
 
     def send(self, message: Message, timeout: float | None = None) -> None:
         """As `SendRight.send`, but sending spends this right. If the send fails, it is still held."""
@@ -87,8 +89,8 @@ class ReceiveRight(_Receiver):
     """A receive right: the port itself. When it is closed, every right to the port dies."""
 
     __slots__ = ()
-    right = MACH_PORT_RIGHT_RECEIVE
-    move = Disposition.MOVE_RECEIVE
+    right: ClassVar[int] = MACH_PORT_RIGHT_RECEIVE
+    move: ClassVar[Disposition] = Disposition.MOVE_RECEIVE
 
     @classmethod
     def allocate(cls, queue_limit: int | None = None, kernel: Kernel | None = None) -> ReceiveRight:
@@ -119,7 +121,7 @@ class PortSet(_Receiver):
     """A port set: receives from every member. The members stay their owners'."""
 
     __slots__ = ()
-    right = MACH_PORT_RIGHT_PORT_SET
+    right: ClassVar[int] = MACH_PORT_RIGHT_PORT_SET
 
     @classmethod
     def allocate(cls, kernel: Kernel | None = None) -> PortSet:

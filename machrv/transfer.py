@@ -61,6 +61,10 @@ NEEDED_RIGHT: dict[int, int] = {
 
 
 class _TimedOut(MachError, TimeoutError):
+    """A wait that ended without success; catchable either way."""
+
+    errno: int
+
     def __init__(self, code: int, operation: str, size: int | None = None) -> None:
         super().__init__(code, operation, size)
         self.errno = ETIMEDOUT  # OSError takes a first argument for one.

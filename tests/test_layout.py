@@ -170,7 +170,7 @@ def test_every_member_is_where_xnu_has_it(name: str) -> None:
 def test_the_type_of_every_descriptor_is_at_offset_11() -> None:
     """A reader finds a descriptor's type at one place before it knows the kind."""
     assert 11 == TYPE_OFFSET
-    for kind, _ in KINDS.values():
+    for kind, _, _ in KINDS.values():
         assert 11 == offset_of(kind.STRUCT, "type")
     assert {0, 1, 2, 3, 4} == set(KINDS)
 

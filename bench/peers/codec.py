@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import struct
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, NamedTuple
 
 from machrv import AuditToken, Disposition, Message, OutOfLineDescriptor, PortDescriptor, Trailer, four_char_code
@@ -62,15 +63,16 @@ def by_struct(case: Case, image: bytes) -> tuple[Callable[[], Any], Callable[[],
     ports = tuple((descriptor.name, descriptor.disposition) for descriptor in of.descriptors[: case.ports])
     regions = tuple(tuple(descriptor) for descriptor in of.descriptors[case.ports :])
     body = case.body
-    words = (0, _AUDIT, *of.trailer[0:1], *of.trailer.security_token, *of.trailer.audit_token) if of.trailer else ()
+    words = tuple(of.trailer) if of.trailer else ()
     bits, local, id = of.bits, of.local_port, of.id
-    end = 28 + 12 * case.ports + 16 * case.memory
 
     def encode() -> bytes:
         if not ports and not regions:
             encoded = header.pack(bits, 24 + len(body), 0, local, 0, id) + body
         else:
-            flat = sum(ports, ()) + sum(regions, ()) if regions else sum(ports, ())
+            flat = sum(ports, ()) if len(ports) < 8 else tuple(chain.from_iterable(ports))
+            if regions:
+                flat += sum(regions, ())
             count = len(ports) + len(regions)
             encoded = run.pack(bits, run.size + len(body), 0, local, 0, id, count, *flat) + body
         return encoded + trailer.pack(*words) if words else encoded
@@ -83,12 +85,14 @@ def by_struct(case: Case, image: bytes) -> tuple[Callable[[], Any], Callable[[],
         tail = trailer.unpack_from(image, size) if size < len(image) else None
         if not head[0] & _COMPLEX:
             return head, (), image[24:size], tail
-        count = base.unpack_from(image)[6]
-        if count != case.ports + case.memory or end > size:
+        ports = base.unpack_from(image)[6] - case.memory
+        middle = 28 + 12 * ports
+        end = middle + 16 * case.memory
+        if end > size:
             raise ValueError("truncated")
-        found = list(port.iter_unpack(image[28 : 28 + 12 * case.ports]))
+        found = list(port.iter_unpack(image[28:middle]))
         if case.memory:
-            found += memory.iter_unpack(image[28 + 12 * case.ports : end])
+            found += memory.iter_unpack(image[middle:end])
         return head, found, image[end:size], tail
 
     return encode, decode
@@ -183,7 +187,10 @@ def by_construct(case: Case, image: bytes) -> tuple[Callable[[], Any], Callable[
         parts += [
             "count" / Int32ul, "ports" / Array(this.count - case.memory, port), "memory" / Array(case.memory, memory)
         ]  # fmt: skip
-    parts += ["body" / Bytes(len(case.body)), "trailer" / Optional(audit)]
+    before: Any = 24
+    if case.ports or case.memory:
+        before = 28 + 12 * (this.count - case.memory) + 16 * case.memory
+    parts += ["body" / Bytes(this.header.size - before), "trailer" / Optional(audit)]
     whole = Struct(*parts)
     value = whole.parse(image)
     return lambda: whole.build(value), lambda: whole.parse(image)
@@ -194,15 +201,20 @@ def by_cstruct(case: Case, image: bytes) -> tuple[Callable[[], Any], Callable[[]
     from dissect.cstruct import cstruct
 
     source = """
-    typedef struct { uint32 bits; uint32 size; uint32 remote; uint32 local; uint32 voucher; int32 id; } header_t;
     typedef struct { uint32 name; uint32 pad1; uint16 pad2; uint8 disposition; uint8 type; } port_t;
     typedef struct { uint64 address; uint8 deallocate; uint8 copy; uint8 pad; uint8 type; uint32 size; } memory_t;
     typedef struct { uint32 type; uint32 size; uint32 seqno; uint32 security[2]; uint32 token[8]; } audit_t;
     """
-    parts = ["header_t header;"]
-    if case.ports or case.memory:
-        parts += ["uint32 count;", f"port_t ports[{case.ports}];", f"memory_t memory[{case.memory}];"]
-    parts += [f"char body[{len(case.body)}];"] if case.body else []
+    parts = ["uint32 bits; uint32 size; uint32 remote; uint32 local; uint32 voucher; int32 id;"]
+    before = 24  # Written out for what is there only: dissect.cstruct pays for every term.
+    if case.memory:
+        parts += [f"uint32 count; port_t ports[{case.ports}]; memory_t memory[{case.memory}];"]
+        before = 28 + 12 * case.ports + 16 * case.memory
+    elif case.ports:
+        parts += ["uint32 count; port_t ports[count];"]
+    parts += [
+        "char body[size - 28 - 12 * count];" if case.ports and not case.memory else f"char body[size - {before}];"
+    ]
     parts += ["audit_t trailer;"] if case.trailer else []
     parser = cstruct()
     parser.load(source + "typedef struct { " + " ".join(parts) + " } whole_t;")

@@ -49,6 +49,13 @@ mach_msg_return_t mach_msg(mach_msg_header_t *msg, mach_msg_option_t option, mac
                            mach_port_name_t notify);
 void mach_msg_destroy(mach_msg_header_t *msg);
 kern_return_t vm_deallocate(mach_port_t task, vm_offset_t address, vm_offset_t size);
+kern_return_t vm_map(mach_port_t task, vm_address_t *address, vm_size_t size, vm_address_t mask, int flags,
+                     mach_port_t object, vm_offset_t offset, boolean_t copy, vm_prot_t cur_protection,
+                     vm_prot_t max_protection, vm_inherit_t inheritance);
+kern_return_t vm_region_64(mach_port_t task, vm_address_t *address, vm_size_t *size, int flavor, int *info,
+                           mach_msg_type_number_t *infoCnt, mach_port_t *object_name);
+kern_return_t mach_make_memory_entry_64(mach_port_t task, memory_object_size_t *size, memory_object_offset_t offset,
+                                        vm_prot_t permission, mach_port_t *object_handle, mach_port_t parent_entry);
 kern_return_t task_name_for_pid(mach_port_t target_tport, int pid, mach_port_name_t *tn);
 kern_return_t task_info(mach_port_t task, natural_t flavor, integer_t *task_info_out,
                         mach_msg_type_number_t *task_info_outCnt);

@@ -155,6 +155,10 @@ int machrv_probe(const char *path);
 int machrv_memory(uint64_t address, uint64_t size);
 /* Maps a sealed memfd of exactly `size` bytes (private, writable); 0 and *address, or a negative errno. */
 int machrv_map(int fd, uint64_t size, uint64_t *address);
+/* A memfd of `size` zeroed bytes, sealed against other sizes. */
+int machrv_memory_object(uint64_t size);
+/* What else a memfd can be sealed against: new ways to write to it. <linux/fcntl.h>, Linux 5.1; Python does not name it. */
+#define MACHRV_SEAL_FUTURE_WRITE 0x10
 /* Fresh memory, zeroed. */
 int machrv_allocate(uint64_t size, uint64_t *address);
 int machrv_unmap(uint64_t address, uint64_t size);
@@ -166,6 +170,7 @@ uint64_t machrv_process(int pid, int pidfd);
 #define MACHRV_WITHOUT_PIDFS 2
 #define MACHRV_WITHOUT_PIDFD_INFO 4
 #define MACHRV_WITHOUT_NETNS_COOKIE 8
+#define MACHRV_WITHOUT_NOEXEC_SEAL 16
 void machrv_without(int features);
 /* 1 if the kernel attaches pidfds to messages (SO_PASSPIDFD, Linux 6.5). */
 int machrv_has_passpidfd(void);

@@ -9,7 +9,7 @@ A child writes its account to standard output, a JSON array a line: ["event", *E
 from __future__ import annotations
 
 import os
-from collections import namedtuple
+from typing import NamedTuple
 
 from machrv.kernel import current
 
@@ -26,19 +26,13 @@ PATIENCE = 10.0
 PARENTS_LINE = b"parent\n"
 CHILDS_LINE = b"child\n"
 
-Event = namedtuple("Event", "at process what sends attested")
-Event.__doc__ = """Something that a process did.
 
-`at` is CLOCK_MONOTONIC in seconds, which all processes of a system share; `process` the one that did it: "parent",
-"child" or "stranger"; `sends` whether something left for the other side; `attested` who sent what arrived (an
-`Identity`), None where nothing did.
-"""
-
-
-class Identity(namedtuple("Identity", "pid pidversion uid")):
+class Identity(NamedTuple):
     """Who sent a message, in the kernel's words. `pidversion` tells a process from the next one that gets its pid."""
 
-    __slots__ = ()
+    pid: int
+    pidversion: int
+    uid: int
 
     @classmethod
     def of(cls, token: AuditToken | None) -> Identity | None:
@@ -47,6 +41,21 @@ class Identity(namedtuple("Identity", "pid pidversion uid")):
 
     def __str__(self) -> str:
         return f"pid {self.pid} v{self.pidversion} uid {self.uid}"
+
+
+class Event(NamedTuple):
+    """Something that a process did.
+
+    `at` is CLOCK_MONOTONIC in seconds, which all processes of a system share; `process` the one that did it: "parent",
+    "child" or "stranger"; `sends` whether something left for the other side; `attested` who sent what arrived, None
+    where nothing did.
+    """
+
+    at: float
+    process: str
+    what: str
+    sends: bool
+    attested: Identity | None
 
 
 def left_over() -> Leftovers:

@@ -33,9 +33,11 @@ from machrv.rights import ReceiveRight, SendRight
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
+    from io import FileIO
 
     from machrv.audit import AuditToken
     from machrv.kernel import Process
+    from machrv.ownership import Right
     from machrv.rendezvous.port import RendezvousPort
 
 #: The program of the children; what it is to do follows.
@@ -102,17 +104,18 @@ class Parent:
 
     def __init__(self, stack: ExitStack) -> None:
         own = stack.enter_context
-        self.inbox = own(ReceiveRight.allocate())
-        self.once = own(ReceiveRight.allocate())
+        self.inbox: ReceiveRight = own(ReceiveRight.allocate())
+        self.once: ReceiveRight = own(ReceiveRight.allocate())
         moved = own(ReceiveRight.allocate())
-        self.outbox = own(moved.make_send())
-        self.file = own(tempfile.TemporaryFile(buffering=0))
+        self.outbox: SendRight = own(moved.make_send())
+        self.file: FileIO = own(tempfile.TemporaryFile(buffering=0))
         self.file.write(PARENTS_LINE)
         self.file.seek(0)
-        self.socket, other = socket.socketpair()
-        own(self.socket).settimeout(PATIENCE)
+        ours, other = socket.socketpair()
+        self.socket: socket.socket = own(ours)
+        self.socket.settimeout(PATIENCE)
         with other:  # The fileport keeps it open.
-            self.rights = {
+            self.rights: dict[str, Right] = {
                 "send": own(self.inbox.make_send()),
                 "recv": moved,
                 "once": own(self.once.make_send_once()),

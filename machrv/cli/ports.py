@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import namedtuple
+from typing import NamedTuple
 
 from machrv.cli.sockets import UnixSocket, command_of, held_sockets, processes, unix_sockets
 from machrv.errors import UnsupportedError
@@ -24,14 +24,22 @@ _PREFIX = b"\0machrv/"
 _ID = 32
 _KINDS = {b"s": "send", b"o": "send-once"}
 
-Row = namedtuple("Row", "right port references waiting holders service")
-Row.__doc__ = """A right of a process.
 
-`right` is "receive", "send" or "send-once"; `port` the port's id, 32 hexadecimal digits; `references` how many rights were
-made of a receive right and are in existence, or how many descriptors hold another one; `waiting` the bytes that wait to be
-received; `holders` the processes that have the other end, by how many ends (0: nobody to be seen: on its way in a
-message, in another user's process, or gone); `service` the name that the port was checked in under, or "".
-"""
+class Row(NamedTuple):
+    """A right of a process.
+
+    `right` is "receive", "send" or "send-once"; `port` the port's id, 32 hexadecimal digits; `references` how many rights
+    were made of a receive right and are in existence, or how many descriptors hold another one; `waiting` the bytes that
+    wait to be received; `holders` the processes that have the other end, by how many ends (0: nobody to be seen: on its
+    way in a message, in another user's process, or gone); `service` the name that the port was checked in under, or "".
+    """
+
+    right: str
+    port: str
+    references: int
+    waiting: int
+    holders: dict[int, int]
+    service: str
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections import namedtuple
 from struct import Struct, unpack_from
+from typing import NamedTuple
 
 from machrv.errors import UnsupportedError
 
@@ -17,12 +17,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-UnixSocket = namedtuple("UnixSocket", "inode address peer waiting listening")
-UnixSocket.__doc__ = """A Unix socket of this network namespace.
 
-`address` is what it is bound to, as bytes (an abstract one begins with a zero); `peer` the inode of its other end, 0 if
-there is none (any more); `waiting` the bytes that wait to be received, of one that listens the connections to be accepted.
-"""
+class UnixSocket(NamedTuple):
+    """A Unix socket of this network namespace.
+
+    `address` is what it is bound to, as bytes (an abstract one begins with a zero); `peer` the inode of its other end, 0
+    if there is none (any more); `waiting` the bytes that wait to be received, of one that listens the connections to be
+    accepted.
+    """
+
+    inode: int
+    address: bytes
+    peer: int
+    waiting: int
+    listening: bool
+
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY, _NLMSG_ERROR, _NLMSG_DONE = 20, 2, 3

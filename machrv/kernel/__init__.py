@@ -10,24 +10,45 @@ Conventions of every method: a port name is an `int` (0 is MACH_PORT_NULL, 0xFFF
 
 from __future__ import annotations
 
+import os
 import sys
 from abc import ABC, abstractmethod
 from collections import namedtuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NamedTuple
+
     from machrv.audit import AuditToken
+    from machrv.kernel.memory import MemoryCalls
 
-PortStatus = namedtuple(
-    "PortStatus",
-    "pset seqno mscount qlimit msgcount sorights srights pdrequest nsrequest flags",
-)
-PortStatus.__doc__ = """What mach_port_get_attributes(MACH_PORT_RECEIVE_STATUS) tells of a receive right.
+    class _PortStatus(NamedTuple):
+        pset: int
+        seqno: int
+        mscount: int
+        qlimit: int
+        msgcount: int
+        sorights: int
+        srights: int
+        pdrequest: int
+        nsrequest: int
+        flags: int
 
-`pset` counts the sets that the port is in, `seqno` is the next message's, `mscount` the send rights made since it was
-last reset, `msgcount` the messages waiting (where the kernel can tell; otherwise 0 or 1), `sorights` the send-once
-rights in existence; `srights`, `pdrequest` and `nsrequest` are booleans, as in <mach/port.h>.
-"""
+else:  # The same without `typing`, which a child would pay for.
+    _PortStatus = namedtuple(
+        "PortStatus", "pset seqno mscount qlimit msgcount sorights srights pdrequest nsrequest flags"
+    )
+
+
+class PortStatus(_PortStatus):
+    """What mach_port_get_attributes(MACH_PORT_RECEIVE_STATUS) tells of a receive right.
+
+    `pset` counts the sets that the port is in, `seqno` is the next message's, `mscount` the send rights made since it
+    was last reset, `msgcount` the messages waiting (where the kernel can tell; otherwise 0 or 1), `sorights` the
+    send-once rights in existence; `srights`, `pdrequest` and `nsrequest` are 0 or 1, as in <mach/port.h>.
+    """
+
+    __slots__ = ()
 
 
 class Process(ABC):
@@ -229,6 +250,16 @@ class Kernel(ABC):
         """
         return None
 
+    # -- looking on ---------------------------------------------------------------------------------------------------
+
+    def port_identity(self, name: int) -> tuple[str, int]:
+        """For `machrv trace`: what every process knows the port by, and the name's MACH_PORT_TYPE_* bits as last seen.
+
+        Changes nothing, and never fails. ("file", ...) for a fileport; "" where the kernel does not tell, 0 where the
+        name stands for nothing.
+        """
+        return "", 0
+
     # -- descriptors, processes, waiting ------------------------------------------------------------------------------
 
     @abstractmethod
@@ -238,6 +269,12 @@ class Kernel(ABC):
     @abstractmethod
     def fileport_makefd(self, name: int) -> int:
         """A new descriptor (close-on-exec) for a fileport. The right stays the caller's."""
+
+    def memory(self) -> MemoryCalls:
+        """The calls for memory that is behind a right: `machrv.MemoryObject` is made of them."""
+        from machrv.errors import UnsupportedError
+
+        raise UnsupportedError("this kernel has no memory objects")
 
     @abstractmethod
     def audit_token(self) -> AuditToken:
@@ -259,17 +296,23 @@ def current() -> Kernel:
     """The kernel of this process: one per process, made on first use, a fresh one after fork."""
     global _current
     if _current is None:
+        kernel: Kernel
         if sys.platform.startswith("linux"):
             from machrv.kernel.linux import LinuxKernel
 
-            _current = LinuxKernel()
+            kernel = LinuxKernel()
         elif sys.platform == "darwin":
             from machrv._mach import lib
             from machrv.kernel.darwin import DarwinKernel
 
-            _current = DarwinKernel(lib)
+            kernel = DarwinKernel(lib)
         else:
             from machrv.errors import UnsupportedError
 
             raise UnsupportedError(f"machrv has kernels for Linux and macOS, not for {sys.platform!r}")
+        if "MACHRV_TRACE" in os.environ:
+            from machrv.trace.kernel import traced
+
+            kernel = traced(kernel)
+        _current = kernel
     return _current

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import logging
     from collections.abc import Callable, Iterator, MutableMapping
     from types import TracebackType
-    from typing import ClassVar
+    from typing import ClassVar, NamedTuple
 
     from typing_extensions import Self
 
@@ -88,6 +88,9 @@ class Override:
 
     __slots__ = ("_feature", "enabled")
 
+    #: What the feature is switched to.
+    enabled: bool
+
     def __init__(self, feature: Feature, enabled: bool) -> None:
         self._feature = feature
         self.enabled = enabled
@@ -112,10 +115,14 @@ class Feature:
 
     __slots__ = ("name", "enabled_by_default", "overrides")
 
+    name: str
+    enabled_by_default: bool
+    overrides: list[Override]
+
     def __init__(self, name: str, enabled_by_default: bool = False) -> None:
         self.name = name
         self.enabled_by_default = enabled_by_default
-        self.overrides: list[Override] = []
+        self.overrides = []
 
     @property
     def enabled(self) -> bool:
@@ -172,13 +179,30 @@ def wants_info_plist(requirement: Requirement | None) -> bool:
     )
 
 
-Verdict = namedtuple("Verdict", "peer audit_token requirement matched enforced reason")
-Verdict.__doc__ = """What was found about one peer.
+if TYPE_CHECKING:
 
-`peer` is "client" or "server", `audit_token` its `AuditToken` (None: it did not answer), `requirement` what it was held
-against, `matched` whether it meets it, `reason` why not ("" if it does), `enforced` whether a mismatch ends the
-rendezvous.
-"""
+    class _Verdict(NamedTuple):
+        peer: str
+        audit_token: AuditToken | None
+        requirement: Requirement
+        matched: bool
+        enforced: bool
+        reason: str
+
+else:  # The same without `typing`, which a child would pay for.
+    _Verdict = namedtuple("Verdict", "peer audit_token requirement matched enforced reason")
+
+
+class Verdict(_Verdict):
+    """What was found about one peer.
+
+    `peer` is "client" or "server", `audit_token` its `AuditToken` (None: it did not answer), `requirement` what it was
+    held against, `matched` whether it meets it, `reason` why not ("" if it does), `enforced` whether a mismatch ends the
+    rendezvous.
+    """
+
+    __slots__ = ()
+
 
 _callback: Callable[[Verdict], object] | None = None
 _warned = False

@@ -87,7 +87,7 @@ class Registration:
     __slots__ = ("process", "ports", "requirement", "_registry")
 
     def __init__(self, process: Process, registry: Registry) -> None:
-        self.process = process
+        self.process: Process = process
         self._registry = registry
         self.ports: dict[int, RendezvousPort] | None = None
         self.requirement: Requirement | None = None
@@ -101,7 +101,7 @@ class Registry:
     """The table of registrations. It owns their rights and their pinned processes."""
 
     def __init__(self, kernel: Kernel) -> None:
-        self.lock = CheckedLock()
+        self.lock: CheckedLock = CheckedLock()
         self._kernel = kernel
         self._dispatcher = Dispatcher.shared(kernel)
         self._registrations: dict[int, Registration] = {}

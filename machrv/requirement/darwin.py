@@ -21,7 +21,7 @@ from machrv.requirement import RequirementError, UnsupportedRequirementError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, NamedTuple
 
     from machrv.audit import AuditToken
     from machrv.requirement.security import SecurityFramework
@@ -50,12 +50,24 @@ CERTIFICATE_TYPES = {
     "development": f"(anchor apple generic and certificate 1[{_MARKER}.6.2.1] exists)",
 }
 
-Signature = namedtuple("Signature", "team_identifier certificate_type")
-Signature.__doc__ = """What this process is signed with.
+if TYPE_CHECKING:
 
-`team_identifier` is a string, "" where there is none; `certificate_type` one of "developer_id", "app_store",
-"development", "" where it is none of them (unsigned, ad-hoc signed, part of the system).
-"""
+    class _Signature(NamedTuple):
+        team_identifier: str
+        certificate_type: str
+
+else:  # The same without `typing`, which a child would pay for.
+    _Signature = namedtuple("Signature", "team_identifier certificate_type")
+
+
+class Signature(_Signature):
+    """What this process is signed with.
+
+    `team_identifier` is a string, "" where there is none; `certificate_type` one of "developer_id", "app_store",
+    "development", "" where it is none of them (unsigned, ad-hoc signed, part of the system).
+    """
+
+    __slots__ = ()
 
 
 def requirement_text(asked: Mapping[str, Any], own_signature: Signature | None = None) -> str:
@@ -134,7 +146,7 @@ class DarwinEvaluator:
 
     def __init__(self, text: str, dynamic_only: bool, framework: SecurityFramework | None = None) -> None:
         """`framework`: None is the system's, opened when it is needed."""
-        self.text = text
+        self.text: str = text
         self._dynamic_only = dynamic_only
         self._framework = framework
 

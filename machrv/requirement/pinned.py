@@ -42,7 +42,7 @@ class PinnedProcess:
             if not self._process.matches(token):
                 raise ProcessLookupError(f"process {token.pid} is not the one that sent the message: that one is gone")
             #: its pid in the pid namespace that /proc shows, which need not be this process's
-            self.number = _number_in_proc(self._process.fileno())
+            self.number: int = _number_in_proc(self._process.fileno())
             self._directory = os.open(f"/proc/{self.number}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             self._check_running()
         except BaseException:

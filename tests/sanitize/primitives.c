@@ -122,6 +122,8 @@ static void memory(void)
     MUST(machrv_close(fd) == 0);
     MUST((fd = memfd_create("unsealed", MFD_ALLOW_SEALING)) >= 0 && ftruncate(fd, 10) == 0);
     MUST(machrv_map(fd, 10, &where) == -EPERM && machrv_close(fd) == 0);
+    MUST((fd = machrv_memory_object(10)) >= 0 && ftruncate(fd, 9) < 0 && ftruncate(fd, 11) < 0);
+    MUST(machrv_close(fd) == 0 && machrv_memory_object((uint64_t)-1) == -EINVAL);
     MUST(machrv_allocate(10000, &where) == 0 && machrv_unmap(where, 10000) == 0);
 }
 
@@ -160,6 +162,8 @@ int main(int argc, char **argv)
         messages(features & 1);
         names(argv[1]);
     }
+    machrv_without(MACHRV_WITHOUT_NOEXEC_SEAL);
+    memory();
     machrv_without(0);
     memory();
     processes();

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from machrv.audit import AuditToken
     from machrv.kernel.darwin.events import DarwinEventQueue
+    from machrv.kernel.darwin.memory import DarwinMemory
     from machrv.kernel.darwin.process import DarwinProcess
 
 _LONGEST_NAME = constants.BOOTSTRAP_MAX_NAME_LEN - 1
@@ -90,6 +91,12 @@ class DarwinKernel(Messages, Kernel):
         number = self._ffi.errno if number is None else number
         code = constants.KERN_RESOURCE_SHORTAGE if number in _SHORTAGE else constants.KERN_INVALID_ARGUMENT
         return MachError(code, f"{operation} ({os.strerror(number)})")
+
+    def memory(self) -> DarwinMemory:
+        """See `Kernel.memory`."""
+        from machrv.kernel.darwin.memory import DarwinMemory
+
+        return DarwinMemory(self._lib, self._ffi, self)
 
     # -- processes ----------------------------------------------------------------------------------------------------
 

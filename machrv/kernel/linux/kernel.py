@@ -28,6 +28,7 @@ from machrv.kernel.linux.transit import Right, new_id
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from machrv.audit import AuditToken
+    from machrv.kernel.linux.memory import LinuxMemory
     from machrv.kernel import Process
 
 _SEND_MSG = int(lib.MACH_SEND_MSG)
@@ -146,6 +147,12 @@ class LinuxKernel(Calls, Kernel):
             if not entry.is_file or not entry.type & SEND:
                 raise MachError(lib.KERN_INVALID_RIGHT, "fileport_makefd")
             return check(lib.machrv_dup(entry.fd))
+
+    def memory(self) -> LinuxMemory:
+        """See `Kernel.memory`."""
+        from machrv.kernel.linux.memory import LinuxMemory
+
+        return LinuxMemory(self)
 
     def audit_token(self) -> AuditToken:
         """See `Kernel.audit_token`."""

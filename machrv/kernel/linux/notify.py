@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import select
+from _thread import allocate_lock
 from struct import Struct
 
 from machrv._mach import ffi, lib
@@ -74,6 +75,7 @@ class Notifications(CopyOut):
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self._call = Call(self)
+        self._settling = allocate_lock()
         #: what deaths are waited for: sockets of entries with a request, ports with one (edge-triggered)
         self._watch: select.epoll | None = None
         self._watched: dict[int, Entry | Port] = {}
@@ -84,13 +86,20 @@ class Notifications(CopyOut):
         self._kick_fd = -1
 
     def _settle(self) -> None:
-        """Give up what finalisers wanted to give up in the middle of a call."""
-        while self._deferred:
-            call, arguments = self._deferred.popleft()
+        """Give up what finalisers wanted to give up in the middle of a call.
+
+        Each is a call, at whose end it is settled again: there only one of all does the work, whatever there is to do.
+        """
+        while self._deferred and self._settling.acquire(False):
             try:
-                call(*arguments)
-            except MachError:
-                pass  # as in the finaliser, there is nobody to tell
+                while self._deferred:
+                    call, arguments = self._deferred.popleft()
+                    try:
+                        call(*arguments)
+                    except MachError:
+                        pass  # as in the finaliser, there is nobody to tell
+            finally:
+                self._settling.release()
 
     # -- asking -------------------------------------------------------------------------------------------------------
 

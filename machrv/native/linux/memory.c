@@ -9,12 +9,38 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8U /* <linux/memfd.h>, Linux 6.3 */
+#endif
+
+int machrv_memfd(const char *name)
+{
+    int fd = -1;
+    errno = EINVAL;
+    /* Nobody is to run a program out of it; where vm.memfd_noexec is 2, there is no other kind. */
+    if (!(machrv_missing & MACHRV_WITHOUT_NOEXEC_SEAL))
+        fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL)
+        fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    return fd < 0 ? -errno : fd;
+}
+
+int machrv_memory_object(uint64_t size)
+{
+    int fd = machrv_memfd("machrv-memory-object");
+    if (fd < 0)
+        return fd;
+    if (ftruncate(fd, (off_t)size) || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
+        return machrv_fail_closing(fd);
+    return fd;
+}
+
 int machrv_memory(uint64_t address, uint64_t size)
 {
-    int fd = memfd_create("machrv-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int fd = machrv_memfd("machrv-memory");
     const char *from = (const char *)(uintptr_t)address;
     if (fd < 0)
-        return -errno;
+        return fd;
     while (size > 0) {
         /* write() reports memory that is not there as EFAULT, where a copy of our own would crash. */
         ssize_t wrote = write(fd, from, size > 0x7ffff000 ? 0x7ffff000 : (size_t)size);

@@ -45,6 +45,9 @@
 /* MACHRV_WITHOUT_*: the features that are switched off, for tests. */
 extern int machrv_missing;
 
+/* A memfd that can be sealed, or a negative errno. */
+int machrv_memfd(const char *name);
+
 /* The time as packets tell it: CLOCK_REALTIME in nanoseconds. */
 int64_t machrv_now(void);
 

@@ -64,9 +64,9 @@ int machrv_send(int fd, const char *message, size_t size, uint32_t bits, int id,
     /* Too large for a socket buffer: body and tail go into a sealed memfd, which travels as the last descriptor. */
     if (nfds >= MACHRV_MAX_FDS)
         return -EMSGSIZE;
-    memory = memfd_create("machrv-message", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    memory = machrv_memfd("machrv-message");
     if (memory < 0)
-        return -errno;
+        return memory;
     for (int part = 1; part < 3; part++) {
         const char *from = vector[part].iov_base;
         size_t left = vector[part].iov_len;
