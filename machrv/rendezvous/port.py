@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from machrv.kernel import Kernel
 
     #: What may be registered under a key: any owned right but a port set.
-    RendezvousPortLike = Union["RendezvousPort", Right]
+    RendezvousPortLike = Union["RendezvousPort", ReceiveRight, SendRight, SendOnceRight]
     #: A uint32, or the four characters that stand for it.
     Key = Union[int, str]
-    #: The keys are `Key`s. (Mapping is invariant in its keys: `Mapping[Key, ...]` would refuse a `dict[str, ...]`.)
-    Ports = Mapping[Any, RendezvousPortLike]
+    #: What is to be registered. (Three times, since a Mapping is invariant in its keys: the last would refuse the others.)
+    Ports = Union[
+        Mapping[int, RendezvousPortLike], Mapping[str, RendezvousPortLike], Mapping[Union[int, str], RendezvousPortLike]
+    ]
 
 #: The most ports that one reply carries. On Linux every right is a descriptor, and one packet has room for 253
 #: (SCM_MAX_FD, Linux 6.18, include/net/scm.h). macOS would take more; one limit for both is simpler to live with.
