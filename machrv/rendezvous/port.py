@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     RendezvousPortLike = Union["RendezvousPort", ReceiveRight, SendRight, SendOnceRight]
     #: A uint32, or the four characters that stand for it.
     Key = Union[int, str]
-    #: What is to be registered. (Three times, since a Mapping is invariant in its keys: the last would refuse the others.)
-    Ports = Union[
-        Mapping[int, RendezvousPortLike], Mapping[str, RendezvousPortLike], Mapping[Union[int, str], RendezvousPortLike]
-    ]
+    #: The keys are `Key`s. (Mapping is invariant in its keys, so `Mapping[Key, ...]` would refuse a `dict[str, ...]`; and
+    #: beside a union of mappings mypy does not see that a right and another kind of right are both welcome.)
+    Ports = Mapping[Any, RendezvousPortLike]
 
 #: The most ports that one reply carries. On Linux every right is a descriptor, and one packet has room for 253
 #: (SCM_MAX_FD, Linux 6.18, include/net/scm.h). macOS would take more; one limit for both is simpler to live with.
