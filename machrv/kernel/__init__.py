@@ -292,6 +292,10 @@ def current() -> Kernel:
             from machrv.kernel.linux import LinuxKernel
 
             kernel = LinuxKernel()
+            if os.environ.get("MACHRV_PORTS", "0") != "0":
+                from machrv.kernel.linux.account import give
+
+                give()
         elif sys.platform == "darwin":
             from machrv._mach import lib
             from machrv.kernel.darwin import DarwinKernel
