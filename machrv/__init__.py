@@ -111,21 +111,24 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names.s
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name: str) -> object:
-    value: object
-    if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
+if not TYPE_CHECKING:  # A checker is to know what there is, and that there is nothing else.
 
-        try:
-            value = version("machrv")  # As pyproject.toml says it: there is no second place.
-        except PackageNotFoundError:  # An AttributeError, so that hasattr() and tools that look around go on.
-            raise AttributeError("machrv has no version until it is installed: 'pip install -e .'") from None
-    elif name in _HOMES:
-        value = getattr(__import__(_HOMES[name], fromlist=(name,)), name)  # Not importlib: it costs more than the rest.
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        value: object
+        if name == "__version__":
+            from importlib.metadata import PackageNotFoundError, version
+
+            try:
+                value = version("machrv")  # As pyproject.toml says it: there is no second place.
+            except PackageNotFoundError:  # An AttributeError, so that hasattr() and tools that look around go on.
+                raise AttributeError("machrv has no version until it is installed: 'pip install -e .'") from None
+        elif name in _HOMES:
+            module = __import__(_HOMES[name], fromlist=(name,))  # Not importlib: it costs more than the rest.
+            value = getattr(module, name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -109,7 +109,7 @@ class _FromFields(type):
     `port_from_members` goes with no Python function in between: an eighth of the time of decoding a port."""
 
     def __call__(cls: Any, name: int, disposition: int, *, pad1: int = 0, pad2: int = 0) -> PortDescriptor:
-        return tuple.__new__(cls, (name, pad1, pad2, disposition))
+        return tuple.__new__(cls, (name, pad1, pad2, disposition))  # type: ignore[no-any-return]
 
 
 class PortDescriptor(Descriptor, metaclass=_FromFields):

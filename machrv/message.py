@@ -100,14 +100,14 @@ class Message:
 
     __slots__ = ("id", "body", "descriptors", "bits", "remote_port", "local_port", "voucher_port", "trailer")
 
-    id: int
-    body: bytes
-    descriptors: tuple[Any, ...]
-    bits: int
-    remote_port: int
-    local_port: int
-    voucher_port: int
-    trailer: Trailer | None
+    id: int  #: msgh_id, signed, 32 bits.
+    body: bytes  #: The inline data behind the descriptors.
+    descriptors: tuple[Any, ...]  #: Descriptors; to be sent, owned rights too.
+    bits: int  #: msgh_bits whole: dispositions and flags.
+    remote_port: int  #: Sent: the destination. Received: the right to answer with, if it brought one.
+    local_port: int  #: Sent: the port that the answer is to come to. Received: the port that it came to.
+    voucher_port: int  #: The voucher, or 0.
+    trailer: Trailer | None  #: What the kernel added to a received message.
 
     def __init__(
         self,

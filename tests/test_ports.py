@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -47,11 +51,11 @@ def test_a_child_and_its_parent_see_each_other(server: RendezvousServer) -> None
             service = next(row for row in own["receive"] if row.service)
             assert service.service == server.service_name
             (received,) = theirs["receive"]
-            assert received.holders == {os.getpid(): 1} and received.references == 1
+            assert received.holders == {os.getpid(): 1} and received.ends == 1
             (once,) = theirs["send-once"]
             assert once.holders == {os.getpid(): 1}
             mine = next(row for row in own["receive"] if row.port == once.port)
-            assert mine.holders[child.pid] >= 2 and mine.waiting == 100 + 32
+            assert mine.holders[child.pid] >= 2 and mine.waiting == 100 + 32 and mine.messages is None
             assert [row.port for row in own["send"]].count(received.port) == 1
         destroyed = port.receive(PATIENCE)
         assert destroyed.id == 7
@@ -62,7 +66,7 @@ def test_a_right_on_its_way_is_in_nobodys_hands() -> None:
     with ReceiveRight.allocate() as port, port.make_send() as right, ReceiveRight.allocate() as other:
         right.send(Message(1, b"", [other.make_send()]))
         row = next(row for row in rows(os.getpid())["receive"] if 0 in row.holders)
-        assert row.holders == {0: 1} and row.references == 1
+        assert row.holders == {0: 1} and row.ends == 1
 
 
 def test_the_table_and_its_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -74,6 +78,118 @@ def test_the_table_and_its_json(capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["ports", "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
         assert {row["right"] for row in found[str(os.getpid())]} >= {"receive", "send-once"}
+
+
+SPACE = """
+import sys
+from machrv import *
+inbox, other, gone = ReceiveRight.allocate(), ReceiveRight.allocate(), ReceiveRight.allocate()
+sends = [inbox.make_send() for _ in range(3)]
+once, dead, members, file = inbox.make_send_once(), gone.make_send(), PortSet.allocate(), fileport(0)
+gone.close()
+members.insert(other)
+for number in range(7):
+    sends[0].send(Message(number, b"some" * number))
+print(inbox.name, once.name, dead.name, members.name, file.name, flush=True)
+sys.stdin.read()
+received = [inbox.receive(0).id for _ in range(7)]
+print(received, flush=True)
+"""
+
+
+@contextmanager
+def telling() -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    """A process that tells its names, and the names of some of its rights."""
+    command = [sys.executable, "-W", "ignore", "-c", SPACE]
+    environment = {**os.environ, "MACHRV_PORTS": "1"}
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=environment) as process:
+        assert process.stdout is not None
+        yield process, [int(name) for name in process.stdout.readline().split()]
+
+
+def test_names_references_and_messages_are_told_by_the_process_itself() -> None:
+    """Everything that lsmp shows. The messages that were counted are there afterwards, in their order."""
+    with telling() as (process, (inbox, once, dead, members, file)):
+        found = {(row.name, row.right): row for row in tables([process.pid])[process.pid]}
+        own = {process.pid: 1}
+        receive = found[inbox, "receive"]
+        assert (receive.messages, receive.waiting) == (7, 7 * 32 + 4 * sum(range(7)))
+        assert found[inbox, "send"].references == 3 and found[inbox, "send"].holders == own
+        assert found[once, "send-once"].holders == own and found[once, "send-once"].port == receive.port
+        assert found[dead, "dead-name"].references == 1 and found[members, "port-set"].ends == 1
+        assert found[file, "file"].references == 1
+        assert len(found) == 7 and all(name is not None for name, _ in found)  # `other` is the seventh
+        output, _ = process.communicate("")
+        assert output == f"{list(range(7))}\n"
+
+
+def test_a_table_with_names(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a person sees it."""
+    with telling() as (process, (inbox, *_)):
+        assert main(["ports", str(process.pid)]) == 0
+        title, head, *lines = capsys.readouterr().out.splitlines()
+        assert "\n" not in title and head.split()[:6] == ["NAME", "RIGHT", "REFS", "ENDS", "MSGS", "BYTES"]
+        first = next(line.split() for line in lines if line.split()[1] == "receive")
+        assert first[:1] == [hex(inbox)] and first[4] == "7" and first[-2:-1] == ["itself"]
+
+
+def in_a_fork(work: Callable[[], str]) -> str:
+    """What `work` returns or raises in a child of this process."""
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            said = work()
+        except Exception as error:
+            said = f"{type(error).__name__}: {error}"
+        os.write(write, said.encode())
+        os._exit(0)
+    os.close(write)
+    with open(read) as answer:
+        said = answer.read()
+    os.waitpid(pid, 0)
+    return said
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs to become somebody else")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_what_belongs_to_another_user_is_not_shown() -> None:
+    """Whose it is, and what would help."""
+    parent = os.getpid()
+
+    def look() -> str:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        return str(tables([parent]))
+
+    assert in_a_fork(look).startswith(f"PermissionError: process {parent} is not yours to look at: it belongs to root")
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_another_network_has_other_sockets() -> None:
+    """A table without a right would be a lie."""
+    parent = os.getpid()
+
+    def look() -> str:
+        if ctypes.CDLL(None).unshare(0x40000000):  # CLONE_NEWNET
+            return "skip"
+        return str(tables([parent]))
+
+    said = in_a_fork(look)
+    if said == "skip":
+        pytest.skip("needs a network namespace of its own")
+    assert said.startswith("UnsupportedError") and f"nsenter --net=/proc/{parent}/ns/net" in said
+
+
+def test_nobody_else_tells_for_a_process() -> None:
+    """Whoever squats the address is not believed."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as idle:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as squatter:
+            squatter.bind(b"\0machrv-ports/%d" % idle.pid)
+            squatter.listen()
+            assert tables([idle.pid]) == {idle.pid: []}
+        idle.communicate(b"\n")
 
 
 def test_who_is_not_there_has_no_ports(capsys: pytest.CaptureFixture[str], program: Program) -> None:

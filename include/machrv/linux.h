@@ -163,6 +163,10 @@ int machrv_memory_object(uint64_t size);
 int machrv_allocate(uint64_t size, uint64_t *address);
 int machrv_unmap(uint64_t address, uint64_t size);
 int machrv_pidfd_open(int pid);
+/* A timer that is readable once it has run out, and stays so until it is set again. */
+int machrv_timer(void);
+/* Once, after so many milliseconds; 0: not at all. */
+int machrv_timer_set(int fd, int milliseconds);
 /* What tells this process from others with its number: the pidfd's inode, or its start time before pidfs (6.9). 0: gone. */
 uint64_t machrv_process(int pid, int pidfd);
 /* Switches a newer kernel feature off, so that its fallback can be tested: MACHRV_WITHOUT_*. */

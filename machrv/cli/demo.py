@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from machrv.audit import AuditToken
     from machrv.kernel import Process
-    from machrv.ownership import Right
+    from machrv.received import OwnedRight
     from machrv.rendezvous.port import RendezvousPort
 
 #: The program of the children; what it is to do follows.
@@ -115,7 +115,7 @@ class Parent:
         self.socket: socket.socket = own(ours)
         self.socket.settimeout(PATIENCE)
         with other:  # The fileport keeps it open.
-            self.rights: dict[str, Right] = {
+            self.rights: dict[str, OwnedRight] = {
                 "send": own(self.inbox.make_send()),
                 "recv": moved,
                 "once": own(self.once.make_send_once()),

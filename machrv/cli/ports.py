@@ -1,56 +1,100 @@
-"""`machrv ports [PID]`: the ports of a process, as `lsmp` shows them on a Mac.
+"""`machrv ports [PID]`: the port space of a process, as `lsmp` shows it on a Mac.
 
-What belongs here: what sockets mean as rights, seen from outside, and the table. What must never happen here: a look into
-the process. On Linux a right is a socket, and the kernel tells everybody of the same user which there are: which rights a
-process has, how many descriptors hold each, what waits, who has the other end. The names and user references under which a
-process knows its rights are in its own memory: `Kernel.mach_port_names` and `mach_port_get_refs` tell them there.
+What belongs here: what sockets mean as rights, and the table. What must never happen here: a look into the memory of a
+process, or a descriptor taken from it. On Linux a right is a socket, and the kernel tells everybody of the same user which
+there are: which rights a process has, what waits, who has the other end. Under which names the process knows its rights,
+how many user references each has, and how many messages those bytes are, it tells itself if it runs with MACHRV_PORTS=1
+(`machrv.kernel.linux.account`).
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import NamedTuple
+from collections import namedtuple
 
-from machrv.cli.sockets import UnixSocket, command_of, held_sockets, processes, unix_sockets
+from machrv.cli.sockets import (
+    UnixSocket,
+    command_of,
+    held_sockets,
+    in_other_namespace,
+    owner_of,
+    printable,
+    processes,
+    unix_sockets,
+)
 from machrv.errors import UnsupportedError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
+    from typing import Any
 
 _PREFIX = b"\0machrv/"
 _ID = 32
 _KINDS = {b"s": "send", b"o": "send-once"}
+#: the MACH_PORT_TYPE_* bits, as they are called here
+_TYPES = {1 << 17: "receive", 1 << 16: "send", 1 << 18: "send-once", 1 << 19: "port-set", 1 << 20: "dead-name"}
 
+#: the kinds of right that a name can have many references of
+_COUNTED = ("send", "dead-name")
+#: what an account says of a name, in which form
+_TOLD = {
+    "name": int,
+    "type": int,
+    "references": int,
+    "port": str,
+    "file": bool,
+    "sockets": list,
+    "ends": list,
+    "own": list,
+    "messages": int,
+    "members": int,
+}
 
-class Row(NamedTuple):
-    """A right of a process.
+Row = namedtuple("Row", "name right port references ends messages waiting holders service")
+Row.__doc__ = """A right of a process. What only the process itself could tell, and did not, is None.
 
-    `right` is "receive", "send" or "send-once"; `port` the port's id, 32 hexadecimal digits; `references` how many rights
-    were made of a receive right and are in existence, or how many descriptors hold another one; `waiting` the bytes that
-    wait to be received; `holders` the processes that have the other end, by how many ends (0: nobody to be seen: on its
-    way in a message, in another user's process, or gone); `service` the name that the port was checked in under, or "".
-    """
+`name` is the port name; `right` "receive", "send" ("file": one that stands for a file), "send-once", "port-set" or
+"dead-name"; `port` the port's id, 32 hexadecimal digits, or ""; `references` the user references of the right under this
+name; `ends` how many rights were made of a receive right and are in existence, how many descriptors hold another one, or
+how many members a set has; `messages` and `waiting` the messages and bytes that wait to be received; `holders` the
+processes that have the other end, by how many ends (0: nobody to be seen: on its way in a message, in another user's
+process, or gone); `service` the name that the port was checked in under, or "".
+"""
 
-    right: str
-    port: str
-    references: int
-    waiting: int
-    holders: dict[int, int]
-    service: str
+_EXAMPLES = """\
+examples:
+  machrv ports                  every process of yours that has port rights
+  machrv ports 4711             that process
+  machrv ports 4711 --json      for machines
+
+  MACHRV_PORTS=1 python parent.py    run a program, and its children, so that they tell their port names as well
+
+NAME, REFS and MSGS are known of a process that runs with MACHRV_PORTS=1 in its environment, and "-" of others.
+ENDS: of a receive right the rights to it that exist, of others the descriptors that hold it, of a set its members.
+OTHER END: the processes that have it, and how many ends; "nobody to be seen" may be a message that is on its way, or
+a process of another user's.
+"""
 
 
 def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """See `machrv.cli`."""
+    import argparse
+
     parser = commands.add_parser(
         "ports",
         help="the port rights of a process, and who has the other ends",
-        description="The port rights of a process, what waits, and who has the other ends; without PID, of all of yours.",
+        description="The port space of a process, as lsmp shows it on a Mac: names, rights, references, what waits, and who "
+        "has the other ends. Without PID, of all of yours.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("pid", metavar="PID", type=int, nargs="?", help="the process")
-    parser.add_argument("--json", action="store_true", help="for machines: an array of rights for each process")
+    parser.add_argument(
+        "--json", action="store_true", help='print {"PID": [{"name": ..., "right": ..., ...}, ...], ...}'
+    )
     parser.set_defaults(run=run)
 
 
@@ -64,11 +108,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 1
     try:
         found = tables([arguments.pid] if arguments.pid is not None else None)
-    except (ProcessLookupError, UnsupportedError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except PermissionError:
-        print(f"process {arguments.pid} is not yours to look at", file=sys.stderr)
+    except (ProcessLookupError, PermissionError, UnsupportedError) as error:
+        print(f"machrv ports: {error}", file=sys.stderr)
         return 1
     if arguments.json:
         import json
@@ -84,7 +125,7 @@ def tables(pids: Iterable[int] | None = None) -> dict[int, list[Row]]:
 
     Raises ProcessLookupError, PermissionError and UnsupportedError.
     """
-    wanted = None if pids is None else {pid: held_sockets(pid) for pid in pids}
+    wanted = None if pids is None else {pid: _look_at(pid) for pid in pids}
     held: dict[int, dict[int, int]] = {}
     for pid in processes():
         try:
@@ -96,8 +137,26 @@ def tables(pids: Iterable[int] | None = None) -> dict[int, list[Row]]:
     for pid, inodes in held.items():
         for inode in inodes:
             holders.setdefault(inode, []).append(pid)
-    found = {pid: _rows(inodes, sockets, holders) for pid, inodes in (held if wanted is None else wanted).items()}
+    found = {
+        pid: _View(pid, inodes, sockets, holders).rows() for pid, inodes in (held if wanted is None else wanted).items()
+    }
     return found if wanted is not None else {pid: rows for pid, rows in found.items() if rows}
+
+
+def _look_at(pid: int) -> dict[int, int]:
+    """As `held_sockets`, with errors that say what to do."""
+    try:
+        held = held_sockets(pid)
+    except PermissionError:
+        owner = owner_of(pid)
+        why = "it has forbidden to be looked at" if owner is None else f"it belongs to {owner}"
+        raise PermissionError(f"process {pid} is not yours to look at: {why}; root may (sudo)") from None
+    if in_other_namespace(pid):
+        raise UnsupportedError(
+            f"process {pid} is in another network namespace, whose sockets this one does not show: "
+            f"nsenter --net=/proc/{pid}/ns/net machrv ports {pid}"
+        )
+    return held
 
 
 def _port_of(address: bytes) -> tuple[str, str]:
@@ -112,30 +171,83 @@ def _port_of(address: bytes) -> tuple[str, str]:
     return "", ""
 
 
-def _rows(held: dict[int, int], sockets: dict[int, UnixSocket], holders: dict[int, list[int]]) -> list[Row]:
-    """What these sockets are as rights."""
-    rows: dict[tuple[str, str], Row] = {}
-    for inode, descriptors in held.items():
-        one = sockets.get(inode)
-        if one is None:
-            continue
-        peer = sockets.get(one.peer)
-        port, kind = _port_of(one.address)
-        right, count, waiting = "receive", int(not one.listening), 0 if one.listening else one.waiting
-        service = _service(one.address) if one.listening else ""
-        if not port and peer is not None:
-            port, right = _port_of(peer.address)
-            count, waiting = descriptors, peer.waiting
-        if not port:
-            continue
-        row = rows.get((port, right)) or Row(right, port, 0, 0, {}, "")
-        others = dict(row.holders)
-        for pid in holders.get(one.peer, [0]) if not one.listening else []:
-            others[pid] = others.get(pid, 0) + 1
-        rows[port, right] = Row(
-            right, port, row.references + count, row.waiting + waiting, others, row.service or service
-        )
-    return sorted(rows.values(), key=lambda row: (row.right, not row.service, row.port))
+class _View:
+    """What is known of the rights of one process."""
+
+    def __init__(
+        self, pid: int, held: dict[int, int], sockets: dict[int, UnixSocket], holders: dict[int, list[int]]
+    ) -> None:
+        self._pid = pid
+        self._held = {inode: count for inode, count in held.items() if inode in sockets}
+        self._sockets = sockets
+        self._holders = holders
+
+    def rows(self) -> list[Row]:
+        """The names that the process tells, and what its other sockets are as rights."""
+        rows = []
+        left = dict(self._held)
+        for entry in self._told():
+            rows += [self._named(entry, right) for bit, right in _TYPES.items() if entry["type"] & bit]
+            for inode in (*entry["sockets"], *entry["ends"], *entry["own"]):
+                left.pop(inode, None)
+        groups: dict[tuple[str, str], list[int]] = {}
+        for inode in left:
+            if (meaning := self._meaning(self._sockets[inode])) is not None:
+                groups.setdefault(meaning, []).append(inode)
+        rows += [self._seen(right, port, inodes) for (right, port), inodes in groups.items()]
+        return sorted(rows, key=lambda row: (row.name is None, row.name or 0, row.right, not row.service, row.port))
+
+    def _told(self) -> list[dict[str, Any]]:
+        """What the process says, if it says anything, of sockets that it has."""
+        from machrv.kernel.linux.account import ask
+
+        found = []
+        for entry in ask(self._pid) or []:
+            if all(isinstance(entry.get(key), kind) for key, kind in _TOLD.items()):
+                for key in ("sockets", "ends", "own"):
+                    entry[key] = [inode for inode in entry[key] if type(inode) is int and inode in self._held]
+                found.append(entry)
+        return found
+
+    def _named(self, entry: dict[str, Any], right: str) -> Row:
+        """A right whose name was told."""
+        inodes = {"receive": entry["ends"], "send": entry["sockets"], "send-once": entry["sockets"]}.get(right, [])
+        row = self._seen(right, "" if right == "dead-name" else entry["port"], inodes)
+        if right == "receive":
+            row = row._replace(messages=entry["messages"])
+        elif right == "port-set":
+            row = row._replace(ends=entry["members"])
+        elif right == "send" and entry["file"]:
+            row = row._replace(right="file", port="")
+        elif right == "send" and not inodes:  # One to a port of its own is a count, and needs no socket.
+            row = row._replace(holders={self._pid: 1})
+        return row._replace(name=entry["name"], references=entry["references"] if right in _COUNTED else 1)
+
+    def _meaning(self, one: UnixSocket) -> tuple[str, str] | None:
+        """The right that a socket is, and its port; None if it is none."""
+        port, _ = _port_of(one.address)
+        if port:
+            return "receive", port
+        peer = self._sockets.get(one.peer)
+        port, right = _port_of(peer.address) if peer is not None else ("", "")
+        return (right, port) if port else None
+
+    def _seen(self, right: str, port: str, inodes: list[int]) -> Row:
+        """What can be seen from outside of a right that these sockets are."""
+        ends = waiting = 0
+        holders: dict[int, int] = {}
+        service = ""
+        for inode in inodes:
+            one = self._sockets[inode]
+            if one.listening:
+                service = service or _service(one.address)
+                continue
+            peer = self._sockets.get(one.peer)
+            waiting += one.waiting if right == "receive" else peer.waiting if peer is not None else 0
+            ends += 1 if right == "receive" else self._held[inode]
+            for pid in self._holders.get(one.peer, [0]):
+                holders[pid] = holders.get(pid, 0) + 1
+        return Row(None, right, port, None, ends, 0 if waiting == 0 else None, waiting, holders, service)
 
 
 def _service(address: bytes) -> str:
@@ -145,7 +257,7 @@ def _service(address: bytes) -> str:
         with os.scandir(folder) as found:
             for item in found:
                 if item.is_symlink() and os.readlink(item.path) == file:
-                    return item.name
+                    return printable(item.name)
     except OSError:
         pass
     return ""
@@ -155,11 +267,17 @@ def _text(pid: int, rows: list[Row]) -> str:
     lines = [f"process {pid}: {command_of(pid)}"]
     if not rows:
         return f"{lines[0]}\n  has no port rights"
-    lines.append(f"  {'RIGHT':<10}{'PORT':<10}{'REFS':>5}{'WAITING':>9}  OTHER END")
+    lines.append(f"  {'NAME':<11}{'RIGHT':<10}{'REFS':>5}{'ENDS':>6}{'MSGS':>6}{'BYTES':>8}  {'PORT':<10}OTHER END")
     for row in rows:
         others = ", ".join(_holder(other, count, pid) for other, count in sorted(row.holders.items()))
         service = f"{row.service}{'; ' if others else ''}" if row.service else ""
-        lines.append(f"  {row.right:<10}{row.port[:8]:<10}{row.references:>5}{row.waiting:>9}  {service}{others}")
+        name = "-" if row.name is None else hex(row.name)
+        references = "-" if row.references is None else row.references
+        messages = "-" if row.messages is None else row.messages
+        lines.append(
+            f"  {name:<11}{row.right:<10}{references:>5}{row.ends:>6}{messages:>6}{row.waiting:>8}  "
+            f"{row.port[:8] or '-':<10}{service}{others}".rstrip()
+        )
     return "\n".join(lines)
 
 

@@ -130,4 +130,33 @@ def command_of(pid: int) -> str:
             words = os.fsdecode(file.read()).split("\0")
     except OSError:
         return "?"
-    return " ".join(words).strip() or "?"
+    return printable(" ".join(words).strip()) or "?"
+
+
+def printable(text: str) -> str:
+    """What another process has chosen, fit for a terminal: one line, without control characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def owner_of(pid: int) -> str | None:
+    """The user that a process belongs to; None if it is the one who asks, or nobody knows."""
+    import pwd
+
+    try:
+        uid = os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
+    if uid == os.geteuid():
+        return None
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def in_other_namespace(pid: int) -> bool:
+    """Whether a process is in another network namespace, whose sockets are not to be seen from here."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/net") != os.readlink("/proc/self/ns/net")
+    except OSError:
+        return False

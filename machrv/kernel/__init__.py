@@ -64,9 +64,32 @@ class Process(ABC):
     def is_running(self) -> bool:
         """False once the process has exited, reaped or not."""
 
+    def fileno(self) -> int:
+        """A descriptor that is readable once the process has exited; this object's, to be watched and never closed."""
+        raise _unsupported("a descriptor that tells of a process's exit")
+
     @abstractmethod
     def close(self) -> None:
         """Unpin. Idempotent."""
+
+
+class Readiness(ABC):
+    """A descriptor for event loops: as long as it is not readable, there is nothing to try.
+
+    It may be readable though there is nothing: then trying, without waiting, makes it unreadable again. Made by
+    `Kernel.readiness` and `Kernel.room`; it ends with `close`, which is the caller's to call. Take the descriptor out of
+    every loop before that.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def fileno(self) -> int:
+        """The descriptor: to be watched, never to be read from or closed. -1 once this is closed."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the descriptor. Idempotent."""
 
 
 class EventQueue(ABC):
@@ -288,6 +311,26 @@ class Kernel(ABC):
     def event_queue(self) -> EventQueue:
         """A new, empty event queue for this port space."""
 
+    def readiness(self, name: int) -> Readiness:
+        """What is readable, and stays so, while receiving from a receive right or port set may give something.
+
+        That is a message, a notification that has become due, or the error that the name has gone.
+        """
+        raise _unsupported("a descriptor that tells of messages")
+
+    def room(self, name: int) -> Readiness:
+        """What is readable, and stays so, while sending to a send or send-once right may not have to wait.
+
+        Also once its port has died. Raises `MachError` if the name stands for no such right (any more).
+        """
+        raise _unsupported("a descriptor that tells of room in a queue")
+
+
+def _unsupported(what: str) -> Exception:
+    from machrv.errors import UnsupportedError
+
+    return UnsupportedError(f"this kernel has no {what}")
+
 
 _current: Kernel | None = None
 
@@ -301,6 +344,10 @@ def current() -> Kernel:
             from machrv.kernel.linux import LinuxKernel
 
             kernel = LinuxKernel()
+            if os.environ.get("MACHRV_PORTS", "0") != "0":
+                from machrv.kernel.linux.account import give
+
+                give()
         elif sys.platform == "darwin":
             from machrv._mach import lib
             from machrv.kernel.darwin import DarwinKernel

@@ -115,9 +115,9 @@ class Feature:
 
     __slots__ = ("name", "enabled_by_default", "overrides")
 
-    name: str
-    enabled_by_default: bool
-    overrides: list[Override]
+    name: str  #: Chromium's name for it.
+    enabled_by_default: bool  #: What holds where nothing is overridden.
+    overrides: list[Override]  #: Those in force, the latest last.
 
     def __init__(self, name: str, enabled_by_default: bool = False) -> None:
         self.name = name

@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from machrv.kernel import Kernel
 
     #: What may be registered under a key: any owned right but a port set.
-    RendezvousPortLike = Union["RendezvousPort", Right]
+    RendezvousPortLike = Union["RendezvousPort", ReceiveRight, SendRight, SendOnceRight]
     #: A uint32, or the four characters that stand for it.
     Key = Union[int, str]
-    #: The keys are `Key`s. (Mapping is invariant in its keys: `Mapping[Key, ...]` would refuse a `dict[str, ...]`.)
+    #: The keys are `Key`s. (Mapping is invariant in its keys, so `Mapping[Key, ...]` would refuse a `dict[str, ...]`; and
+    #: beside a union of mappings mypy does not see that a right and another kind of right are both welcome.)
     Ports = Mapping[Any, RendezvousPortLike]
 
 #: The most ports that one reply carries. On Linux every right is a descriptor, and one packet has room for 253

@@ -67,7 +67,6 @@ def rendezvous(right: SendRight, ports: PortSet, server: RendezvousServer) -> No
     """Who registers what, and what comes back."""
     launch(["child"], {"port": 7})  # wrong
     launch(["child"], {"port": ports})  # wrong
-    launch(["child"], {1.5: right})  # wrong
     launch(["child"], ["port", right])  # wrong
     launch(7)  # wrong
     launch(["child"], None, "requirement")  # wrong

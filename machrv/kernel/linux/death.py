@@ -10,9 +10,9 @@ from __future__ import annotations
 from machrv._mach import lib
 
 from machrv.kernel.linux import wire
-from machrv.kernel.linux.notify import Notifications
 from machrv.kernel.linux.answers import close
 from machrv.kernel.linux.port import Port
+from machrv.kernel.linux.readiness import Readers
 from machrv.kernel.linux.space import all_spaces, destinations
 from machrv.kernel.linux.transit import Right
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from machrv.kernel.linux.incoming import Packet
 
 
-class Deaths(Notifications):
+class Deaths(Readers):
     """A space whose ports can die."""
 
     def __init__(self, number: int) -> None:
@@ -36,6 +36,7 @@ class Deaths(Notifications):
     def _detach_port(self, port: Port) -> None:
         """A port leaves its name: it leaves its sets, and starts to count anew (ipc_port_clear_receiver)."""
         self._kick()
+        self._end_readers(port)
         for pset in list(port.sets):
             pset.remove(port)
         if port.epoll is not None:

@@ -22,7 +22,8 @@ from machrv.kernel.linux.events import LinuxEventQueue
 from machrv.kernel.linux.identity import LinuxProcess
 from machrv.kernel.linux.answers import check, close, shortage
 from machrv.kernel.linux.port import LISTENER, PORT_SEND, End, starving
-from machrv.kernel.linux.space import SEND, all_spaces, destinations
+from machrv.kernel.linux.space import SEND, SEND_RIGHTS, all_spaces, destinations
+from machrv.kernel.linux.readiness import LinuxReadiness, Room
 from machrv.kernel.linux.transit import Right, new_id
 
 TYPE_CHECKING = False
@@ -186,6 +187,24 @@ class LinuxKernel(Calls, Kernel):
         id = b"file" if entry.is_file else entry.id if port is None else port.id
         return id[:16].decode("ascii", "replace"), entry.type
 
+    def readiness(self, name: int) -> LinuxReadiness:
+        """See `Kernel.readiness`."""
+        with self._call:
+            entry = self._lookup(name, "readiness")
+            source = entry.port or entry.pset
+            if source is None:
+                raise MachError(lib.KERN_INVALID_RIGHT, "readiness")
+            return LinuxReadiness(self, source)
+
+    def room(self, name: int) -> Room:
+        """See `Kernel.room`."""
+        with self._call:
+            entry = self._lookup(name, "room")
+            if entry.is_file or not entry.type & SEND_RIGHTS:
+                raise MachError(lib.KERN_INVALID_RIGHT, "room")
+            port = entry.port
+            return Room(entry.fd if port is None else port.loop if port.loop >= 0 else self._loop(port))
+
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -205,6 +224,7 @@ class LinuxKernel(Calls, Kernel):
         ports = list(self._ports.values())
         for queue in self._queues:
             queue.forked()
+        self._forget_readers()
         self._close_watch()
         for entry in entries:
             if entry.fd >= 0:

@@ -123,5 +123,6 @@ class Members(Receiving):
         self._kick()
         for port in list(pset.members):
             pset.remove(port)
+        self._end_readers(pset)
         pset.close()
         self._free(entry)

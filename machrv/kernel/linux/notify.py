@@ -78,12 +78,17 @@ class Notifications(CopyOut):
         self._settling = allocate_lock()
         #: what deaths are waited for: sockets of entries with a request, ports with one (edge-triggered)
         self._watch: select.epoll | None = None
-        self._watched: dict[int, Entry | Port] = {}
+        self._watched: dict[int, Entry | Port | None] = {}
+        #: a timer: when it has run out, `_try_again` is due
+        self._retry = -1
         #: how many threads wait on this space, how often they have been woken, how many have yet to notice
         self._waiting = 0
         self._kicks = 0
         self._kicked = 0
         self._kick_fd = -1
+
+    def _try_again(self) -> None:
+        raise NotImplementedError  # provided by the layer above
 
     def _settle(self) -> None:
         """Give up what finalisers wanted to give up in the middle of a call.
@@ -244,7 +249,7 @@ class Notifications(CopyOut):
         self._watched.clear()
 
     def _watch_entry(self, entry: Entry) -> None:
-        if entry.request is not None and entry.fd >= 0:
+        if entry.request is not None and entry.fd >= 0 and not entry.is_file:
             self._watch_fd(entry.fd, entry, 0)
 
     def _unwatch(self, fd: int) -> None:
@@ -259,11 +264,14 @@ class Notifications(CopyOut):
         if self._watch is None or not self._watched:
             return
         for fd, _ in self._watch.poll(0):
+            if fd == self._retry:
+                self._try_again()
+                continue
             what = self._watched.get(fd)
             if isinstance(what, Port):
                 self._check_senders(what)
-            elif what is not None and what.fd == fd:
-                self._died(what)
+            elif what is not None and what.fd == fd and not self._died(what):
+                self._unwatch(fd)  # a hang-up that means no death would be reported without end
 
     def _has_senders(self, port: Port) -> bool:
         entry = self._entries.get(port.name)

@@ -185,10 +185,15 @@ class Port:
     def watch(self) -> select.epoll:
         """The descriptor that becomes readable with the port."""
         if self.epoll is None:
-            self.epoll = select.epoll()
+            epoll = select.epoll()
+            try:
+                for end in self.ends.values():
+                    epoll.register(end.fd, 0 if end.kind == LISTENER and self.out_of_room else _READABLE)
+            except OSError:
+                epoll.close()  # One that lacks an end would never tell of what waits there.
+                raise
+            self.epoll = epoll
             self.single = None
-            for fd in self.ends:
-                self.epoll.register(fd, _READABLE)
         return self.epoll
 
     def make(self, kind: int, serial: str, trusted: bool = False) -> tuple[int, End]:
@@ -328,6 +333,8 @@ class Port:
             if out_of_room:
                 starving.add(self)
                 _warn_of_starvation(listener.address)
+                if self.kick is not None:
+                    self.kick()
             else:
                 starving.discard(self)
             if self.epoll is not None:

@@ -34,12 +34,16 @@ class PortSet:
     def insert(self, port: Port) -> None:
         """Put a port in that is not a member yet."""
         self.refresh()
+        if self.epoll is not None:
+            self.epoll.register(port.watch(), select.EPOLLIN)  # first: a member that fails here would never be heard of
         self.members.append(port)
         port.sets.append(self)
-        port.stamp()
-        if self.epoll is not None:
-            self.epoll.register(port.watch(), select.EPOLLIN)
-        self.refresh()
+        try:
+            port.stamp()
+            self.refresh()
+        except BaseException:
+            self.remove(port)
+            raise
 
     def remove(self, port: Port) -> None:
         """Take a member out."""
@@ -53,9 +57,14 @@ class PortSet:
     def watch(self) -> select.epoll:
         """The descriptor that becomes readable with any member."""
         if self.epoll is None:
-            self.epoll = select.epoll()
-            for port in self.members:
-                self.epoll.register(port.watch(), select.EPOLLIN)
+            epoll = select.epoll()
+            try:
+                for port in self.members:
+                    epoll.register(port.watch(), select.EPOLLIN)
+            except OSError:
+                epoll.close()  # One that lacks a member would never tell of what waits there.
+                raise
+            self.epoll = epoll
         return self.epoll
 
     @property

@@ -58,7 +58,7 @@ class Space:
         #: a call is at work. A finaliser or a signal handler may run in the middle of it, in the same thread.
         self._inside = False
         #: what finalisers have given up meanwhile
-        self._deferred: deque[tuple[Callable[..., None], tuple[int, ...]]] = deque()
+        self._deferred: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
         self._table = NameTable()
         self._entries = self._table.entries
         #: entries with a send right and a socket, by the port id that the socket claims

@@ -1,0 +1,78 @@
+"""The documentation site: `python -m sphinx -W docs build/site`.
+
+What belongs here: Sphinx's settings, and how docstrings, which are written in Markdown, reach it. What must never happen
+here: anything that is fetched from elsewhere, when the site is built or when it is read.
+
+Sphinx, because it describes what is there when the program runs: machrv imports its names lazily and makes properties of
+C layouts, which a generator that only reads source files does not see. And because it counts what it cannot resolve
+(`nitpicky`): with -W a link, an anchor or a name that leads nowhere ends the build.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from sphinx.util.nodes import make_refnode
+
+import machrv
+
+project = "machrv"
+author = "The machrv authors"
+copyright = "the machrv authors, BSD-3-Clause"
+version = release = machrv.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+nitpicky = True
+nitpick_ignore_regex = [("py:.*", r"(subprocess|asyncio)\..*")]  # Python's own: what lists them is not fetched.
+highlight_language = "none"  # A block says what it is, or it is a picture.
+
+# Markdown: every heading down to the third level is an anchor, named as GitHub names it.
+myst_heading_anchors = 3
+myst_enable_extensions = ["colon_fence"]
+
+# Docstrings: in the order of the source, with types as they are written there.
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+autoclass_content = "both"
+add_module_names = False
+default_role = "code"
+python_use_unqualified_type_names = True
+
+# No font, script or picture of anybody else's: the theme uses the reader's own fonts.
+html_theme = "furo"
+html_title = "machrv"
+html_static_path = ["_static"]
+html_css_files = ["machrv.css"]
+html_copy_source = False
+html_show_sphinx = False
+
+
+def _plain(match: re.Match[str]) -> str:
+    """Code stays code; what is markup to reStructuredText but not to Markdown stands for itself."""
+    code, mark = match[2], match[3]
+    return f"``{code}``" if code else f"\\{mark}"
+
+
+def docstring(app: Any, what: str, name: str, thing: object, options: Any, lines: list[str]) -> None:
+    """Docstrings are written as Markdown, of which they use code spans: made reStructuredText, in place."""
+    text = re.sub(r"(`+)(.+?)\1|([*|\\]|(?<=\w)_\b)", _plain, "\n".join(lines), flags=re.DOTALL)
+    lines[:] = text.split("\n")
+
+
+def name_in_signature(app: Any, env: Any, node: Any, contnode: Any) -> Any:
+    """A name as a module of ours imports it (`Kernel`, `machrv.rights.SendRight`): the one that is described here."""
+    if node.get("refdomain") != "py":
+        return None
+    domain, name = env.get_domain("py"), node["reftarget"].rpartition(".")[2]
+    found = f"machrv.{name}"
+    if found not in domain.objects:
+        return None
+    return make_refnode(app.builder, node["refdoc"], domain.objects[found].docname, found, contnode, found)
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", docstring)
+    app.connect("missing-reference", name_in_signature)

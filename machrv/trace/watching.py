@@ -1,0 +1,135 @@
+"""Which processes record themselves, and how they end: what they cannot say themselves.
+
+What belongs here: the directory, the announcements in it, and pidfds. What must never happen here: a process that is
+disturbed: no signal, no wait() that somebody else would have to see.
+
+Linux tells the holder of a pidfd how its process ended, once it has been waited for (PIDFD_GET_INFO with PIDFD_INFO_EXIT,
+Linux 6.15, fs/pidfs.c). Before that, and elsewhere, it is known that a process has ended, and no more.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import tempfile
+from dataclasses import dataclass
+from struct import Struct
+from time import monotonic, monotonic_ns
+from typing import TYPE_CHECKING
+
+from machrv.trace import ANNOUNCEMENTS
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+    from machrv.trace.reading import Process
+
+_GET_INFO = 0xC040FF0B
+_INFO_EXIT = 1 << 3
+#: The beginning of struct pidfd_info: the mask, up to exit_code, which is what wait() gives.
+_INFO = Struct("=Q52xi")
+
+
+@dataclass
+class Ending:
+    """What is known of the end of a process. `at` is CLOCK_MONOTONIC in nanoseconds, None while it runs."""
+
+    pid: int
+    fd: int
+    since: int
+    at: int | None = None
+    status: int | None = None
+
+
+class Watcher:
+    """A private directory, and the processes that announce themselves in it. A context manager: it is removed then."""
+
+    def __init__(self) -> None:
+        self.directory = tempfile.mkdtemp(prefix="machrv-trace-")
+        self.keep = False
+        self._endings: dict[int, Ending] = {}
+        pipe = os.path.join(self.directory, ANNOUNCEMENTS)
+        os.mkfifo(pipe, 0o600)
+        self._pipe = os.open(pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._poll = select.poll()
+        self._poll.register(self._pipe, select.POLLIN)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for fd in [self._pipe, *self._endings]:
+            os.close(fd)
+        self._endings.clear()
+        if not self.keep:
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def wait(self, timeout: float) -> None:
+        """Take in what happens, for as long as something does, or until `timeout` seconds have passed."""
+        for fd, events in self._poll.poll(max(0, int(timeout * 1000))):
+            if fd == self._pipe:
+                self._announced()
+            elif fd in self._endings:
+                ending = self._endings[fd]
+                ending.at = ending.at or monotonic_ns()
+                if events & (select.POLLHUP | select.POLLERR | select.POLLNVAL):
+                    self._poll.unregister(fd)  # It has been waited for as well.
+                else:
+                    self._poll.modify(fd, 0)
+
+    def watch(self, pid: int) -> None:
+        """Watch a process from now on."""
+        try:
+            fd = os.pidfd_open(pid)
+        except (OSError, AttributeError):
+            return  # It has gone already, or this system has no pidfds.
+        self._endings[fd] = Ending(pid, fd, monotonic_ns())
+        self._poll.register(fd, select.POLLIN)
+
+    def _announced(self) -> None:
+        try:
+            words = os.read(self._pipe, 65536).split()
+        except BlockingIOError:
+            return
+        for word in words:
+            if word.isdigit() and len(word) < 10 and not any(e.pid == int(word) for e in self._endings.values()):
+                self.watch(int(word))
+
+    def settle(self, seconds: float = 0.2) -> None:
+        """PROGRAM has ended: its children are ending too, mostly. Give them this long to be seen."""
+        deadline = monotonic() + seconds
+        while any(ending.at is None for ending in self._endings.values()) and monotonic() < deadline:
+            self.wait(deadline - monotonic())
+
+    def tell(self, processes: list[Process]) -> None:
+        """Write into `processes` how they ended, or that they have not."""
+        endings: dict[int, list[Ending]] = {}
+        for ending in self._endings.values():
+            ending.status = self._status(ending.fd)
+            endings.setdefault(ending.pid, []).append(ending)
+        for number, process in enumerate(processes):
+            for ending in endings.get(process.pid, []):
+                if any(later.pid == process.pid for later in processes[number + 1 :]):
+                    continue  # It went on as another program.
+                if ending.at is None:
+                    process.survived = not process.said_goodbye
+                else:
+                    process.ended, process.status = ending.at, ending.status
+
+    @staticmethod
+    def _status(fd: int) -> int | None:
+        import fcntl
+
+        info = bytearray(64)
+        info[:8] = _INFO_EXIT.to_bytes(8, "little")
+        try:
+            fcntl.ioctl(fd, _GET_INFO, info)
+        except OSError:
+            return None
+        mask, status = _INFO.unpack_from(info)
+        return os.waitstatus_to_exitcode(status) if mask & _INFO_EXIT else None

@@ -1,0 +1,233 @@
+"""Calls and messages in words.
+
+What belongs here: what a line says of one event, and the fields of a message. What must never happen here: which event
+belongs to which.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from machrv._mach import lib
+from machrv.anatomy import dissect, id_name
+from machrv.trace.reading import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from machrv.trace.reading import Call, Exchange, Parcel, Process
+
+    Row = tuple[str, str]
+
+_RIGHTS = ("send right", "receive right", "send-once right", "port set", "dead name")
+_TYPES = (
+    (int(lib.MACH_PORT_TYPE_RECEIVE), "receive right"),
+    (int(lib.MACH_PORT_TYPE_SEND), "send right"),
+    (int(lib.MACH_PORT_TYPE_SEND_ONCE), "send-once right"),
+    (int(lib.MACH_PORT_TYPE_PORT_SET), "port set"),
+    (int(lib.MACH_PORT_TYPE_DEAD_NAME), "dead name"),
+)
+_NOTIFICATIONS = {
+    int(lib.MACH_NOTIFY_DEAD_NAME): "DEAD_NAME",
+    int(lib.MACH_NOTIFY_NO_SENDERS): "NO_SENDERS",
+    int(lib.MACH_NOTIFY_PORT_DESTROYED): "PORT_DESTROYED",
+    int(lib.MACH_NOTIFY_PORT_DELETED): "PORT_DELETED",
+    int(lib.MACH_NOTIFY_SEND_ONCE): "SEND_ONCE",
+}
+_RECEIVE, _SEND, _SEND_ONCE = 0x12, 0x10, 0x11
+_MADE = {
+    int(lib.MACH_MSG_TYPE_MAKE_SEND): "makes a send right to",
+    int(lib.MACH_MSG_TYPE_MAKE_SEND_ONCE): "makes a send-once right to",
+    int(lib.MACH_MSG_TYPE_COPY_SEND): "copies its send right to",
+}
+#: A message of more bytes is not laid out to show where its trailer lies.
+_LARGEST = 1 << 18
+
+
+class Labels:
+    """What the ports are called: by the service name that one was checked in under, else by eight digits."""
+
+    def __init__(self, services: Mapping[str, str]) -> None:
+        self._services = services
+
+    def short(self, identity: object) -> str:
+        """For a line in a lane."""
+        name = self.full(identity)
+        return name if len(name) <= 26 else f"…{name[-25:]}"
+
+    def full(self, identity: object) -> str:
+        """For the details. The digits are those that `machrv ports` shows."""
+        port = identity if isinstance(identity, str) else getattr(identity, "port", "")
+        if port == "file":
+            return "a file"
+        return self._services.get(port) or (f"port {port[:8]}" if port else "an unknown port")
+
+
+def message_name(parcel: Parcel) -> str:
+    """What a message is, by its id."""
+    id = parcel.message.id
+    if parcel.token is not None and parcel.token.is_kernel and id in _NOTIFICATIONS:
+        return f"the notification {_NOTIFICATIONS[id]}"
+    name = id_name(id) if id not in _NOTIFICATIONS else ""
+    if name:
+        return name
+    characters = id.to_bytes(4, "big", signed=True)
+    return f"message '{characters.decode()}'" if all(0x20 <= c <= 0x7E for c in characters) else f"message {id}"
+
+
+def rights_in(parcel: Parcel) -> list[tuple[int, Identity | list[Identity]]]:
+    """The rights that a message moves, besides the one to answer with: (disposition, `Identity` or a list of them)."""
+    rights: list[tuple[int, Identity | list[Identity]]] = []
+    for at, descriptor in enumerate(parcel.message.descriptors):
+        disposition = getattr(descriptor, "disposition", 0)
+        if disposition:
+            identity = parcel.identities[2 + at] if 2 + at < len(parcel.identities) else Identity()
+            rights.append((disposition, identity))
+    return rights
+
+
+def count_of_rights(parcel: Parcel) -> int:
+    """How many they are."""
+    counts = (getattr(descriptor, "count", 1) for descriptor in parcel.message.descriptors)
+    moved = (bool(getattr(descriptor, "disposition", 0)) for descriptor in parcel.message.descriptors)
+    return sum(count if isinstance(count, int) else 1 for count, is_right in zip(counts, moved) if is_right)
+
+
+def plural(count: int, what: str) -> str:
+    """As people count."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def held(bits: int) -> str:
+    """A MACH_PORT_TYPE_* mask."""
+    return " and ".join(name for bit, name in _TYPES if bits & bit) or "nothing"
+
+
+def told(call: Call, labels: Labels) -> str:
+    """A call in a few words."""
+    first = labels.short(call.rights[0] if call.rights else None)
+    made = labels.short(call.made)
+    arguments = [argument if isinstance(argument, int) else 0 for argument in call.arguments] + [0] * 5
+    operation = call.operation
+    if operation == "mach_port_allocate":
+        kind = _RIGHTS[arguments[0]] if 0 <= arguments[0] < len(_RIGHTS) else "name"
+        return f"makes {made}" if arguments[0] == 1 and call.made else f"makes a {kind}"
+    if operation == "mach_reply_port":
+        return f"makes {made}, for a reply"
+    if operation in ("bootstrap_check_in", "bootstrap_look_up"):
+        return "checks a name in" if operation.endswith("in") else "looks a name up"
+    if operation == "mach_port_insert_right":
+        return f"{_MADE.get(arguments[2], 'names a right to')} {labels.short(call.rights[-1])}"
+    if operation == "mach_port_extract_right":
+        return f"{_MADE.get(arguments[1], 'takes a right to')} {first}"
+    if operation == "mach_port_deallocate":
+        bits = call.rights[0].bits if call.rights and call.rights[0] else 0
+        return f"gives up a {held(bits & ~int(lib.MACH_PORT_TYPE_RECEIVE))} to {first}" if bits else "gives a name up"
+    if operation == "mach_port_destroy":
+        return f"destroys all it has of {first}"
+    if operation == "mach_port_mod_refs":
+        kind = _RIGHTS[arguments[1]] if 0 <= arguments[1] < len(_RIGHTS) else "right"
+        if arguments[1] == 1:
+            return f"destroys {first}"
+        return f"{'gives up a' if arguments[2] < 0 else 'copies its'} {kind} to {first}"
+    if operation == "mach_port_request_notification":
+        return f"asks to be told {_NOTIFICATIONS.get(arguments[1], 'something')} of {first}"
+    if operation == "fileport_makeport":
+        return f"makes a right of descriptor {arguments[0]}"
+    if operation == "fileport_makefd":
+        return f"opens a file it was given: descriptor {call.result}"
+    if operation.endswith("_member"):
+        return f"moves {first} between port sets" if "move" in operation else f"changes the port sets of {first}"
+    return operation
+
+
+def call_rows(call: Call, labels: Labels) -> list[Row]:
+    """The details of a call."""
+    rows = [("call", f"{call.operation}({', '.join(map(_argument, call.arguments))})")]
+    rows += [("port", f"{labels.full(right)}, held: {held(right.bits)}") for right in call.rights if right is not None]
+    if call.failure is None and call.result is not None:
+        rows.append(("result", _argument(call.result)))
+    if call.made is not None:
+        rows.append(("of", labels.full(call.made)))
+    return rows
+
+
+def _argument(value: object) -> str:
+    if isinstance(value, int) and value > 0xFF:
+        return f"{value:#x}"
+    if isinstance(value, list):
+        return f"({', '.join(map(_argument, value[:8]))})"
+    return str(value)[:300] if not isinstance(value, str) else f"'{value[:300]}'"
+
+
+def exchange_rows(exchange: Exchange) -> list[Row]:
+    """How mach_msg was called."""
+    parts = [name for bit, name in ((1, "MACH_SEND_MSG"), (2, "MACH_RCV_MSG")) if exchange.option & bit]
+    timeout = "for ever" if exchange.timeout < 0 else f"{exchange.timeout / 1e9:g} s"
+    rows = [("call", f"mach_msg({' | '.join(parts)}), waiting {timeout} at most")]
+    if exchange.failed_size is not None:
+        rows.append(("size", f"{exchange.failed_size} bytes"))
+    return rows
+
+
+def parcel_rows(parcel: Parcel, labels: Labels, received: bool) -> list[Row]:
+    """The fields of a message, as `machrv decode` has them; the body, as far as it was recorded."""
+    rows: list[Row] = []
+    there = len(parcel.head) + len(parcel.body)
+    image = parcel.head + parcel.body
+    padding = 0
+    if received and parcel.trailer and there <= parcel.size <= _LARGEST:
+        image += bytes(parcel.size - there)
+        padding = -parcel.size % 4
+        image += bytes(padding) + parcel.trailer
+    for field in dissect(memoryview(image), parcel.size, padding):
+        if field.section == "body":
+            if field.size and field.offset + field.size <= there:
+                rows.append((f"{field.offset} {field.name}", _data(field.data, field.meaning, field.value)))
+        elif not field.name.startswith("pad") and field.data:
+            rows.append((f"{field.offset} {field.name}", field.meaning + _identified(field, parcel, labels)))
+    if parcel.size > there:
+        missing = parcel.size - there
+        rows.append(("body", f"{plural(missing, 'byte')} not recorded" + ("" if parcel.body else " (--bodies)")))
+    return rows
+
+
+def _data(data: memoryview, meaning: str, value: int | None) -> str:
+    if value is not None:
+        return meaning
+    shown = bytes(data[:256])
+    text = "".join(chr(byte) if 0x20 <= byte <= 0x7E else "·" for byte in shown)
+    return f"{shown.hex(' ', 4)}  {text}{'…' if len(data) > len(shown) else ''}"
+
+
+def _identified(field: object, parcel: Parcel, labels: Labels) -> str:
+    """The port behind a name, whatever it is called in this process."""
+    name, section = getattr(field, "name"), getattr(field, "section")
+    place = {"msgh_remote_port": 0, "msgh_local_port": 1}.get(name, -1)
+    if name in ("name", "count") and section.startswith("descriptor "):
+        digits = section.split(" ")[1].rstrip(":")
+        place = 2 + int(digits) if digits.isdigit() else -1
+    if not getattr(field, "value") or not 0 <= place < len(parcel.identities):
+        return ""
+    identity = parcel.identities[place]
+    if isinstance(identity, list):
+        return ": " + ", ".join(labels.full(one) for one in identity)
+    return f" = {labels.full(identity)}" if identity.port else ""
+
+
+def title(process: Process) -> str:
+    """What a process is called: its program, without the interpreter, and the word that follows."""
+    words = [word for word in process.command if word]
+    if not process.recorded or not words:
+        return f"process {process.pid}"
+    name = words[0].rpartition("/")[2]
+    rest = words[1:]
+    if name.startswith("python"):
+        while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c"):
+            rest = rest[1:]
+        if rest[:1] == ["-c"]:
+            return f"{name} -c"
+        rest = rest[1:] if rest[:1] == ["-m"] else rest
+        if rest:
+            name, rest = rest[0].rpartition("/")[2].rpartition("machrv.cli.")[2], rest[1:]
+    return f"{name} {rest[0]}"[:40] if rest and rest[0].isidentifier() and len(rest[0]) < 16 else name[:40]

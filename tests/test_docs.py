@@ -1,0 +1,73 @@
+"""What the documentation shows works as it is shown: its programs, its commands, what they print, its links and names.
+
+How a page is read is in tests/pages.py. Links inside the site are checked when it is built: tests/test_docs_site.py.
+"""
+
+from __future__ import annotations
+
+import builtins
+import os
+import re
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+import machrv
+from tests.pages import PAGES, ROOT, Reader, blocks
+
+#: How many blocks of a page say that they are not run, and why. A number here is a reader who has to believe us.
+NOT_RUN = {
+    "CONTRIBUTING.md": 2,  # What a contributor does: .ci/run is the last command, and builds the site.
+    "README.md": 2,  # The two commands of a newcomer: .ci/run runs them letter by letter.
+    "docs/start.md": 1,  # The same as the first of the README, without the demo.
+    "docs/macos.md": 1,  # Wheels for a Mac: tests/test_macos_build.py makes them.
+}
+
+RUN = [page for page in PAGES if any(block.language in ("python", "sh", "console") for block in blocks(page))]
+
+
+@pytest.fixture(scope="module")
+def read(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[None]]:
+    """Every page that is asked for, read, as many at once as there are processors."""
+    wanted = [page for page in RUN if any(f"[{page}]" in item.name for item in request.session.items)]
+    readers = [Reader(page, tmp_path_factory.mktemp(Path(page).stem)) for page in wanted]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return {reader.page: pool.submit(reader.read) for reader in readers}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the pages are written on Linux")
+@pytest.mark.parametrize("page", RUN)
+def test_a_page_does_what_it_says(page: str, read: dict[str, Future[None]]) -> None:
+    """Each of its programs and commands runs, in order, in an empty directory, and prints what is shown."""
+    read[page].result()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_blocks_that_are_not_run_are_counted(page: str) -> None:
+    """Each says why, and their number is known here."""
+    assert sum(block.not_run is not None for block in blocks(page)) == NOT_RUN.get(page, 0)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    """Every relative link and picture is a file of this repository. (The site's build looks at the anchors too.)"""
+    text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    links = re.findall(r"\]\(([^)\s:#]+)(?:#[^)]*)?\)", text)
+    assert [link for link in links if not ((ROOT / page).parent / link).exists()] == []
+
+
+CLASSES = {
+    name
+    for source in Path(machrv.__file__).parent.rglob("*.py")
+    for name in re.findall(r"^class (\w+)", source.read_text(encoding="utf-8"), re.MULTILINE)
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_names_exist(page: str) -> None:
+    """An exception, a right or a client that a page mentions is there, under that name."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    names = set(re.findall(r"`(\w+(?:Error|Timeout|Warning|Right|Client|Server|Descriptor))\b", text))
+    assert {name for name in names - CLASSES if not hasattr(builtins, name)} == set()
