@@ -59,7 +59,10 @@ class Dispatcher:
     def __init__(self, kernel: Kernel | None = None) -> None:
         self._kernel = kernel if kernel is not None else current()
         self._queue: EventQueue = self._kernel.event_queue()
-        self._condition = threading.Condition()
+        self._lock = threading.RLock()
+        self._condition = threading.Condition(self._lock)
+        #: how many wait for a callback to return
+        self._waiting = 0
         self._ports: dict[int, _Port] = {}
         self._paused: dict[int, float] = {}
         self._processes: dict[Process, Callable[[], None]] = {}
@@ -109,8 +112,12 @@ class Dispatcher:
             if self._ports.pop(name, None) is not None:
                 self._queue.remove_port(name)
             if self._thread is not threading.current_thread():
-                while self._running == name:
-                    self._condition.wait()
+                self._waiting += 1
+                try:
+                    while self._running == name:
+                        self._condition.wait()
+                finally:
+                    self._waiting -= 1
 
     def watch_process(self, process: Process, callback: Callable[[], None]) -> None:
         """Call `callback` once, when the process has exited, even if that is already so."""
@@ -183,7 +190,9 @@ class Dispatcher:
 
     def _resume_paused(self) -> float | None:
         """Watch those again whose pause is over; how long the next wait may last."""
-        with self._condition:
+        if not self._paused:  # Only this thread puts anything in.
+            return None
+        with self._lock:
             now = monotonic()
             for name in [name for name, end in self._paused.items() if end <= now]:
                 del self._paused[name]
@@ -191,7 +200,7 @@ class Dispatcher:
             return max(0.0, min(self._paused.values()) - now) if self._paused else None
 
     def _port_ready(self, name: int) -> None:
-        with self._condition:
+        with self._lock:
             source = self._ports.get(name)
             if source is None or name in self._paused:
                 return
@@ -202,14 +211,15 @@ class Dispatcher:
         except Exception:
             source.failures += 1
             log_failure(f"handling port {name:#x} failed")
-            with self._condition:
+            with self._lock:
                 if self._ports.get(name) is source:
                     self._paused[name] = monotonic() + _pause(source.failures)
                     self._queue.remove_port(name)
         finally:
-            with self._condition:
+            with self._lock:
                 self._running = 0
-                self._condition.notify_all()
+                if self._waiting:
+                    self._condition.notify_all()
 
     def _process_exited(self, process: Process) -> None:
         with self._condition:
@@ -235,7 +245,8 @@ def _forget_after_fork() -> None:
     _shared_lock = threading.Lock()
     _shared.clear()
     for dispatcher in _live:
-        dispatcher._condition = threading.Condition()
+        dispatcher._lock = threading.RLock()
+        dispatcher._condition = threading.Condition(dispatcher._lock)
         dispatcher._closing = dispatcher._ended = True
         dispatcher._ports.clear()
         dispatcher._paused.clear()

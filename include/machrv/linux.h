@@ -77,6 +77,8 @@ typedef struct {
  * `stamps` if the order against other ends matters.
  */
 int machrv_pair(int *ends, const char *address, int length, int passpidfd, int stamps);
+/* n pairs for n rights that leave: port ids of 32 characters on end, 8 characters and a number that nobody else uses. */
+int machrv_pairs(int n, const char *ids, const char *prefix, uint64_t serial, int stamps, int *receiving, int *sending);
 /* A plain pair for a bundle. */
 int machrv_bundle(int *ends);
 /* Switches on what makes the kernel attest every message; for ends that came from elsewhere too. */
@@ -86,6 +88,11 @@ int machrv_stamp(int fd);
 /* Sends header + message[24:size] + tail with nfds descriptors. */
 int machrv_send(int fd, const char *message, size_t size, uint32_t bits, int id, int flags, int space, uint32_t reply,
                 const char *tail, size_t tail_size, const int *fds, int nfds);
+/*
+ * Sends a complex message that begins with n port descriptors of MAKE_SEND, each for the right made for it, to the
+ * send-once right `fd`; and closes them all. On failure none is closed; -EINVAL: it is another message.
+ */
+int machrv_answer(int fd, const char *message, size_t size, int space, const int *rights, int n);
 /* Sends raw bytes with descriptors, as bundles do. */
 int machrv_send_raw(int fd, const char *bytes, size_t size, const int *fds, int nfds);
 int machrv_receive(int fd, machrv_received *into);
@@ -118,6 +125,13 @@ typedef struct {
 int machrv_receive_plain(int fd, machrv_received *into, machrv_arrived *rights, const machrv_identity *own, uint32_t kind,
                          int trusted, uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context,
                          uint32_t limit);
+/*
+ * Takes in whoever has connected to `listener`, and receives from it as machrv_receive_plain does if its message is older
+ * than all that the epoll descriptor `others` tells of. *accepted is the new connection, -1 if it is at its end (it is
+ * closed then), or a negative errno: then so is the result, and nothing has changed.
+ */
+int machrv_serve(int listener, int others, machrv_received *into, machrv_arrived *rights, const machrv_identity *own,
+                 uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context, uint32_t limit, int *accepted);
 /* Sends a message without rights: machrv_send with the least that varies. */
 int machrv_send_plain(int fd, const char *message, size_t size, int space);
 /* Nothing more can be sent to this end; what waits can still be received. */
@@ -135,6 +149,9 @@ int machrv_made_by(int fd, machrv_creator *into);
 uint64_t machrv_netns(int fd);
 /* For each of n sockets: 1 if the other end is gone. */
 int machrv_hangups(const int *fds, int n, char *into);
+/* For each of n sockets: 1 if the other end is gone and nothing waits. */
+int machrv_spent(const int *fds, int n, char *into);
+void machrv_close_all(const int *fds, int n);
 int machrv_dup(int fd);
 int machrv_close(int fd);
 int machrv_listen(const char *path, int passpidfd);

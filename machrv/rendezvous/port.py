@@ -217,14 +217,25 @@ def take_ports(checked: Mapping[int, RendezvousPortLike], kernel: Kernel) -> dic
     return taken
 
 
+def borrowed_ports(ports: Mapping[int, RendezvousPort]) -> list[tuple[int, int, int]] | None:
+    """(key, name, disposition) of each port, the keys ascending; None if one of them is to be moved."""
+    described: list[tuple[int, int, int]] = []
+    for key in sorted(ports):
+        port = ports[key]
+        if port._disposition in _MOVES:
+            return None
+        described.append((key, port.name, port._disposition))
+    return described
+
+
 def destroy_ports(ports: Ports) -> None:
     """Give up everything that these ports own. A failure is logged, and the others are given up all the same."""
     for key, port in ports.items():
         try:
-            if isinstance(port, RendezvousPort):
-                port.destroy()
-            else:
+            if not isinstance(port, RendezvousPort):
                 port.close()
+            elif port._disposition in _MOVES:
+                port.destroy()
         except Exception:
             import logging
 

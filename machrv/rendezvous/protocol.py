@@ -33,7 +33,7 @@ from machrv.message import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 REQUEST_ID: int = MACHRV_REQUEST_ID
@@ -46,7 +46,11 @@ REQUEST_SIZE = len(Message().encode())
 #: What is the same in all replies, and what each port adds: a descriptor and a key.
 _REPLY_SIZE, _EACH, _MOST = 36, 16, 253
 _REPLY_BITS = MACH_MSGH_BITS_COMPLEX | Disposition.PORT_SEND_ONCE << 8
-_AUDIT_TRAILER = 52
+AUDIT_TRAILER_SIZE = 52
+#: Of the bits of a request: whether it is complex, and what the right to answer it is.
+_ANSWERABLE = MACH_MSGH_BITS_COMPLEX | 0x1F
+#: A header, and the trailer: type, size, seqno and two words of a security token; the words of the audit token.
+_REQUEST = Struct("=5Ii2I12x8I")
 
 _COUNT = Struct("=I")
 _LENGTH = Struct("=Q")
@@ -62,17 +66,32 @@ def request(reply_port: int, request_id: int = REQUEST_ID) -> Message:
     return Message(request_id, local_port=reply_port, local_disposition=Disposition.MAKE_SEND_ONCE)
 
 
-def requester(message: Message) -> AuditToken | None:
-    """Who sends this request, if a received message has the form of one; None if it does not.
+def read_request(data: bytes) -> tuple[int, int, AuditToken] | None:
+    """The right to answer a received request, its id, and who sent it; None if the message has not the form of one.
 
-    The id is not looked at. The kernel's own messages (notifications) are no requests, whatever their id.
+    Whether the id is one that is served is not looked at. The kernel's own messages (notifications) are no requests,
+    whatever their id.
     """
-    bare = not message.body and not message.descriptors and not message.bits & MACH_MSGH_BITS_COMPLEX
-    answerable = message.remote_port != 0 and message.remote_disposition == Disposition.PORT_SEND_ONCE
-    token = message.audit_token
-    if not bare or not answerable or message.voucher_port or token is None or token.is_kernel:
+    if len(data) != REQUEST_SIZE + AUDIT_TRAILER_SIZE:
         return None
-    return token
+    bits, _, remote, _, voucher, id, *_, pid, _, _ = _REQUEST.unpack(data)
+    # The remote right is the reply port's, and nothing comes with it.
+    if bits & _ANSWERABLE != Disposition.PORT_SEND_ONCE or not remote or voucher or not pid:
+        return None
+    return remote, id, AuditToken.from_bytes(data[-AuditToken.SIZE :])
+
+
+def reply_image(remote: int, ports: Sequence[tuple[int, int, int]], additional_data: bytes = b"") -> bytes:
+    """What `reply(...).encode_to(remote, MOVE_SEND_ONCE)` gives: `ports` are (key, name, disposition), the keys ascending."""
+    count, padding = len(ports), -len(additional_data) % 4
+    size = _REPLY_SIZE + _EACH * count + len(additional_data) + padding
+    bits = MACH_MSGH_BITS_COMPLEX | Disposition.MOVE_SEND_ONCE
+    words: list[int] = []
+    for _, name, disposition in ports:
+        words += (name, 0, disposition << 16)
+    words += [key for key, _, _ in ports]
+    head = _image_struct(count).pack(bits, size, remote, 0, 0, REPLY_ID, count, *words, len(additional_data))
+    return head + additional_data + bytes(padding)
 
 
 def reply(ports: Mapping[int, Any], additional_data: bytes = b"") -> Message:
@@ -127,7 +146,7 @@ def read_reply(data: bytes) -> tuple[Mapping[int, tuple[int, int]], AuditToken] 
 
     A child waits for this one message before it does anything: it is not worth taking apart what nobody will look at.
     """
-    size = len(data) - _AUDIT_TRAILER
+    size = len(data) - AUDIT_TRAILER_SIZE
     count = (size - _REPLY_SIZE) // _EACH
     if not 0 < count <= _MOST or size != _REPLY_SIZE + _EACH * count:
         return None
@@ -139,7 +158,7 @@ def read_reply(data: bytes) -> tuple[Mapping[int, tuple[int, int]], AuditToken] 
     keys = found[7 + 3 * count : 7 + 4 * count]
     length, trailer_type, trailer_size = found[7 + 4 * count : 10 + 4 * count]
     pid = found[-3]
-    if length or trailer_type or trailer_size != _AUDIT_TRAILER or not pid or any(words[1::3]):
+    if length or trailer_type or trailer_size != AUDIT_TRAILER_SIZE or not pid or any(words[1::3]):
         return None
     if any(map(ge, keys, keys[1:])):
         return None
@@ -147,6 +166,17 @@ def read_reply(data: bytes) -> tuple[Mapping[int, tuple[int, int]], AuditToken] 
     return dict(zip(keys, zip(words[::3], [word >> 16 for word in dispositions]))), AuditToken.from_bytes(
         data[-AuditToken.SIZE :]
     )
+
+
+_IMAGES: dict[int, Struct] = {}
+
+
+def _image_struct(count: int) -> Struct:
+    """A reply of so many ports, up to the additional data: header and count, descriptors, keys, length."""
+    found = _IMAGES.get(count)
+    if found is None:
+        found = _IMAGES[count] = Struct(f"=5IiI{4 * count}IQ")
+    return found
 
 
 _STRUCTS: dict[int, Struct] = {}

@@ -16,16 +16,24 @@ import threading
 from machrv.dispatch import Dispatcher, log_failure
 from machrv.errors import MachError, RendezvousError, RightError
 from machrv.kernel import current
-from machrv.message import MACH_MSG_MASK, MACH_RCV_BODY_ERROR, MACH_RCV_TIMED_OUT, MACH_RCV_TOO_LARGE
+from machrv.message import MACH_MSG_MASK, MACH_RCV_BODY_ERROR, MACH_RCV_TIMED_OUT, MACH_RCV_TOO_LARGE, Message
 from machrv.ownership import Closing
 from machrv.received import destroy_message
 from machrv.rendezvous.policy import add_feature_state_to_environment, refusal
 from machrv.rendezvous.names import server_name
-from machrv.rendezvous.port import checked_ports, destroy_ports, take_ports
-from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_SIZE, REQUEST_WITH_INFO_PLIST_ID, reply, requester
+from machrv.rendezvous.port import borrowed_ports, checked_ports, destroy_ports, take_ports
+from machrv.rendezvous.protocol import (
+    AUDIT_TRAILER_SIZE,
+    REQUEST_ID,
+    REQUEST_SIZE,
+    REQUEST_WITH_INFO_PLIST_ID,
+    read_request,
+    reply,
+    reply_image,
+)
 from machrv.rendezvous.registry import Registry
 from machrv.rights import ReceiveRight, SendOnceRight
-from machrv.transfer import receive_message
+from machrv.transfer import RECEIVE_OPTIONS, send_image
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,14 +44,10 @@ if TYPE_CHECKING:
 
     from machrv.audit import AuditToken
     from machrv.kernel import Kernel
-    from machrv.message import Message
     from machrv.rendezvous.port import Ports, RendezvousPort
     from machrv.rendezvous.registry import CheckedLock
     from machrv.requirement import Requirement
     from machrv.rights import SendRight
-
-# Requests that are handled in a row before other sources get their turn.
-_BURST = 32
 
 
 class RendezvousServerBase(Closing):
@@ -64,7 +68,7 @@ class RendezvousServerBase(Closing):
         try:
             self._dispatcher = Dispatcher.shared(kernel)
             try:
-                self._dispatcher.watch_port(self._port.name, self._handle_requests)
+                self._dispatcher.watch_port(self._port.name, self._handle_request)
             except BaseException:
                 self._dispatcher.release()
                 raise
@@ -110,52 +114,59 @@ class RendezvousServerBase(Closing):
 
     # -- on the dispatch thread ---------------------------------------------------------------------------------------
 
-    def _handle_requests(self) -> None:
+    def _handle_request(self) -> None:
+        """Receive one request and answer it. If more wait, the dispatcher calls again, after the other sources."""
         try:
             name = self._port.name  # Valid until this returns: `close` waits for that.
         except RightError:
             return
-        for _ in range(_BURST):
-            try:
-                # No room but for a bare header: whatever is larger, the kernel destroys with everything in it.
-                request = receive_message(self._kernel, name, timeout=0, largest=REQUEST_SIZE)
-            except MachError as error:
-                if error.code == MACH_RCV_TOO_LARGE or error.code & ~MACH_MSG_MASK == MACH_RCV_BODY_ERROR:
-                    continue  # It is gone, with all that could not be taken in.
-                if error.code == MACH_RCV_TIMED_OUT:
-                    return
-                raise
-            self._handle(request)
-
-    def _handle(self, request: Message) -> None:
-        expected = request.id == REQUEST_ID or self._is_additional(request.id)
-        token = requester(request)
-        if not expected or token is None:
-            destroy_message(request, self._kernel)
+        try:
+            # No room but for a bare header: whatever is larger, the kernel destroys with everything in it.
+            received = self._kernel.mach_msg(None, RECEIVE_OPTIONS, REQUEST_SIZE + AUDIT_TRAILER_SIZE, name, 0)
+        except MachError as error:
+            if error.code == MACH_RCV_TIMED_OUT:
+                return
+            if error.code == MACH_RCV_TOO_LARGE or error.code & ~MACH_MSG_MASK == MACH_RCV_BODY_ERROR:
+                return  # It is gone, with all that could not be taken in.
+            raise
+        if received is None:
             return
-        # Closing the reply right unused is what refuses a client.
-        with SendOnceRight(request.remote_port, self._kernel) as reply_right:
-            ports: Mapping[int, RendezvousPort] = {}
-            try:
-                answer = self.ports_for_client(token)
-                if answer is None:
-                    return
-                ports = answer
-                descriptors = {key: port.descriptor(self._kernel) for key, port in ports.items()}
-                reply_right.send(reply(descriptors, self.additional_data_for_reply(request.id)), timeout=0)
-            except (MachError, RightError) as error:
-                import logging
+        request = read_request(received)
+        if request is None or request[1] != REQUEST_ID and not self._is_additional(request[1]):
+            destroy_message(Message.decode(received), self._kernel)
+            return
+        self._answer(*request)
 
-                logging.getLogger("machrv").warning(
-                    "the reply to process %d could not be sent, and its %d ports were given up: %s",
-                    token.pid,
-                    len(ports),
-                    error,
-                )
-            except Exception:
-                log_failure(f"the request of process {token.pid} failed: it is refused, and its ports were given up")
-            finally:
-                destroy_ports(ports)  # What was moved in the reply is spent: this finds what was not.
+    def _answer(self, reply_port: int, message_id: int, token: AuditToken) -> None:
+        """Answer on the right under `reply_port`. Closing it unused is what refuses a client."""
+        reply_right = SendOnceRight(reply_port, self._kernel)
+        ports: Mapping[int, RendezvousPort] = {}
+        try:
+            answer = self.ports_for_client(token)
+            if answer is None:
+                return
+            ports = answer
+            additional_data = self.additional_data_for_reply(message_id)
+            borrowed = borrowed_ports(ports)
+            if borrowed is None:
+                descriptors = {key: port.descriptor(self._kernel) for key, port in ports.items()}
+                reply_right.send(reply(descriptors, additional_data), timeout=0)
+            else:
+                send_image(reply_right, reply_image(reply_port, borrowed, additional_data))
+        except (MachError, RightError) as error:
+            import logging
+
+            logging.getLogger("machrv").warning(
+                "the reply to process %d could not be sent, and its %d ports were given up: %s",
+                token.pid,
+                len(ports),
+                error,
+            )
+        except Exception:
+            log_failure(f"the request of process {token.pid} failed: it is refused, and its ports were given up")
+        finally:
+            reply_right.close()
+            destroy_ports(ports)  # What was moved in the reply is spent: this finds what was not.
 
     def _is_additional(self, message_id: int) -> bool:
         try:

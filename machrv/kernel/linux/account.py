@@ -17,7 +17,7 @@ from _thread import start_new_thread
 from struct import Struct
 from time import monotonic
 
-from machrv.kernel.linux.port import LISTENER
+from machrv.kernel.linux.end import LISTENER
 from machrv.kernel.linux.space import all_spaces
 
 TYPE_CHECKING = False

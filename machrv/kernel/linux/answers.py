@@ -15,7 +15,7 @@ from machrv.errors import MachError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 #: what a socket says whose other end has gone
 GONE = (-EPIPE, -ECONNRESET, -ENOTCONN, -ECONNREFUSED)
@@ -25,10 +25,19 @@ OUT_OF_ROOM = (-EMFILE, -ENFILE, -ENOMEM, -ENOBUFS)
 
 def hangups(fds: list[int]) -> Iterable[int]:
     """For each socket, whether its other end is gone."""
+    return _flags(lib.machrv_hangups, fds)
+
+
+def spent(fds: list[int]) -> Iterable[int]:
+    """For each socket, whether its other end is gone and nothing waits."""
+    return _flags(lib.machrv_spent, fds)
+
+
+def _flags(primitive: Callable[..., int], fds: list[int]) -> Iterable[int]:
     if not fds:
         return ()
     into = ffi.new("char[]", len(fds))
-    check(lib.machrv_hangups(fds, len(fds), into))
+    check(primitive(fds, len(fds), into))
     return bytes(ffi.buffer(into))
 
 

@@ -13,7 +13,8 @@ from machrv._mach import lib
 
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.answers import close
-from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, End, Port
+from machrv.kernel.linux.end import End
+from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
 from machrv.kernel.linux.space import DEAD_NAME, DEAD_RIGHT, RECEIVE, SEND, SEND_ONCE, SEND_RIGHTS, Space
 from machrv.kernel.linux.transit import Right
 

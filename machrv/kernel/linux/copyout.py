@@ -17,7 +17,8 @@ from machrv.kernel.linux.bootstrap import arrived_with
 from machrv.kernel.linux.copyin import PORT_RECEIVE, CopyIn
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.answers import OUT_OF_ROOM, check, close
-from machrv.kernel.linux.port import LISTENER, PORT_SEND, PORT_SEND_ONCE, End, Port
+from machrv.kernel.linux.end import LISTENER, End
+from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
 from machrv.kernel.linux.space import DEAD, NULL, RECEIVE, SEND, SEND_ONCE, destinations
 from machrv.kernel.linux.transit import Creator, Peer, Right, describe, id_of, made_by, own_address
 
@@ -146,7 +147,7 @@ class CopyOut(CopyIn):
         bound to the address of the other end, in the same namespace, it is that very end. The address of a looked-up
         right is a path; there, and before Linux 5.14, the right must have been made by this process.
         """
-        end = next((end for end in port.ends.values() if end.address == peer.address), None)
+        end = next((end for end in port.ends.values() if end.bound_to() == peer.address), None)
         if end is None:
             return False
         cookie = lib.machrv_netns(fd) if peer.address[:1] == b"\0" else 0

@@ -9,6 +9,8 @@ import os
 import select
 from threading import Lock
 
+from machrv._mach import lib
+
 from machrv.errors import MachError
 from machrv.kernel import EventQueue
 from machrv.kernel.linux.identity import LinuxProcess
@@ -50,8 +52,6 @@ class LinuxEventQueue(EventQueue):
             entry = self._kernel._entries.get(name)
             source = None if entry is None else entry.port or entry.pset
             if source is None:
-                from machrv._mach import lib
-
                 raise MachError(lib.KERN_INVALID_RIGHT, "EventQueue.add_port")
             fd = source.watch().fileno()
             with self._lock:
@@ -96,32 +96,37 @@ class LinuxEventQueue(EventQueue):
 
     def wait(self, timeout: float | None = None) -> tuple[list[int], list[Process]]:
         """See `EventQueue.wait`."""
-        ports = self._out_of_room()
+        ports = self._out_of_room() if starving else []
         if ports:
             timeout = 0.1 if timeout is None else min(timeout, 0.1)
-        with shortage("EventQueue.wait"):
+        try:
             events = self._epoll.poll(-1 if timeout is None else min(max(0.0, timeout), LONGEST / 1000))
+        except OSError as error:
+            raise MachError(lib.KERN_RESOURCE_SHORTAGE, f"EventQueue.wait ({error.strerror})") from error
         processes: list[Process] = []
-        if any(fd == self._watcher for fd, _ in events):
-            with self._kernel._call:
-                self._kernel._pump()
+        noticed = False
         with self._lock:
             for fd, _ in events:
-                if fd == self._wake:
+                port = self._ports.get(fd, 0)
+                if port:
+                    if port not in ports:
+                        ports.append(port)
+                elif fd == self._watcher:
+                    noticed = True
+                elif fd == self._wake:
                     try:
                         os.eventfd_read(self._wake)
                     except BlockingIOError:
                         pass
-                elif fd in self._ports and self._ports[fd] not in ports:
-                    ports.append(self._ports[fd])
                 elif fd in self._processes:
                     processes.append(self._processes[fd])
+        if noticed:
+            with self._kernel._call:
+                self._kernel._pump()
         return ports, processes
 
     def _out_of_room(self) -> list[int]:
         """The ports that found no descriptor to accept with: nothing wakes us for them, so they are tried again."""
-        if not starving:
-            return []
         with self._kernel._call:
             entries = [self._kernel._entries.get(name) for name in self._ports.values()]
             sources = [(entry.name, entry.port or entry.pset) for entry in entries if entry is not None]

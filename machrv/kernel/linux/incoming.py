@@ -15,7 +15,8 @@ from machrv.errors import MachError
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.answers import close
 from machrv.kernel.linux.buffer import ARRIVED, FIXED, WIRE, Buffer
-from machrv.kernel.linux.port import LISTENER, PORT_SEND, PORT_SEND_ONCE, End, Port
+from machrv.kernel.linux.end import LISTENER, End
+from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
 from machrv.kernel.linux.sending import HEADER, Sending
 from machrv.kernel.linux.space import DEAD, NULL
 from machrv.kernel.linux.transit import Right

@@ -21,7 +21,8 @@ from machrv.kernel.linux.calls import Calls
 from machrv.kernel.linux.events import LinuxEventQueue
 from machrv.kernel.linux.identity import LinuxProcess
 from machrv.kernel.linux.answers import check, close, shortage
-from machrv.kernel.linux.port import LISTENER, PORT_SEND, End, starving
+from machrv.kernel.linux.end import LISTENER, End
+from machrv.kernel.linux.port import PORT_SEND, starving
 from machrv.kernel.linux.space import SEND, SEND_RIGHTS, all_spaces, destinations
 from machrv.kernel.linux.readiness import LinuxReadiness, Room
 from machrv.kernel.linux.transit import Right, new_id

@@ -15,7 +15,8 @@ from time import time_ns
 
 from machrv._mach import ffi, lib
 
-from machrv.kernel.linux.answers import OUT_OF_ROOM, check, close, hangups
+from machrv.kernel.linux.answers import OUT_OF_ROOM, check, close, hangups, spent
+from machrv.kernel.linux.end import LISTENER, End
 from machrv.kernel.linux.transit import PREFIX, new_id
 
 TYPE_CHECKING = False
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 PORT_SEND = lib.MACH_MSG_TYPE_PORT_SEND
 PORT_SEND_ONCE = lib.MACH_MSG_TYPE_PORT_SEND_ONCE
-LISTENER = 0
 
 #: as soon as a port has so many ends, it is looked which are of no use any more
 _CROWD = 16
@@ -39,40 +39,6 @@ _READABLE = select.EPOLLIN | select.EPOLLRDHUP
 
 #: the ports of this process that found no descriptor to accept with
 starving: weakref.WeakSet[Port] = weakref.WeakSet()
-
-
-class End:
-    """The receiving end of one right: `kind` is PORT_SEND, PORT_SEND_ONCE, or LISTENER for a bootstrap name."""
-
-    __slots__ = ("fd", "kind", "address", "queued", "stamped", "late", "trusted")
-
-    def __init__(self, fd: int, kind: int, address: bytes, trusted: bool = False, stamped: bool = False) -> None:
-        self.fd = fd
-        self.kind = kind
-        self.address = address
-        #: it stands in its port's heap
-        self.queued = False
-        #: the kernel stamps what is sent to it
-        self.stamped = stamped or kind == LISTENER
-        #: how many of the bytes that wait were sent before it did
-        self.late = 0
-        #: the other end has never left this space
-        self.trusted = trusted
-
-    def __lt__(self, other: End) -> bool:
-        return self.fd < other.fd
-
-    def stamp(self) -> None:
-        """From now on the kernel stamps the messages to this end."""
-        if not self.stamped:
-            check(lib.machrv_stamp(self.fd))
-            self.stamped = True
-            self.late = max(0, lib.machrv_waiting(self.fd))
-
-    def received(self, length: int) -> None:
-        """A packet of `length` bytes has been taken from this end."""
-        if self.late:
-            self.late = max(0, self.late - length)
 
 
 class Port:
@@ -97,6 +63,8 @@ class Port:
         "out_of_room",
         "alive",
         "single",
+        "stamped",
+        "listener",
         "kick",
         "_heap",
         "_scanned",
@@ -130,6 +98,10 @@ class Port:
         self.alive = True
         #: the only end, if it is a right's socket and nothing is watched: then there is no order
         self.single: End | None = None
+        #: all ends bear stamps, and every new one will
+        self.stamped = False
+        #: where those who look a bootstrap name up connect
+        self.listener: End | None = None
         #: wakes whoever waits in the space that receives from the port
         self.kick: Callable[[], None] | None = None
         self._heap: list[tuple[int, End]] = []
@@ -147,15 +119,17 @@ class Port:
         try:
             if self.epoll is not None:
                 self.epoll.register(end.fd, _READABLE)
-            elif len(self.ends) > 1:
-                self.watch()
-            elif end.kind != LISTENER and not self.sets:
+            elif len(self.ends) == 1 and end.kind != LISTENER and not self.sets:
                 self.single = end
-            if len(self.ends) > 1 or self.sets:
+            if self.stamped:
+                end.stamp()
+            elif len(self.ends) > 1 or self.sets:
                 self.stamp()
         except OSError:
             del self.ends[end.fd]
             raise
+        if end.kind == LISTENER:
+            self.listener = end
         if single is not None and self.kick is not None:
             self.kick()  # whoever waits on that end alone
 
@@ -166,10 +140,13 @@ class Port:
         if sum(end.kind != LISTENER for end in self.ends.values()) > 1 or self.sets:
             for end in self.ends.values():
                 end.stamp()
+            self.stamped = True
 
     def drop(self, end: End) -> None:
         """Close an end: its right is dead, or used up."""
         del self.ends[end.fd]
+        if end is self.listener:
+            self.listener = None
         if self.single is not None:
             self.single = None
             if self.kick is not None:
@@ -218,11 +195,26 @@ class Port:
             raise
         return ends[1], end
 
+    def take_in(self, fds: list[int]) -> list[End]:
+        """Ends of new send rights, which bear stamps. Owns `fds`, also when it raises OSError: then they are closed."""
+        if len(self.ends) + len(fds) > self._crowded:
+            self._reap()
+        ends = [End(fd, PORT_SEND, b"", False, True) for fd in fds]
+        for number, end in enumerate(ends):
+            try:
+                self.add(end)
+            except OSError:
+                for added in ends[:number]:
+                    self.drop(added)
+                lib.machrv_close_all(fds[number:], len(fds) - number)
+                raise
+        return ends
+
     def _reap(self) -> None:
         """Close ends whose send rights are gone and that hold no message: nobody may ever receive from this port."""
-        ends = [end for end in self.ends.values() if end.kind == PORT_SEND]
-        for end, gone in zip(ends, hangups([end.fd for end in ends])):
-            if gone and not end.queued and lib.machrv_waiting(end.fd) == 0:
+        ends = [end for end in self.ends.values() if end.kind == PORT_SEND and not end.queued]
+        for end, is_spent in zip(ends, spent([end.fd for end in ends])):
+            if is_spent:
                 self.drop(end)
         self._crowded = max(_CROWD, 2 * len(self.ends))
 
@@ -256,13 +248,19 @@ class Port:
         head = self.next()
         return None if head is None else head[1]
 
+    @property
+    def in_order(self) -> bool:
+        """Whether nothing was looked at and left, and no set keeps an order of its own."""
+        return not (self._heap or self.sets or self.out_of_room)
+
     def _ready(self) -> list[End]:
         """The ends with something to read that do not stand in the heap. Takes in who has looked the port up."""
-        if self.epoll is None:
+        if self.epoll is None and len(self.ends) < 2:
             found = list(self.ends.values())
         else:
-            found = [self.ends[fd] for fd, _ in self.epoll.poll(0, len(self.ends) + 1) if fd in self.ends]
-        accepted = self._accept_all() if self.out_of_room else []
+            epoll = self.watch()
+            found = [self.ends[fd] for fd, _ in epoll.poll(0, len(self.ends) + 1) if fd in self.ends]
+        accepted = self.accept_pending() if self.out_of_room else []
         ready = []
         for end in found:
             if end.kind == LISTENER:
@@ -340,14 +338,11 @@ class Port:
             if self.epoll is not None:
                 self.epoll.modify(listener.fd, 0 if out_of_room else _READABLE)
 
-    def _accept_all(self) -> list[End]:
+    def accept_pending(self) -> list[End]:
+        """Take in who has looked the port up: their ends."""
         return [
             end for listener in list(self.ends.values()) if listener.kind == LISTENER for end in self._accept(listener)
         ]
-
-    def accept_pending(self) -> None:
-        """Take in who has looked the port up."""
-        self._accept_all()
 
     # -- counting -----------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ import select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from machrv.kernel.linux.port import End, Port
+    from machrv.kernel.linux.end import End
+    from machrv.kernel.linux.port import Port
 
 # With more members than this, the set's epoll is asked which of them have anything.
 _FEW = 4

@@ -15,9 +15,10 @@ from machrv._mach import ffi, lib
 from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.incoming import NO_LIMIT, TRAILER_SIZES, Incoming, destroyed, trailer_size
-from machrv.kernel.linux.answers import OUT_OF_ROOM, shortage
+from machrv.kernel.linux.answers import OUT_OF_ROOM, close, shortage
 from machrv.kernel.linux.buffer import Buffer
-from machrv.kernel.linux.port import PORT_SEND_ONCE, End, Port
+from machrv.kernel.linux.end import End
+from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
 from machrv.kernel.linux.pset import PortSet
 from machrv.kernel.linux.sending import LONGEST, MAX_SIZE
 
@@ -29,6 +30,7 @@ _BUSY = object()
 _AT_ONCE = 256
 _receive = lib.machrv_receive
 _ask = lib.machrv_ask
+_serve = lib.machrv_serve
 #: how often a server that was out of descriptors looks whether it can accept again, in seconds
 _RETRY = 0.1
 #: a smaller buffer is not told how large the message is (mach_msg_receive_results)
@@ -164,6 +166,8 @@ class Receiving(Incoming):
             elif source.single is not None:
                 end, port = source.single, source
             else:
+                if source.listener is not None and (served := self._serve(source, size, option)) is not None:
+                    return served
                 for pset in source.sets:
                     pset.refresh()
                 found = source.next_end()
@@ -191,6 +195,49 @@ class Receiving(Incoming):
             else:
                 self._drop_end(port, end)
         return _BUSY
+
+    def _serve(self, port: Port, size: int | None, option: int) -> bytes | None:
+        """The message of whoever has just looked the port up, if that is the oldest; None: look further."""
+        listener = port.listener
+        if listener is None or not port.in_order or port.nsrequest is not None or option & _LARGE:
+            return None
+        buffer = self._buffer
+        accepted, limit = buffer.answer, NO_LIMIT if size is None else size
+        others, trailer = port.watch().fileno(), TRAILER_SIZES[option >> 24 & 15]
+        result = _serve(
+            listener.fd,
+            others,
+            buffer.received,
+            buffer.rights,
+            self._native,
+            port.name,
+            port.seqno,
+            trailer,
+            port.context,
+            limit,
+            accepted,
+        )
+        fd = accepted[0]
+        if fd < 0 and result < 0:
+            return None
+        port.count_made()
+        end = End(fd, PORT_SEND, listener.address)
+        if fd >= 0:
+            try:
+                port.add(end)
+            except OSError:
+                if result >= 0:
+                    lib.machrv_close_all(buffer.received.fds, buffer.received.nfds)
+                close(fd)
+                return None
+        if result > 0:
+            count = buffer.received.nfds
+            if count:
+                self._name_rights(buffer, count)
+            port.seqno = port.seqno + 1 & 0xFFFFFFFF
+            message: bytes = buffer.laid_out[0:result]
+            return message
+        return self._consume(port, end, size, option) if result == 0 else None
 
     def _check_size(self, port: Port, end: End, size: int, option: int) -> None:
         """MACH_RCV_TOO_LARGE with MACH_RCV_LARGE leaves the message where it is."""

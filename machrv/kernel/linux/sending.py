@@ -11,16 +11,17 @@ from errno import EAGAIN, EMSGSIZE
 from struct import Struct
 from time import monotonic
 
-from machrv._mach import lib
+from machrv._mach import ffi, lib
 
 from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import wire
-from machrv.kernel.linux.copyin import COPY_SEND, Taken
+from machrv.kernel.linux.copyin import COPY_SEND, MOVE_SEND_ONCE, Taken
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.outgoing import Outgoing, Parcel
 from machrv.kernel.linux.answers import GONE, close, shortage
-from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE
-from machrv.kernel.linux.space import DEAD, SEND
+from machrv.kernel.linux.end import End
+from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
+from machrv.kernel.linux.space import DEAD, SEND, SEND_ONCE
 
 HEADER = Struct("=5Ii")
 #: bits, remote port, local port
@@ -29,6 +30,7 @@ _send = lib.machrv_send
 _send_plain = lib.machrv_send_plain
 _COMPLEX = int(lib.MACH_MSGH_BITS_COMPLEX)
 _USER_BITS = _COMPLEX | 0x001F1F1F
+_ANSWER = _COMPLEX | MOVE_SEND_ONCE
 #: the largest message: XNU's limit on what it copies in (ipc_kmsg_max_body_space)
 MAX_SIZE = 64 * 1024 * 1024 - 68
 _NOT_SENT = 1
@@ -48,10 +50,14 @@ class Sending(Outgoing):
         This must cost little, so it does what `_send_message` does, without what it has not got to look at.
         """
         size = len(message)
-        if size < 24 or size & 3 or size > _SMALL:
+        if size < 24 or size & 3:
             return False
         bits, remote, local = _PLAIN.unpack_from(message)
-        if bits != COPY_SEND or local:
+        if local:
+            return False
+        if bits == _ANSWER:
+            return self._answer_at_once(message, size, remote)
+        if bits != COPY_SEND or size > _SMALL:
             return False
         with self._lock:
             if self._inside:
@@ -60,6 +66,68 @@ class Sending(Outgoing):
             if entry is None or (port := entry.port) is None or port.loop < 0 or not entry.type & SEND:
                 return False
             return _send_plain(port.loop, message, size, self._number) == 0
+
+    def _answer_at_once(self, message: bytes, size: int, remote: int) -> bool:
+        """The same for a message to a send-once right with rights that are made for it: an answer at a rendezvous."""
+        with self._lock:
+            entry = self._entries.get(remote)
+            if self._inside or self._watched or entry is None or entry.type != SEND_ONCE or entry.fd < 0:
+                return False
+            ports = self._ports_named(message, size)
+            if not ports:
+                return False
+            self._inside = True
+            try:
+                return self._answer(message, size, entry, ports)
+            except OSError:
+                return False  # The general case says what is missing.
+            finally:
+                self._inside = False
+
+    def _ports_named(self, message: bytes, size: int) -> list[Port]:
+        """The ports that are received from here under the names in port descriptors, if a message has nothing but those."""
+        (count,) = wire.U32.unpack_from(message, wire.BODY) if size >= wire.DESCRIPTORS else (0,)
+        if not 0 < count <= lib.MACHRV_MAX_FDS or size < wire.DESCRIPTORS + 12 * count:
+            return []
+        ports: list[Port] = []
+        for at in range(wire.DESCRIPTORS, wire.DESCRIPTORS + 12 * count, 12):
+            entry = self._entries.get(wire.U32.unpack_from(message, at)[0])
+            if entry is None or (port := entry.port) is None or port.nsrequest is not None:
+                return []
+            ports.append(port)
+        return ports
+
+    def _answer(self, message: bytes, size: int, entry: Entry, ports: list[Port]) -> bool:
+        count, serial = len(ports), self._serials + 1
+        self._serials += count
+        fds = ffi.new("int[]", 2 * count)
+        sending = fds + count
+        ids, prefix = b"".join([port.id for port in ports]), self._serial_prefix.encode()
+        if lib.machrv_pairs(count, ids, prefix, serial, 1, fds, sending) < 0:
+            return False
+        groups: dict[Port, list[int]] = {}
+        for fd, port in zip(fds, ports):
+            groups.setdefault(port, []).append(fd)
+        added: list[tuple[Port, list[End]]] = []
+        sent = False
+        try:
+            while groups:
+                port, mine = groups.popitem()
+                added.append((port, port.take_in(mine)))
+            sent = lib.machrv_answer(entry.fd, message, size, self._number, sending, count) == 0
+        finally:
+            if not sent:
+                for port, ends in added:
+                    for end in ends:
+                        port.drop(end)
+                for mine in groups.values():
+                    lib.machrv_close_all(mine, len(mine))
+                lib.machrv_close_all(sending, count)
+        if sent:
+            self._table.free(entry)
+            for port in ports:
+                port.count_made()
+        return sent
 
     def _send_message(self, message: bytes | bytearray | memoryview, deadline: float | None) -> None:
         """Send, waiting for room until `deadline` (monotonic; None: for ever). Takes the lock itself."""

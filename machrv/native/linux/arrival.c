@@ -7,8 +7,6 @@
 
 #include "native.h"
 
-#define COMPLEX 0x80000000u /* MACH_MSGH_BITS_COMPLEX */
-
 struct descriptor { /* mach_msg_port_descriptor_t, a slot in place of the name */
     uint32_t slot, pad;
     uint16_t unused;
@@ -136,4 +134,24 @@ int machrv_receive_plain(int fd, machrv_received *into, machrv_arrived *rights, 
     memcpy(trailer + 13, &context, sizeof context);
     memcpy(into->body - sizeof header + size, trailer, trailer_size);
     return (int)(size + trailer_size);
+}
+
+int machrv_serve(int listener, int others, machrv_received *into, machrv_arrived *rights, const machrv_identity *own,
+                 uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context, uint32_t limit, int *accepted)
+{
+    struct pollfd both[2] = {{.events = POLLIN}, {.fd = others, .events = POLLIN}};
+    int result;
+    char byte;
+    *accepted = both[0].fd = machrv_accept(listener);
+    if (*accepted < 0)
+        return *accepted;
+    /* In this order: what is found there, and nothing after it elsewhere, was sent before anything that comes elsewhere. */
+    if (poll(both, 2, 0) != 1 || !both[0].revents)
+        return -EAGAIN;
+    result = machrv_receive_plain(*accepted, into, rights, own, PORT_SEND, 0, name, seqno, trailer_size, context, limit);
+    if (result > 0 && recv(*accepted, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
+        close(*accepted); /* the right was spent on this one message */
+        *accepted = -1;
+    }
+    return result;
 }

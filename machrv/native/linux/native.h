@@ -38,6 +38,8 @@
 #endif
 #define PORT_SEND 17          /* MACH_MSG_TYPE_PORT_SEND */
 #define PORT_SEND_ONCE 18     /* MACH_MSG_TYPE_PORT_SEND_ONCE */
+#define MAKE_SEND 20          /* MACH_MSG_TYPE_MAKE_SEND */
+#define COMPLEX 0x80000000u   /* MACH_MSGH_BITS_COMPLEX */
 #define WIRE_MAGIC 0x6d727678u /* the form of packets that this version writes: 'mrvx' */
 
 #pragma GCC visibility push(hidden)

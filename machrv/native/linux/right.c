@@ -6,6 +6,8 @@
 
 #include "native.h"
 
+#include <stdio.h>
+
 int machrv_attest(int fd, int passpidfd)
 {
     int one = 1;
@@ -133,3 +135,37 @@ int machrv_dup(int fd)
 int machrv_close(int fd) { return close(fd) ? -errno : 0; }
 
 int machrv_shut(int fd) { return shutdown(fd, SHUT_RD) ? -errno : 0; }
+
+void machrv_close_all(const int *fds, int n)
+{
+    for (int i = 0; i < n; i++)
+        close(fds[i]);
+}
+
+int machrv_pairs(int n, const char *ids, const char *prefix, uint64_t serial, int stamps, int *receiving, int *sending)
+{
+    for (int i = 0; i < n; i++) {
+        char address[MACHRV_ADDRESS_MAX];
+        int ends[2], error, length = snprintf(address + 1, sizeof address - 1, "machrv/%.32s/s%.8s%llx", ids + 32 * i, prefix,
+                                              (unsigned long long)serial + (unsigned)i);
+        address[0] = 0;
+        error = machrv_pair(ends, address, length + 1, 1, stamps);
+        if (error) {
+            machrv_close_all(receiving, i);
+            machrv_close_all(sending, i);
+            return error;
+        }
+        receiving[i] = ends[0];
+        sending[i] = ends[1];
+    }
+    return 0;
+}
+
+int machrv_spent(const int *fds, int n, char *into)
+{
+    int error = machrv_hangups(fds, n, into);
+    for (int i = 0; i < n && !error; i++)
+        if (into[i])
+            into[i] = machrv_waiting(fds[i]) == 0;
+    return error;
+}
