@@ -143,10 +143,10 @@ class Right(Closing):
 
     def close(self) -> None:
         """Give the right up. Idempotent."""
-        if not self.closed:
+        if self._epoch is _epoch:
             try:
-                name = self.release()
-            except RightError:
+                name = self._held.pop()
+            except IndexError:
                 return
             self._destroy(name)
 

@@ -26,7 +26,7 @@ from machrv import (
 from machrv._mach import lib
 from machrv.errors import MachError
 from machrv.kernel import Kernel
-from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, parse_reply, reply, request, requester
+from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, parse_reply, read_request, reply, request
 
 PATIENCE = 30.0
 AUDIT = lib.MACH_RCV_MSG | lib.MACH_RCV_TRAILER_AUDIT << 24
@@ -253,9 +253,7 @@ def test_what_arrives_is_what_was_written_out() -> None:
 
 def test_a_request_as_it_arrives_is_accepted() -> None:
     """The sender is whom the trailer names; the right to answer with is the remote port."""
-    message = Message.decode(RECEIVED_REQUEST + TRAILER)
-    assert requester(message) == PEER
-    assert (message.id, message.remote_port) == (REQUEST_ID, 0x2C0B)
+    assert read_request(RECEIVED_REQUEST + TRAILER) == (0x2C0B, REQUEST_ID, PEER)
 
 
 def test_a_reply_as_it_arrives_is_accepted() -> None:

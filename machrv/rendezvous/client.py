@@ -49,6 +49,7 @@ from machrv.transfer import RECEIVE_OPTIONS, received_message, send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import ClassVar
 
     from typing_extensions import Self
@@ -94,16 +95,14 @@ class _Ports(Closing):
 
         None if there is none, it was taken before, or what is there is a receive right, which stays to be taken.
         """
-        right = self._take(key, (SendRight, SendOnceRight))
-        return right if isinstance(right, (SendRight, SendOnceRight)) else None
+        return self._take(key, (SendRight, SendOnceRight))  # type: ignore[return-value]  # `_take` looks
 
     def take_receive_right(self, key: Key) -> ReceiveRight | None:
         """The receive right under `key`, the caller's from now on.
 
         None if there is none, it was taken before, or what is there is a send right, which stays to be taken.
         """
-        right = self._take(key, (ReceiveRight,))
-        return right if isinstance(right, ReceiveRight) else None
+        return self._take(key, (ReceiveRight,))  # type: ignore[return-value]  # `_take` looks
 
     def _take(self, key: Key, kinds: tuple[type, ...]) -> OwnedRight | None:
         number = uint32_key(key)
@@ -249,6 +248,16 @@ def _ask(server: SendRight, what: str, deadline: float) -> tuple[dict[int, Owned
     return _taken(answer, what, requirement, kernel)
 
 
+def _owned(ports: Mapping[int, tuple[int, int]], kernel: Kernel) -> dict[int, OwnedRight]:
+    """The rights under these (name, disposition), but for those whose ports have died on the way."""
+    rights: dict[int, OwnedRight] = {}
+    for key, (name, disposition) in ports.items():
+        right = take_right(name, disposition, kernel)
+        if right is not None:
+            rights[key] = right
+    return rights
+
+
 def _request_id(requirement: Requirement | None) -> int:
     return REQUEST_WITH_INFO_PLIST_ID if wants_info_plist(requirement) else REQUEST_ID
 
@@ -259,8 +268,7 @@ def _taken(
     """The rights of a reply, owned, once the server was judged."""
     if requirement is None and (usual := read_reply(answer)) is not None:
         ports, token = usual
-        rights = {key: take_right(name, disposition, kernel) for key, (name, disposition) in ports.items()}
-        return {key: right for key, right in rights.items() if right is not None}, token
+        return _owned(ports, kernel), token
     message = received_message(kernel, answer)
     if is_refusal(message):
         if refusal("server", requirement, None) is not None:
@@ -278,8 +286,7 @@ def _taken(
         raise PeerRejectedError(
             f"the {what} is process {sender and sender.pid}, which does not meet {requirement!r}: {why}"
         )
-    taken = {key: take_right(found.name, found.disposition, kernel) for key, found in descriptors.items()}
-    return {key: right for key, right in taken.items() if right is not None}, sender
+    return _owned({key: (found.name, found.disposition) for key, found in descriptors.items()}, kernel), sender
 
 
 def _explained(error: MachError, what: str) -> RendezvousError:

@@ -47,6 +47,8 @@ REQUEST_SIZE = len(Message().encode())
 _REPLY_SIZE, _EACH, _MOST = 36, 16, 253
 _REPLY_BITS = MACH_MSGH_BITS_COMPLEX | Disposition.PORT_SEND_ONCE << 8
 AUDIT_TRAILER_SIZE = 52
+#: What of the last word of a descriptor is its disposition; the rest is the type, 0 for a port, and padding.
+_DISPOSITION = 0x00FF0000
 #: Of the bits of a request: whether it is complex, and what the right to answer it is.
 _ANSWERABLE = MACH_MSGH_BITS_COMPLEX | 0x1F
 #: A header, and the trailer: type, size, seqno and two words of a security token; the words of the audit token.
@@ -74,7 +76,9 @@ def read_request(data: bytes) -> tuple[int, int, AuditToken] | None:
     """
     if len(data) != REQUEST_SIZE + AUDIT_TRAILER_SIZE:
         return None
-    bits, _, remote, _, voucher, id, *_, pid, _, _ = _REQUEST.unpack(data)
+    bits, size, remote, _, voucher, id, kind, trailer_size, *_, pid, _, _ = _REQUEST.unpack(data)
+    if size != REQUEST_SIZE or kind or trailer_size != AUDIT_TRAILER_SIZE:
+        return None
     # The remote right is the reply port's, and nothing comes with it.
     if bits & _ANSWERABLE != Disposition.PORT_SEND_ONCE or not remote or voucher or not pid:
         return None
@@ -154,7 +158,7 @@ def read_reply(data: bytes) -> tuple[Mapping[int, tuple[int, int]], AuditToken] 
     bits, msgh_size, remote, _, voucher, id, descriptors = found[:7]
     if bits != _REPLY_BITS or msgh_size != size or remote or voucher or id != REPLY_ID or descriptors != count:
         return None
-    words = found[7 : 7 + 3 * count]
+    words: tuple[int, ...] = found[7 : 7 + 3 * count]
     keys = found[7 + 3 * count : 7 + 4 * count]
     length, trailer_type, trailer_size = found[7 + 4 * count : 10 + 4 * count]
     pid = found[-3]
@@ -162,7 +166,9 @@ def read_reply(data: bytes) -> tuple[Mapping[int, tuple[int, int]], AuditToken] 
         return None
     if any(map(ge, keys, keys[1:])):
         return None
-    dispositions = words[2::3]  # The word of the disposition and the type, which is 0: nothing else is set in it.
+    dispositions = words[2::3]
+    if any([word & ~_DISPOSITION for word in dispositions]):
+        return None
     return dict(zip(keys, zip(words[::3], [word >> 16 for word in dispositions]))), AuditToken.from_bytes(
         data[-AuditToken.SIZE :]
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from machrv.audit import AuditToken
 from machrv.errors import MessageFormatError
 from machrv.message import Message, Trailer
-from machrv.rendezvous.protocol import is_refusal, parse_reply, reply, requester
+from machrv.rendezvous.protocol import is_refusal, parse_reply, read_reply, read_request, reply
 
 from .choices import Choices
 
@@ -71,13 +71,19 @@ def check(image: bytes) -> None:
 
 def check_protocol(message: Message, image: bytes) -> None:
     """What a server and a client make of it: an answer or a MessageFormatError."""
-    token = requester(message)
-    assert token is None or not token.is_kernel, image
+    asked = read_request(image)
+    assert asked is None or not asked[2].is_kernel and not message.descriptors and not message.body, image
+    usual = read_reply(image)
     is_refusal(message)
     try:
         ports, data = parse_reply(message)
     except MessageFormatError:
+        assert usual is None, image
         return
+    if usual is not None:
+        assert not data, image
+        assert usual[0] == {key: (port.name, port.disposition) for key, port in ports.items()}, image
+        assert usual[1] == message.audit_token, image
     assert list(ports) == sorted(ports), image
     written = reply(ports, data)
     assert written.body == message.body or not message.is_complex, image

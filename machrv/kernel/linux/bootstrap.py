@@ -145,7 +145,7 @@ class BootstrapDirectory:
     def _file(self, name: str) -> str:
         """The file name for a service name: itself where that can be one, else a digest."""
         safe = bool(name) and "/" not in name and "\0" not in name and name[0] not in ".%"
-        if safe and len(os.fsencode(name)) <= _LONGEST:
+        if safe and (len(name) * 4 <= _LONGEST or len(os.fsencode(name)) <= _LONGEST):
             return name
         from hashlib import sha256
 

@@ -96,8 +96,9 @@ class CopyOut(CopyIn):
             self._remember_id(entry)
         return entry.name
 
-    def _copyout_described(self, right: tuple[Any, ...]) -> int:
-        """As `_copyout`, for a right that machrv_receive_plain has described: it is a socket whose port lives."""
+    def _copyout_described(self, right: tuple[Any, ...], spent: list[int]) -> int:
+        """As `_copyout`, for a right that machrv_receive_plain has described: it is a socket whose port lives. If it is not
+        needed any more, it is for the caller to close."""
         kind, fd, named, _, _, _, id = right
         if kind == PORT_SEND and named:
             if id in self._ports:
@@ -110,7 +111,7 @@ class CopyOut(CopyIn):
                 if entry.creator is None:
                     entry.creator = made_by(entry.fd)
                 if entry.creator == creator:
-                    close(fd)
+                    spent.append(fd)
                     entry.add_uref()
                     return entry.name
             entry = self._table.allocate()

@@ -121,12 +121,15 @@ class Incoming(Sending):
     def _name_rights(self, buffer: Buffer, count: int) -> None:
         """Give the rights of a message that is laid out their names: the reply right first, the body from behind."""
         told, laid_out, first = buffer.told, buffer.laid_out, 0
+        spent: list[int] = []
         if laid_out[0] != b"\0":
             first = 1
-            _U32.pack_into(laid_out, 8, self._copyout_described(ARRIVED.unpack_from(told)))
+            _U32.pack_into(laid_out, 8, self._copyout_described(ARRIVED.unpack_from(told), spent))
         for at in range(count - 1, first - 1, -1):
-            name = self._copyout_described(ARRIVED.unpack_from(told, at * ARRIVED.size))
+            name = self._copyout_described(ARRIVED.unpack_from(told, at * ARRIVED.size), spent)
             _U32.pack_into(laid_out, wire.DESCRIPTORS + 12 * (at - first), name)
+        if spent:
+            lib.machrv_close_all(spent, len(spent))
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

@@ -144,6 +144,10 @@ class Port:
 
     def drop(self, end: End) -> None:
         """Close an end: its right is dead, or used up."""
+        self._remove(end)
+        close(end.fd)
+
+    def _remove(self, end: End) -> None:
         del self.ends[end.fd]
         if end is self.listener:
             self.listener = None
@@ -154,7 +158,6 @@ class Port:
         if self.epoll is not None:
             self.epoll.unregister(end.fd)
         self._unqueue(end)
-        close(end.fd)
         if end.trusted and self.loop >= 0:
             close(self.loop)  # the next message of this space's own makes another
             self.loop = -1
@@ -213,9 +216,10 @@ class Port:
     def _reap(self) -> None:
         """Close ends whose send rights are gone and that hold no message: nobody may ever receive from this port."""
         ends = [end for end in self.ends.values() if end.kind == PORT_SEND and not end.queued]
-        for end, is_spent in zip(ends, spent([end.fd for end in ends])):
-            if is_spent:
-                self.drop(end)
+        fds = [end.fd for end, is_spent in zip(ends, spent([end.fd for end in ends])) if is_spent]
+        for fd in fds:
+            self._remove(self.ends[fd])
+        lib.machrv_close_all(fds, len(fds))
         self._crowded = max(_CROWD, 2 * len(self.ends))
 
     # -- order --------------------------------------------------------------------------------------------------------

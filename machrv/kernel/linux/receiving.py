@@ -7,7 +7,7 @@ underscore expect the space's lock to be held unless they say otherwise.
 from __future__ import annotations
 
 import select
-from errno import EAGAIN
+from errno import EAGAIN, EINTR
 from time import monotonic
 
 from machrv._mach import ffi, lib
@@ -56,9 +56,9 @@ class Receiving(Incoming):
             return None
         if answer[0] >= 0:
             return self._receive_answer(answer[0], result, buffer, deadline)
-        with self._call:
-            count = received.nfds
-            if count:
+        count = received.nfds
+        if count:
+            with self._call:
                 self._name_rights(buffer, count)
         message: bytes = buffer.laid_out[0:result]
         self._spare.append(buffer)
@@ -81,7 +81,7 @@ class Receiving(Incoming):
                             return message
                     finally:
                         self._buffer = usual
-                if result != -EAGAIN:
+                if result not in (-EAGAIN, -EINTR):
                     raise MachError(lib.KERN_RESOURCE_SHORTAGE, _OPERATION)
                 with shortage(_OPERATION):
                     if not _wait([fd], deadline):

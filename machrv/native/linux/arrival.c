@@ -110,18 +110,14 @@ static int attested(const machrv_received *packet, const machrv_identity *own, i
     return 1;
 }
 
-int machrv_receive_plain(int fd, machrv_received *into, machrv_arrived *rights, const machrv_identity *own, uint32_t kind,
-                         int trusted, uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context,
-                         uint32_t limit)
+int machrv_lay_out(machrv_received *into, machrv_arrived *rights, const machrv_identity *own, uint32_t kind, int trusted,
+                   uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context, uint32_t limit)
 {
-    int error = machrv_receive(fd, into);
     uint32_t size = into->header.size;
     uint32_t header[6] = {(into->header.bits & COMPLEX) | kind << 8 | (into->header.bits >> 8 & 0x1F), size, 0, name, 0,
                           (uint32_t)into->header.id};
     uint32_t trailer[17] = {0, trailer_size, seqno};
 
-    if (error)
-        return error;
     if (into->cut || into->length < (int64_t)sizeof into->header || into->header.flags || size < sizeof header ||
         size & 3 || (into->header.bits & 0x1F) != kind || size + trailer_size > limit ||
         (int64_t)size - (int64_t)sizeof header != into->length - (int64_t)sizeof into->header ||
@@ -134,6 +130,14 @@ int machrv_receive_plain(int fd, machrv_received *into, machrv_arrived *rights, 
     memcpy(trailer + 13, &context, sizeof context);
     memcpy(into->body - sizeof header + size, trailer, trailer_size);
     return (int)(size + trailer_size);
+}
+
+int machrv_receive_plain(int fd, machrv_received *into, machrv_arrived *rights, const machrv_identity *own, uint32_t kind,
+                         int trusted, uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context,
+                         uint32_t limit)
+{
+    int error = machrv_receive_packet(fd, into, 0);
+    return error ? error : machrv_lay_out(into, rights, own, kind, trusted, name, seqno, trailer_size, context, limit);
 }
 
 int machrv_serve(int listener, int others, machrv_received *into, machrv_arrived *rights, const machrv_identity *own,

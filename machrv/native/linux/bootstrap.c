@@ -130,7 +130,7 @@ int machrv_ask(const char *link, int id, int space, int milliseconds, machrv_rec
                const machrv_identity *own, int *answer)
 {
     struct sockaddr_un name;
-    struct pollfd answered = {.events = POLLIN};
+    struct timeval limit = {milliseconds / 1000, (milliseconds % 1000) * 1000};
     int ends[2], error = find_listener(link, &name);
     *answer = -1;
     if (error)
@@ -139,6 +139,8 @@ int machrv_ask(const char *link, int id, int space, int milliseconds, machrv_rec
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
         return -errno;
     error = machrv_attest(ends[0], 1);
+    if (!error && setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit))
+        error = -errno;
     if (!error)
         error = request(&name, id, space, ends[1]);
     close(ends[1]);
@@ -146,9 +148,10 @@ int machrv_ask(const char *link, int id, int space, int milliseconds, machrv_rec
         close(ends[0]);
         return error;
     }
-    answered.fd = *answer = ends[0];
-    poll(&answered, 1, milliseconds); /* whether there is an answer shows when it is received */
-    error = machrv_receive_plain(ends[0], into, rights, own, PORT_SEND_ONCE, 0, 0, 0, AUDIT_TRAILER, 0, UINT32_MAX);
+    *answer = ends[0];
+    error = machrv_receive_packet(ends[0], into, milliseconds > 0); /* a limit of 0 would be none */
+    if (!error)
+        error = machrv_lay_out(into, rights, own, PORT_SEND_ONCE, 0, 0, 0, AUDIT_TRAILER, 0, UINT32_MAX);
     if (error > 0) {
         close(ends[0]);
         *answer = -1;

@@ -56,6 +56,13 @@ int64_t machrv_now(void);
 /* Close `fd`, and answer with the error that was there before. */
 int machrv_fail_closing(int fd);
 
+/* machrv_receive; or, with `wait`, the same for a socket with a receive timeout, until there is something or a signal. */
+int machrv_receive_packet(int fd, machrv_received *into, int wait);
+
+/* Lays out what has been received: the second half of machrv_receive_plain. */
+int machrv_lay_out(machrv_received *into, machrv_arrived *rights, const machrv_identity *own, uint32_t kind, int trusted,
+                   uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context, uint32_t limit);
+
 #pragma GCC visibility pop
 
 #endif

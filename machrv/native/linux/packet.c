@@ -185,7 +185,7 @@ static void read_pidfd(int fd, machrv_received *into)
     close(fd);
 }
 
-static int receive_vector(int fd, struct iovec *vector, int parts, machrv_received *into)
+static int receive_vector(int fd, struct iovec *vector, int parts, machrv_received *into, int wait)
 {
     union {
         struct cmsghdr align;
@@ -204,8 +204,8 @@ static int receive_vector(int fd, struct iovec *vector, int parts, machrv_receiv
     into->euid = into->egid = -1;
     into->nfds = 0;
     do
-        got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    while (got < 0 && errno == EINTR);
+        got = recvmsg(fd, &message, (wait ? 0 : MSG_DONTWAIT) | MSG_CMSG_CLOEXEC);
+    while (got < 0 && errno == EINTR && !wait);
     if (got < 0)
         return -errno;
     into->length = got;
@@ -252,19 +252,21 @@ static int receive_vector(int fd, struct iovec *vector, int parts, machrv_receiv
     return 0;
 }
 
-int machrv_receive(int fd, machrv_received *into)
+int machrv_receive_packet(int fd, machrv_received *into, int wait)
 {
     struct iovec vector = {&into->header, sizeof into->header + MACHRV_MAX_INLINE};
-    int error = receive_vector(fd, &vector, 1, into);
+    int error = receive_vector(fd, &vector, 1, into, wait);
     if (!error && into->length > 0 && ((size_t)into->length < sizeof into->header || into->header.magic != WIRE_MAGIC))
         into->cut = 1;
     return error;
 }
 
+int machrv_receive(int fd, machrv_received *into) { return machrv_receive_packet(fd, into, 0); }
+
 int machrv_receive_raw(int fd, machrv_received *into)
 {
     struct iovec vector = {into->body, sizeof into->body};
-    return receive_vector(fd, &vector, 1, into);
+    return receive_vector(fd, &vector, 1, into, 0);
 }
 
 static void close_rights(struct cmsghdr *c)
