@@ -32,7 +32,7 @@ from machrv.message import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
+    from typing import Any, NamedTuple
 
     from machrv.audit import AuditToken
 
@@ -46,10 +46,16 @@ REQUEST_SIZE = len(Message().encode())
 _COUNT = Struct("=I")
 _LENGTH = Struct("=Q")
 
-Reply = namedtuple("Reply", "descriptors additional_data")
-Reply.__doc__ = (
-    """A reply taken apart: `descriptors` maps each key to its `PortDescriptor`, `additional_data` is bytes."""
-)
+if TYPE_CHECKING:
+
+    class Reply(NamedTuple):
+        """A reply taken apart: each key's descriptor, and the data behind them."""
+
+        descriptors: dict[int, PortDescriptor]
+        additional_data: bytes
+
+else:  # The same without `typing`, which a child would pay for.
+    Reply = namedtuple("Reply", "descriptors additional_data")
 
 
 def request(reply_port: int, request_id: int = REQUEST_ID) -> Message:

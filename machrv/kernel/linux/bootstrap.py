@@ -37,9 +37,9 @@ class BootstrapName:
     __slots__ = ("directory", "file", "socket")
 
     def __init__(self, directory: str, file: str, socket: str) -> None:
-        self.directory = directory
-        self.file = file
-        self.socket = socket
+        self.directory: str = directory
+        self.file: str = file
+        self.socket: str = socket
 
     def remove(self) -> None:
         """Give the name up, unless it has become somebody else's. Nothing but a link and a socket of ours is removed."""
@@ -104,8 +104,8 @@ class BootstrapDirectory:
     __slots__ = ("path", "operation")
 
     def __init__(self, path: str, operation: str) -> None:
-        self.path = path
-        self.operation = operation
+        self.path: str = path
+        self.operation: str = operation
 
     @classmethod
     def current(cls, operation: str) -> BootstrapDirectory:

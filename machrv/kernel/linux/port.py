@@ -47,17 +47,17 @@ class End:
     __slots__ = ("fd", "kind", "address", "queued", "stamped", "late", "trusted")
 
     def __init__(self, fd: int, kind: int, address: bytes, trusted: bool = False, stamped: bool = False) -> None:
-        self.fd = fd
-        self.kind = kind
-        self.address = address
+        self.fd: int = fd
+        self.kind: int = kind
+        self.address: bytes = address
         #: it stands in its port's heap
-        self.queued = False
+        self.queued: bool = False
         #: the kernel stamps what is sent to it
-        self.stamped = stamped or kind == LISTENER
+        self.stamped: bool = stamped or kind == LISTENER
         #: how many of the bytes that wait were sent before it did
-        self.late = 0
+        self.late: int = 0
         #: the other end has never left this space
-        self.trusted = trusted
+        self.trusted: bool = trusted
 
     def __lt__(self, other: End) -> bool:
         return self.fd < other.fd
@@ -106,28 +106,28 @@ class Port:
     )
 
     def __init__(self, id: bytes | None = None) -> None:
-        self.id = id or new_id()
-        self.name = 0
+        self.id: bytes = id or new_id()
+        self.name: int = 0
         self.ends: dict[int, End] = {}
         #: the sending half of the pair that this space's own messages to the port go through; it never leaves
-        self.loop = -1
-        self.mscount = 0
+        self.loop: int = -1
+        self.mscount: int = 0
         #: as mscount, but never set back
-        self.made = 0
-        self.seqno = 0
-        self.qlimit = int(lib.MACH_PORT_QLIMIT_DEFAULT)
-        self.context = 0
+        self.made: int = 0
+        self.seqno: int = 0
+        self.qlimit: int = int(lib.MACH_PORT_QLIMIT_DEFAULT)
+        self.context: int = 0
         self.nsrequest: Right | None = None
         #: NO_SENDERS is due once there are no senders and `made` has passed this; -1: there were senders at first
-        self.ns_since = -1
+        self.ns_since: int = -1
         self.pdrequest: Right | None = None
         self.sets: list[PortSet] = []
         #: the name that it was checked in under, to be removed with the port
         self.bootstrap: BootstrapName | None = None
         self.epoll: select.epoll | None = None
         #: accept() found no free descriptor: the listener is not asked again before one is freed
-        self.out_of_room = False
-        self.alive = True
+        self.out_of_room: bool = False
+        self.alive: bool = True
         #: the only end, if it is a right's socket and nothing is watched: then there is no order
         self.single: End | None = None
         #: wakes whoever waits in the space that receives from the port
