@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import namedtuple
+from typing import NamedTuple
 
 from machrv.cli.sockets import (
     UnixSocket,
@@ -53,16 +53,28 @@ _TOLD = {
     "members": int,
 }
 
-Row = namedtuple("Row", "name right port references ends messages waiting holders service")
-Row.__doc__ = """A right of a process. What only the process itself could tell, and did not, is None.
 
-`name` is the port name; `right` "receive", "send" ("file": one that stands for a file), "send-once", "port-set" or
-"dead-name"; `port` the port's id, 32 hexadecimal digits, or ""; `references` the user references of the right under this
-name; `ends` how many rights were made of a receive right and are in existence, how many descriptors hold another one, or
-how many members a set has; `messages` and `waiting` the messages and bytes that wait to be received; `holders` the
-processes that have the other end, by how many ends (0: nobody to be seen: on its way in a message, in another user's
-process, or gone); `service` the name that the port was checked in under, or "".
-"""
+class Row(NamedTuple):
+    """A right of a process. What only the process itself could tell, and did not, is None.
+
+    `name` is the port name; `right` "receive", "send" ("file": one that stands for a file), "send-once", "port-set" or
+    "dead-name"; `port` the port's id, 32 hexadecimal digits, or ""; `references` the user references of the right under
+    this name; `ends` how many rights were made of a receive right and are in existence, how many descriptors hold another
+    one, or how many members a set has; `messages` and `waiting` the messages and bytes that wait to be received;
+    `holders` the processes that have the other end, by how many ends (0: nobody to be seen: on its way in a message, in
+    another user's process, or gone); `service` the name that the port was checked in under, or "".
+    """
+
+    name: int | None
+    right: str
+    port: str
+    references: int | None
+    ends: int
+    messages: int | None
+    waiting: int
+    holders: dict[int, int]
+    service: str
+
 
 _EXAMPLES = """\
 examples:
