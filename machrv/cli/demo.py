@@ -59,15 +59,27 @@ def add_to(commands: Any) -> None:
         "the kernel says sent it. A second claim and a stranger must get nothing, and\n"
         "nothing may be left behind.\n\n"
         "Exit status: 0 if all was as it must be, 1 if anything was not.",
-        epilog="examples:\n  machrv demo\n  machrv demo --json | python3 -m json.tool",
+        epilog="examples:\n  machrv demo\n  machrv demo --json | python3 -m json.tool\n  machrv demo --trace",
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        nargs="?",
+        const="machrv-trace.html",
+        help="draw what the processes do, as machrv trace does (./machrv-trace.html)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: Namespace) -> int:
     """The command. Returns the exit status."""
+    if arguments.trace is not None:
+        from machrv.cli.trace import record
+
+        again = [sys.executable, "-m", "machrv", "demo", *(["--json"] if arguments.json else [])]
+        return record(again, arguments.trace)
     timeline = Timeline()
     kernel = NOTHING
     try:

@@ -148,7 +148,7 @@ def _data(story: Story, events: list[Event]) -> dict[str, Any]:
     for arrow in story.arrows:
         sent, received = (number_of.get(id(event), -1) for event in (arrow.sent, arrow.received))
         if sent >= 0 or received >= 0:
-            arrows.append([sent, received, int(arrow.certain), arrow.rights])
+            arrows.append([sent, received, int(arrow.certain), arrow.rights, strings.number(arrow.words)])
     stays = [
         [strings.number(stay.port), lane_of[id(stay.process)], stay.since - first, (stay.until or 0) - first]
         for stay in story.stays

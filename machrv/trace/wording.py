@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from machrv._mach import lib
 from machrv.anatomy import dissect, id_name
+from machrv.descriptor import OutOfLineDescriptor, OutOfLinePortsDescriptor
 from machrv.trace.reading import Identity
 
 if TYPE_CHECKING:
@@ -34,12 +35,21 @@ _NOTIFICATIONS = {
     int(lib.MACH_NOTIFY_PORT_DELETED): "PORT_DELETED",
     int(lib.MACH_NOTIFY_SEND_ONCE): "SEND_ONCE",
 }
-_RECEIVE, _SEND, _SEND_ONCE = 0x12, 0x10, 0x11
+_KINDS = {
+    16: "receive right",
+    17: "send right",
+    18: "send-once right",
+    19: "send right",
+    20: "send right",
+    21: "send-once right",
+}
 _MADE = {
     int(lib.MACH_MSG_TYPE_MAKE_SEND): "makes a send right to",
     int(lib.MACH_MSG_TYPE_MAKE_SEND_ONCE): "makes a send-once right to",
     int(lib.MACH_MSG_TYPE_COPY_SEND): "copies its send right to",
 }
+#: Of an array of rights, so many are counted.
+_MOST_RIGHTS = 4096
 #: A message of more bytes is not laid out to show where its trailer lies.
 _LARGEST = 1 << 18
 
@@ -52,8 +62,12 @@ class Labels:
 
     def short(self, identity: object) -> str:
         """For a line in a lane."""
-        name = self.full(identity)
-        return name if len(name) <= 26 else f"…{name[-25:]}"
+        return self.cut(self.full(identity))
+
+    @staticmethod
+    def cut(name: str) -> str:
+        """The end of a long name: that is where names differ."""
+        return name if len(name) <= 28 else f"…{name[-27:]}"
 
     def full(self, identity: object) -> str:
         """For the details. The digits are those that `machrv ports` shows."""
@@ -79,18 +93,23 @@ def rights_in(parcel: Parcel) -> list[tuple[int, Identity | list[Identity]]]:
     """The rights that a message moves, besides the one to answer with: (disposition, `Identity` or a list of them)."""
     rights: list[tuple[int, Identity | list[Identity]]] = []
     for at, descriptor in enumerate(parcel.message.descriptors):
-        disposition = getattr(descriptor, "disposition", 0)
-        if disposition:
-            identity = parcel.identities[2 + at] if 2 + at < len(parcel.identities) else Identity()
-            rights.append((disposition, identity))
+        if isinstance(descriptor, OutOfLineDescriptor):
+            continue
+        known = parcel.identities[2 + at] if 2 + at < len(parcel.identities) else Identity()
+        if isinstance(descriptor, OutOfLinePortsDescriptor) and not isinstance(known, list):
+            known = [known] * min(descriptor.count, _MOST_RIGHTS)  # Of an array that is sent, only the length is known.
+        rights.append((descriptor.disposition, known))
     return rights
 
 
-def count_of_rights(parcel: Parcel) -> int:
-    """How many they are."""
-    counts = (getattr(descriptor, "count", 1) for descriptor in parcel.message.descriptors)
-    moved = (bool(getattr(descriptor, "disposition", 0)) for descriptor in parcel.message.descriptors)
-    return sum(count if isinstance(count, int) else 1 for count, is_right in zip(counts, moved) if is_right)
+def rights_words(parcel: Parcel) -> tuple[int, str]:
+    """How many rights a message moves, and which."""
+    counts: dict[str, int] = {}
+    for disposition, identity in rights_in(parcel):
+        for one in identity if isinstance(identity, list) else [identity]:
+            kind = "file" if one.port == "file" else _KINDS.get(disposition, "right")
+            counts[kind] = counts.get(kind, 0) + 1
+    return sum(counts.values()), ", ".join(plural(count, kind) for kind, count in counts.items())
 
 
 def plural(count: int, what: str) -> str:
