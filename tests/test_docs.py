@@ -6,11 +6,13 @@ How a page is read is in tests/pages.py. Links inside the site are checked when 
 from __future__ import annotations
 
 import builtins
+import inspect
 import os
 import re
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
@@ -71,3 +73,34 @@ def test_names_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     names = set(re.findall(r"`(\w+(?:Error|Timeout|Warning|Right|Client|Server|Descriptor))\b", text))
     assert {name for name in names - CLASSES if not hasattr(builtins, name)} == set()
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """What can be imported from machrv is described there, once."""
+    text = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
+    described = re.findall(r"^\.\. auto\w+:: machrv\.(\w+)(?:\(.*\))?$", text, re.MULTILINE)
+    assert sorted(described) == sorted(set(described))
+    assert set(machrv.__all__) - set(described) == set()
+
+
+def test_every_exception_is_explained() -> None:
+    """The page on errors has each that can be caught, and each has what to do in its row."""
+    page = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    public = {name: getattr(machrv, name) for name in machrv.__all__}
+    errors = [name for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, Exception)]
+    assert [name for name in errors if f"`{name}`" not in page] == []
+    assert re.findall(r"^.*\| *\|$", page, re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("name", machrv.__all__)
+def test_it_has_a_docstring(name: str) -> None:
+    """Every public name, and all that has a public name in a public class. (Its fields: in comments, by `#:`.)"""
+    thing = getattr(machrv, name)
+    assert thing.__doc__ or name.isupper()
+    if isinstance(thing, type):
+        for base in [base for base in thing.__mro__ if base.__module__.startswith("machrv")]:
+            assert vars(base).get("__doc__"), base
+            members = {key: value for key, value in vars(base).items() if not key.startswith("_")}
+            for key, value in members.items():
+                if isinstance(value, (property, classmethod, staticmethod, FunctionType)):
+                    assert inspect.getdoc(getattr(base, key)), f"{base.__name__}.{key}"
