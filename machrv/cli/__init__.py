@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-_COMMANDS = ("demo", "ports")
+_COMMANDS = ("demo", "decode", "ports", "trace")
 
 
 def parser() -> argparse.ArgumentParser:
