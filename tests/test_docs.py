@@ -46,6 +46,32 @@ def test_a_page_does_what_it_says(page: str, read: dict[str, Future[None]]) -> N
     read[page].result()
 
 
+#: Pages that do not do what they say, and how that is told.
+WRONG = {
+    "```python\nprint(1)\n```\n\n```text\n2\n```\n": "expected\n2\n",
+    "```sh\necho 1\n```\n\n```text\n2\n```\n": "expected\n2\n",
+    "```console\n$ echo 1\n1\n$ echo 1\n2\n```\n": "expected\n2\n",
+    "```python\n# a.py\nprint(1)\n```\n\n`python a.py` prints:\n\n```text\n2\n```\n": "expected\n2\n",
+    "```python\n# a.py\nprint(1)\n```\n": "nothing runs a.py",
+    "```python\nraise SystemExit(3)\n```\n": "returncode=3",
+    "```console\n$ exit 3\n```\n": "returncode=3",
+    "```python\nimport sys; print(1, file=sys.stderr)\n```\n": "stderr='1",
+    "```python\nfrom machrv import ReceiveRight; ReceiveRight.allocate()\n```\n": "ResourceWarning",
+    "```pyhton\nprint(1)\n```\n": "'pyhton'",
+}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the pages are written on Linux")
+@pytest.mark.parametrize("text", WRONG)
+def test_a_page_that_does_something_else_is_found(text: str, tmp_path: Path) -> None:
+    """Wherever it is wrong, the line is named."""
+    page = tmp_path / "page.md"
+    page.write_text(f"# Title\n\n{text}", encoding="utf-8")
+    with pytest.raises(AssertionError, match=re.escape(WRONG[text])) as failure:
+        Reader(str(page), tmp_path).read()
+    assert str(page) in str(failure.value)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_blocks_that_are_not_run_are_counted(page: str) -> None:
     """Each says why, and their number is known here."""
