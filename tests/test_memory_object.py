@@ -226,14 +226,6 @@ def test_a_mapping_that_is_forgotten_goes(memory: MemoryObject) -> None:
     assert contents(memory)[:4] == b"gone"
 
 
-def test_a_mapping_has_the_size_for_ever(memory: MemoryObject) -> None:
-    """It cannot be made larger than the memory."""
-    with memory.map(writable=True) as view:
-        with pytest.raises((OSError, SystemError, ValueError)):
-            view.resize(2 * SIZE)
-        assert len(view) == SIZE and view[:] == bytes(SIZE)
-
-
 # -- sealing it -------------------------------------------------------------------------------------------------------
 
 

@@ -129,6 +129,15 @@ def test_memory_that_somebody_else_writes_to_is_not_sealed() -> None:
         memory.seal()
 
 
+def test_a_mapping_has_its_size_for_ever() -> None:
+    """Python's mmap can be resized: not this one, which would reach behind the end of the memory, or cut it short."""
+    with MemoryObject.create(2 * PAGESIZE) as memory, memory.map(writable=True) as view:
+        for size in (PAGESIZE, 3 * PAGESIZE):
+            with pytest.raises(PermissionError):
+                view.resize(size)
+        assert view[:] == bytes(2 * PAGESIZE)
+
+
 # -- what arrives -----------------------------------------------------------------------------------------------------
 
 
