@@ -160,13 +160,12 @@ class _Teller:
         text, failure = "ends", ""
         if process.status is not None and process.status < 0:
             failure = _signal_name(-process.status)
-            text = f"is killed by {failure}"
+            text = "is killed"
         elif process.status:
-            text = f"ends with status {process.status}"
+            text = "ends otherwise than it should"
             failure = f"exit status {process.status}"
         elif process.status is None and not process.said_goodbye:
-            text = "is gone; it did not end in the usual way"
-            failure = "gone"
+            text, failure = "is gone", "it did not end in the usual way; how is not known"
         at = max([process.ended, *(call.began for call in process.calls), *(e.began for e in process.exchanges)])
         self.events.append(Event(process, at, "life", text, failure=failure, alarming=bool(failure)))
 
@@ -234,7 +233,7 @@ class _Teller:
             event.kind, event.more = "kernel", f"from the kernel, on {self._labels.short(port)}"
             return
         else:
-            event.more = f"from {token.pid}, on {self._labels.short(port)}{_with(rights)}"
+            event.more = f"from {token.pid}, on {self._labels.short(port)}"
         pair = self._by_received.get(id(exchange))
         if pair is not None:
             self._arrow(pair, rights, words).received = event

@@ -116,7 +116,7 @@
     for (const [of, lane, since, until] of stays) {
       if (port < 0 || of !== port) continue;
       const from = Math.max(first - 1, rowAt(since)), to = Math.min(last + 1, until < 0 ? shown.length : rowAt(until));
-      if (from <= to) make("line", { x1: x(lane), x2: x(lane), y1: y(from), y2: y(to), stroke: "var(--stay)", "stroke-width": 9, "stroke-linecap": "round", opacity: 0.55 });
+      if (from <= to) make("line", { x1: x(lane), x2: x(lane), y1: y(from), y2: y(to), stroke: "var(--stay)", "stroke-width": 16, "stroke-linecap": "round", opacity: 0.4 });
     }
   }
 

@@ -155,6 +155,9 @@ def told(call: Call, labels: Labels) -> str:
         return f"makes a right of descriptor {arguments[0]}"
     if operation == "fileport_makefd":
         return f"opens a file it was given: descriptor {call.result}"
+    if operation.startswith("memory."):
+        what = {"memory.create": "makes a right to memory", "memory.protect": "makes memory read-only"}
+        return what.get(operation, "makes another right to memory")
     if operation.endswith("_member"):
         return f"moves {first} between port sets" if "move" in operation else f"changes the port sets of {first}"
     return operation
