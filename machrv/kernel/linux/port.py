@@ -96,6 +96,7 @@ class Port:
         "epoll",
         "out_of_room",
         "alive",
+        "ordered",
         "single",
         "kick",
         "_heap",
@@ -128,6 +129,8 @@ class Port:
         #: accept() found no free descriptor: the listener is not asked again before one is freed
         self.out_of_room: bool = False
         self.alive: bool = True
+        #: the messages to every end are stamped
+        self.ordered = False
         #: the only end, if it is a right's socket and nothing is watched: then there is no order
         self.single: End | None = None
         #: wakes whoever waits in the space that receives from the port
@@ -151,7 +154,9 @@ class Port:
                 self.watch()
             elif end.kind != LISTENER and not self.sets:
                 self.single = end
-            if len(self.ends) > 1 or self.sets:
+            if self.ordered:
+                end.stamp()  # The others are stamped. However many there are, one more costs no more.
+            elif len(self.ends) > 1 or self.sets:
                 self.stamp()
         except OSError:
             del self.ends[end.fd]
@@ -163,9 +168,10 @@ class Port:
         """The order among the ends, or against other ports, matters from now on."""
         if self.sets:
             self.single = None  # a set keeps its own order, and is told before anything is taken
-        if sum(end.kind != LISTENER for end in self.ends.values()) > 1 or self.sets:
+        if not self.ordered and (self.sets or sum(end.kind != LISTENER for end in self.ends.values()) > 1):
             for end in self.ends.values():
                 end.stamp()
+            self.ordered = True
 
     def drop(self, end: End) -> None:
         """Close an end: its right is dead, or used up."""
