@@ -143,8 +143,7 @@ class MemoryObject(Closing):
     def seal(self) -> None:
         """Nobody can write to the memory from then on: neither this process nor anybody who gets a right to it.
 
-        To be done before it leaves this process, and while this process has it not mapped: MemoryObjectError otherwise.
-        Nothing happens where it is sealed already.
+        Raises MemoryObjectError once a right was handed on, and while the memory is mapped here. Idempotent.
         """
         with self._lock:
             self._held()
@@ -155,11 +154,11 @@ class MemoryObject(Closing):
                 self._sealed = True
 
     def right(self, read_only: bool = False) -> SendRight:
-        """A right to this memory, the caller's, to be sent or registered. The object stays as it is.
+        """A new right to this memory, the caller's, to be sent or registered. This object keeps its own.
 
-        Whoever gets it can write to the memory unless it is sealed, or `read_only` is true. That takes away writing
-        for everybody, here as well; only mappings that exist already are still written through. It is for the first right
-        to ask for: once others may write, MemoryObjectError.
+        Whoever gets it can write to the memory, unless it is sealed or `read_only` is true. `read_only` takes writing
+        away from everybody, here as well: only mappings that exist already are still written through. It is to be asked
+        for with the first right: once others may write, MemoryObjectError.
         """
         with self._lock:
             held = self._held()
