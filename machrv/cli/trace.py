@@ -12,7 +12,6 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
     from subprocess import Popen
 
     from machrv.trace.reading import Process
@@ -35,7 +34,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         usage="machrv trace [-h] [-o FILE] [--bodies[=BYTES]] -- PROGRAM [ARGUMENT ...]",
         description="Runs PROGRAM and records every message, right and process event in all of its processes that use\n"
         "machrv. Then draws one page that needs nothing else: a lane per process, an arrow per message.\n\n"
-        "What messages say is not recorded unless you ask for it; command lines and service names are.\n"
+        "What messages say is not recorded unless you ask for it, and of command lines only the program's name.\n"
         "The exit status is PROGRAM's, 128 and the signal's number if one ended it; 126 or 127 if it\n"
         "could not be run.",
         epilog="examples:\n  machrv trace -- python parent.py\n  machrv trace -o page.html --bodies=64 -- ./server --port 80",
@@ -71,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     return record(program, arguments.file, arguments.bodies)
 
 
-def record(program: Sequence[str], file: str, bodies: int = 0) -> int:
+def record(program: list[str], file: str, bodies: int = 0) -> int:
     """Run `program`, draw what it did into `file`. Returns the exit status, which is the program's."""
     from machrv.trace.reading import read
     from machrv.trace.watching import Watcher
@@ -101,7 +100,7 @@ def record(program: Sequence[str], file: str, bodies: int = 0) -> int:
     return status
 
 
-def _run(program: Sequence[str], watcher: Watcher, bodies: int) -> int:
+def _run(program: list[str], watcher: Watcher, bodies: int) -> int:
     """Run the program to its end. Returns the exit status that a shell would give."""
     import subprocess
 
@@ -167,7 +166,7 @@ def _is_in_foreground() -> bool:
         os.close(terminal)
 
 
-def _draw(processes: list[Process], program: Sequence[str], file: str) -> None:
+def _draw(processes: list[Process], program: list[str], file: str) -> None:
     from machrv.trace.events import tell
     from machrv.trace.page import page
     from machrv.trace.wording import plural

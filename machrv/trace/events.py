@@ -144,7 +144,7 @@ class _Teller:
     def tell_process(self, process: Process) -> None:
         """Everything of one lane."""
         who = f"process {process.pid}, started by {process.parent}"
-        rows = [("command", " ".join(process.command)), ("pid", str(process.pid)), ("parent", str(process.parent))]
+        rows = [("program", process.title), ("pid", str(process.pid)), ("parent", str(process.parent))]
         begins = "comes from a fork" if process.forked else "begins to use ports"
         self.events.append(Event(process, process.began, "life", begins, who, rows=lambda: rows))
         for call in process.calls:

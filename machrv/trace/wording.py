@@ -204,8 +204,9 @@ def parcel_rows(parcel: Parcel, labels: Labels, received: bool) -> list[Row]:
         image += bytes(padding) + parcel.trailer
     for field in dissect(memoryview(image), parcel.size, padding):
         if field.section == "body":
-            if field.size and field.offset + field.size <= there:
-                rows.append((f"{field.offset} {field.name}", _data(field.data, field.meaning, field.value)))
+            known = field.data[: max(0, there - field.offset)]
+            if known and (field.value is None or len(known) == field.size):
+                rows.append((f"{field.offset} {field.name}", _data(known, field.meaning, field.value, field.size)))
         elif not field.name.startswith("pad") and field.data:
             rows.append((f"{field.offset} {field.name}", field.meaning + _identified(field, parcel, labels)))
     if parcel.size > there:
@@ -214,12 +215,12 @@ def parcel_rows(parcel: Parcel, labels: Labels, received: bool) -> list[Row]:
     return rows
 
 
-def _data(data: memoryview, meaning: str, value: int | None) -> str:
+def _data(data: memoryview, meaning: str, value: int | None, size: int) -> str:
     if value is not None:
         return meaning
     shown = bytes(data[:256])
     text = "".join(chr(byte) if 0x20 <= byte <= 0x7E else "·" for byte in shown)
-    return f"{shown.hex(' ', 4)}  {text}{'…' if len(data) > len(shown) else ''}"
+    return f"{shown.hex(' ', 4)}  {text}{'…' if size > len(shown) else ''}"
 
 
 def _identified(field: object, parcel: Parcel, labels: Labels) -> str:
@@ -238,18 +239,5 @@ def _identified(field: object, parcel: Parcel, labels: Labels) -> str:
 
 
 def title(process: Process) -> str:
-    """What a process is called: its program, without the interpreter, and the word that follows."""
-    words = [word for word in process.command if word]
-    if not process.recorded or not words:
-        return f"process {process.pid}"
-    name = words[0].rpartition("/")[2]
-    rest = words[1:]
-    if name.startswith("python"):
-        while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c"):
-            rest = rest[1:]
-        if rest[:1] == ["-c"]:
-            return f"{name} -c"
-        rest = rest[1:] if rest[:1] == ["-m"] else rest
-        if rest:
-            name, rest = rest[0].rpartition("/")[2].rpartition("machrv.cli.")[2], rest[1:]
-    return f"{name} {rest[0]}"[:40] if rest and rest[0].isidentifier() and len(rest[0]) < 16 else name[:40]
+    """What a process is called."""
+    return process.title[:40] or f"process {process.pid}"
