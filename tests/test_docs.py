@@ -79,6 +79,13 @@ def test_blocks_that_are_not_run_are_counted(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_needs_is_there_for_tests(page: str) -> None:
+    """What a block needs is in the extra "test", so that .ci/run runs it."""
+    (extra,) = re.findall(r"^test = \[(.*)\]$", (ROOT / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert [block.needs for block in blocks(page) if block.needs and f'"{block.needs}>=' not in extra] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     """Every relative link and picture is a file of this repository. (The site's build looks at the anchors too.)"""
     text = re.sub(r"^```.*?^```$", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
