@@ -15,7 +15,6 @@ from .checks import Failure, run
 #: What the tests of an unpacked sdist are to show: that it is whole, its documents too, and that the build works.
 TESTS = (
     "test_audit.py",
-    "test_demo.py",
     "test_errors.py",
     "test_launch.py",
     "test_message.py",
