@@ -130,7 +130,7 @@ class MemoryObject(Closing):
 
         Raises ReadOnlyMemoryError, RightError once the object is closed, and MachError where the system lacks room.
         """
-        with self._lock:
+        with self._use():
             right = self._held()
             if writable and not self._writable:
                 raise ReadOnlyMemoryError(
@@ -145,8 +145,7 @@ class MemoryObject(Closing):
 
         Raises MemoryObjectError once a right was handed on, and while the memory is mapped here. Idempotent.
         """
-        with self._lock:
-            self._held()
+        with self._use():
             if not self._sealed:
                 if any(map(_is_open, self._maps)):
                     raise MemoryObjectError("memory cannot be sealed while it is mapped: close its mappings first")
@@ -160,7 +159,7 @@ class MemoryObject(Closing):
         away from everybody, here as well: only mappings that exist already are still written through. It is to be asked
         for with the first right: once others may write, MemoryObjectError.
         """
-        with self._lock:
+        with self._use():
             held = self._held()
             if read_only and self._writable:
                 self._protect(for_ever=False)
@@ -181,6 +180,10 @@ class MemoryObject(Closing):
             self._writable = False
         finally:
             held.restore(name)
+
+    def _use(self) -> RLock:
+        self._held()  # First: in the child of a fork, the lock may be held by a thread that is not there.
+        return self._lock
 
     def _held(self) -> SendRight:
         if self._right.closed:
