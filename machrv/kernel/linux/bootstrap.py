@@ -98,6 +98,17 @@ def arrived_with(address: bytes) -> BootstrapName | None:
     return BootstrapName(directory, "", socket)
 
 
+def chosen_path() -> tuple[str, str]:
+    """Where the directory is by this process's environment, and the variable that says so, "" if none does."""
+    path = os.environ.get("MACHRV_BOOTSTRAP_DIR", "")
+    if path:
+        return path, "MACHRV_BOOTSTRAP_DIR"
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime.startswith("/") and os.path.isdir(runtime):
+        return os.path.join(runtime, "machrv"), "XDG_RUNTIME_DIR"
+    return f"/tmp/machrv-{os.getuid()}", ""
+
+
 class BootstrapDirectory:
     """The directory, checked."""
 
@@ -110,13 +121,7 @@ class BootstrapDirectory:
     @classmethod
     def current(cls, operation: str) -> BootstrapDirectory:
         """The directory of this process's environment, made if it is missing; BOOTSTRAP_NOT_PRIVILEGED if unsafe."""
-        path = os.environ.get("MACHRV_BOOTSTRAP_DIR", "")
-        if not path:
-            runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-            if runtime.startswith("/") and os.path.isdir(runtime):
-                path = os.path.join(runtime, "machrv")
-            else:
-                path = f"/tmp/machrv-{os.getuid()}"
+        path, _ = chosen_path()
         if path not in _checked:
             cls._check(path, operation)
             _checked.add(path)
@@ -218,11 +223,40 @@ class BootstrapDirectory:
     def _is_stale(self, directory: int, socket: str) -> bool:
         return lib.machrv_probe(os.fsencode(self._short(directory, socket))) in (-ECONNREFUSED, -ENOENT)
 
-    def _sweep(self, directory: int) -> None:
+    def survey(self) -> list[tuple[str, str, bool]]:
+        """What lies in the directory: (file, socket that it stands for, whether nobody listens there any more). The
+        socket is "" for what is not ours. Changes nothing; raises OSError."""
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            found = []
+            for file in sorted(os.listdir(directory)):
+                try:
+                    socket = file if is_socket(directory, file) else linked_socket(directory, file)
+                except FileNotFoundError:
+                    continue  # It has just gone.
+                if file != _LOCK:
+                    found.append((file, socket, bool(socket) and self._is_stale(directory, socket)))
+            return found
+        finally:
+            os.close(directory)
+
+    def sweep(self) -> None:
+        """Remove all that processes which were killed have left behind. Raises MachError and OSError."""
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        lock = -1
+        try:
+            lock = self._locked(directory)
+            self._sweep(directory, 1 << 30)
+        finally:
+            if lock >= 0:
+                os.close(lock)
+            os.close(directory)
+
+    def _sweep(self, directory: int, most: int = SWEEP) -> None:
         """Remove some of what processes that were killed have left behind."""
         with os.scandir(directory) as found:
             for number, item in enumerate(found):
-                if number >= SWEEP:
+                if number >= most:
                     break
                 if item.is_symlink():
                     self._is_free(directory, item.name)
