@@ -151,7 +151,8 @@ class _Printer:
     def __init__(self, paint: Palette) -> None:
         self._paint = paint
         self._section = ""
-        self._width = min(shutil.get_terminal_size().columns, _WIDEST)
+        # Who reads a terminal gets whole words; programs and files get whole lines.
+        self._width = min(shutil.get_terminal_size().columns, _WIDEST) if sys.stdout.isatty() else 1 << 16
 
     def show(self, finding: Finding) -> None:
         """One finding: its state, what it is about, what was found, what to do."""
