@@ -262,8 +262,12 @@ class Kernel(ABC):
         """Claim a name: a receive right. The name lives as long as the right."""
 
     @abstractmethod
-    def bootstrap_look_up(self, service_name: str) -> int:
-        """A send right to the port that was checked in under the name."""
+    def bootstrap_look_up(self, service_name: str, timeout: float = 10.0) -> int:
+        """A send right to the port that was checked in under the name.
+
+        Linux: while so many look-ups wait that there is no place for another, this waits, for `timeout` seconds at most;
+        then it raises KERN_OPERATION_TIMED_OUT.
+        """
 
     # -- looking on ---------------------------------------------------------------------------------------------------
 

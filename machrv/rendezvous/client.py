@@ -26,6 +26,7 @@ from machrv.kernel import current
 from machrv.message import (
     BOOTSTRAP_NOT_PRIVILEGED,
     BOOTSTRAP_UNKNOWN_SERVICE,
+    KERN_OPERATION_TIMED_OUT,
     MACH_RCV_TIMED_OUT,
     MACH_SEND_INVALID_DEST,
     MACH_SEND_TIMED_OUT,
@@ -156,7 +157,7 @@ class RendezvousClient(_Ports):
         """
         kernel = kernel if kernel is not None else current()
         deadline = monotonic() + timeout
-        name, server = _look_up([service_name] if service_name is not None else service_names(), kernel)
+        name, server = _look_up([service_name] if service_name is not None else service_names(), kernel, timeout)
         with server:
             return cls(*_ask(server, f"server {name!r}", deadline))
 
@@ -192,12 +193,12 @@ class DirectRendezvousClient(_Ports):
         return cls(*_ask(send_right, "server", monotonic() + timeout))
 
 
-def _look_up(names: list[str], kernel: Kernel) -> tuple[str, SendRight]:
-    """A send right to the first of these services that there is."""
+def _look_up(names: list[str], kernel: Kernel, timeout: float) -> tuple[str, SendRight]:
+    """A send right to the first of these services that there is; `timeout` for each, should it be too busy."""
     failures: list[tuple[str, MachError]] = []
     for name in names:
         try:
-            return name, SendRight(kernel.bootstrap_look_up(name), kernel)
+            return name, SendRight(kernel.bootstrap_look_up(name, timeout), kernel)
         except MachError as error:
             failures.append((name, error))
     name, failure = failures[0]
@@ -210,6 +211,8 @@ def _look_up(names: list[str], kernel: Kernel) -> tuple[str, SendRight]:
         raise ServerNotFoundError(f"{failure}. It was {name!r} that was looked up{cause}") from failure
     if failure.code == BOOTSTRAP_NOT_PRIVILEGED:
         raise RendezvousPermissionError(f"{failure}. It was {name!r} that was looked up") from failure
+    if failure.code == KERN_OPERATION_TIMED_OUT:
+        raise RendezvousTimeout(f"the server {name!r} has no room for another that asks: it hangs, or is very busy")
     raise RendezvousError(f"looking {name!r} up failed: {failure}") from failure
 
 

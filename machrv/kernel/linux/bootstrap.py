@@ -263,8 +263,11 @@ class BootstrapDirectory:
                 elif is_socket(directory, item.name) and self._is_stale(directory, item.name):
                     BootstrapName(self.path, item.name, item.name).remove()
 
-    def look_up(self, name: str) -> tuple[int, bytes]:
-        """Connect to a name: (the socket, the id of the port). BOOTSTRAP_UNKNOWN_SERVICE if nobody is there."""
+    def look_up(self, name: str, timeout: float = BACKLOG_PATIENCE) -> tuple[int, bytes]:
+        """Connect to a name: (the socket, the id of the port). BOOTSTRAP_UNKNOWN_SERVICE if nobody is there.
+
+        KERN_OPERATION_TIMED_OUT if there is no place in the server's backlog before `timeout` seconds are over.
+        """
         directory = -1
         try:
             link = f"{self.path}/{self._file(name)}"
@@ -276,8 +279,10 @@ class BootstrapDirectory:
                 directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 path = os.fsencode(self._short(directory, socket))
             fd = lib.machrv_connect(path, 0)
+            if fd == -EAGAIN and timeout > 0:
+                fd = self._connect_patiently(path, timeout)
             if fd == -EAGAIN:
-                fd = self._connect_patiently(path)
+                raise MachError(lib.KERN_OPERATION_TIMED_OUT, f"{self.operation} of {name!r}")
             if fd in (-ECONNREFUSED, -ENOENT, -EPROTOTYPE):
                 raise FileNotFoundError
             return check(fd), os.fsencode(socket[len(_SOCKET_PREFIX) :])
@@ -289,9 +294,9 @@ class BootstrapDirectory:
                 os.close(directory)
 
     @staticmethod
-    def _connect_patiently(path: bytes) -> int:
+    def _connect_patiently(path: bytes, patience: float) -> int:
         """The server's backlog is full: wait for a place in it, but not for ever."""
-        deadline = monotonic() + BACKLOG_PATIENCE
+        deadline = monotonic() + min(patience, BACKLOG_PATIENCE)
         while True:
             fd = int(lib.machrv_connect(path, max(1, int((deadline - monotonic()) * 1000))))
             if fd not in (-EAGAIN, -EINTR) or monotonic() >= deadline:
