@@ -17,6 +17,8 @@ from types import FunctionType
 import pytest
 
 import machrv
+from machrv import cli
+from machrv.rendezvous.policy import POLICY_VARIABLE
 from tests.pages import PAGES, ROOT, Reader, blocks
 
 #: How many blocks of a page say that they are not run, and why. A number here is a reader who has to believe us.
@@ -123,6 +125,16 @@ def test_every_exception_is_explained() -> None:
     errors = [name for name, kind in public.items() if isinstance(kind, type) and issubclass(kind, Exception)]
     assert [name for name in errors if f"`{name}`" not in page] == []
     assert re.findall(r"^.*\| *\|$", page, re.MULTILINE) == []
+
+
+def test_every_command_and_variable_is_in_the_reference() -> None:
+    """The commands of `machrv`, and what is looked for in the environment under a name of ours."""
+    page = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    sources = [path.read_text(encoding="utf-8") for path in Path(machrv.__file__).parent.rglob("*.py")]
+    variables = {name for text in sources for name in re.findall(r'"(MACHRV_[A-Z_]+)"', text)} - {"MACHRV_RE"}
+    assert len(variables) > 1
+    assert [name for name in [*variables, POLICY_VARIABLE] if f"`{name}`" not in page] == []
+    assert [name for name in cli._COMMANDS if f"`machrv {name}`" not in page] == []
 
 
 @pytest.mark.parametrize("name", machrv.__all__)
