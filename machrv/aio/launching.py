@@ -13,7 +13,7 @@ from asyncio.subprocess import Process, SubprocessStreamProtocol
 
 from machrv.aio.locking import LoopLock
 from machrv.aio.serving import RendezvousServer
-from machrv.launch import launch as launch_now
+from machrv.launching import launch as launch_now
 from machrv.rendezvous.port import destroy_ports
 
 TYPE_CHECKING = False
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from machrv.kernel import Process as Pinned
-    from machrv.launch import PathLike
+    from machrv.launching import PathLike
     from machrv.rendezvous.port import Ports
     from machrv.rendezvous.server import RendezvousServer as AnyServer
     from machrv.requirement import Requirement

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK (argcomplete looks for this, to complete commands and options in a shell)
 """The command `machrv`: its subcommands, and what its exit status means.
 
 What belongs here: finding the subcommand. What must never happen here: work, or an import that a subcommand's child
@@ -64,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import sys
 
     command = parser()
+    if "_ARGCOMPLETE" in os.environ:  # A shell asks, through argcomplete; nobody else has to have it.
+        import argcomplete
+
+        argcomplete.autocomplete(command)
     parsed = command.parse_args(arguments)
     if parsed.run is None:
         command.error("no command was given; `machrv --help` lists them")

@@ -21,11 +21,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from machrv.cli.account import CHILDS_LINE, PARENTS_LINE, PATIENCE, Event, Identity, left_over
+from machrv.cli.progress import Progress
 from machrv.cli.timeline import Timeline
 from machrv.errors import MachError, MachrvError
-from machrv.fileport import fileport
+from machrv.files import fileport
 from machrv.kernel import current
-from machrv.launch import launch
+from machrv.launching import launch
 from machrv.message import BOOTSTRAP_UNKNOWN_SERVICE, Message
 from machrv.rendezvous.server import RendezvousServer
 from machrv.rights import ReceiveRight, SendRight
@@ -84,7 +85,8 @@ def run(arguments: Namespace) -> int:
     kernel = NOTHING
     try:
         kernel = current().name
-        Story(timeline).perform()
+        with Progress("machrv demo", lambda: "; ".join(event.what for event in timeline.events[-1:]) or "begins"):
+            Story(timeline).perform()
     except (MachrvError, OSError, ValueError, subprocess.SubprocessError) as error:
         timeline.check("the demo came to", "its end", f"{type(error).__name__}: {error}")
     system = {"system": f"{platform.system()} {platform.release()}", "python": platform.python_version()}

@@ -32,11 +32,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "trace",
         help="run a program and draw what its processes do with ports",
         usage="machrv trace [-h] [-o FILE] [--bodies[=BYTES]] -- PROGRAM [ARGUMENT ...]",
-        description="Runs PROGRAM and records every message, right and process event in all of its processes that use\n"
-        "machrv. Then draws one page that needs nothing else: a lane per process, an arrow per message.\n\n"
-        "What messages say is not recorded unless you ask for it, and of command lines only the program's name.\n"
-        "The exit status is PROGRAM's, 128 and the signal's number if one ended it; 126 or 127 if it\n"
-        "could not be run.",
+        description="Runs PROGRAM and records every message, right and process event in all of its processes\n"
+        "that use machrv. Then draws one page that needs nothing else: a lane per process, an\n"
+        "arrow per message.\n\n"
+        "What messages say is not recorded unless you ask for it, and of command lines only the\n"
+        "program's name.\n\n"
+        "The exit status is PROGRAM's, 128 and the signal's number if one ended it; 126 or 127\n"
+        "if it could not be run.",
         epilog="examples:\n  machrv trace -- python parent.py\n  machrv trace -o page.html --bodies=64 -- ./server --port 80",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

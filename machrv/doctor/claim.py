@@ -56,9 +56,9 @@ def _perform() -> tuple[float, Message | None, str]:
     import tempfile
     from contextlib import ExitStack, closing
 
-    from machrv.fileport import fileport
+    from machrv.files import fileport
     from machrv.kernel import current
-    from machrv.launch import launch
+    from machrv.launching import launch
     from machrv.rendezvous.server import RendezvousServer
     from machrv.rights import ReceiveRight
     from machrv.transfer import ReceiveTimeout
