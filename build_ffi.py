@@ -14,6 +14,7 @@ express something (packing, bit-fields inside it), the compiler is asked instead
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import runpy
@@ -241,17 +242,26 @@ class build_ext(_build_ext):  # type: ignore[misc]  # setuptools' own is untyped
 
 def main(arguments: list[str]) -> None:
     """The command: see the module's docstring."""
-    if arguments == ["--cdef"]:
+    parser = argparse.ArgumentParser(
+        prog="build_ffi.py",
+        description="Compile machrv/_mach in place from the declarations in include/machrv, and renew its type stub.",
+        epilog="examples:\n  python build_ffi.py\n  python build_ffi.py --cdef | less",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--cdef", action="store_true", help="print the cdefs that CFFI is given, and compile nothing")
+    instead.add_argument("--stub", action="store_true", help="print the type stub, and compile nothing")
+    options = parser.parse_args(arguments)
+    if options.cdef:
         print(cdef(), end="")
-    elif arguments == ["--stub"]:
+    elif options.stub:
         print(stub(), end="")
-    elif not arguments:
+    else:
+        print("build_ffi.py: compiling machrv/_mach ...", file=sys.stderr, flush=True)
         os.chdir(ROOT)
         (ROOT / "machrv" / "_mach.pyi").write_text(stub())
         sys.argv = ["setup.py", "--quiet", "build_ext", "--inplace"]
         runpy.run_path("setup.py", run_name="__main__")
-    else:
-        raise SystemExit("usage: python build_ffi.py [--cdef | --stub]")
 
 
 if __name__ == "__main__":

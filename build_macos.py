@@ -140,7 +140,12 @@ def build_wheel(architecture: str, output: Path) -> None:
 
 def main() -> None:
     """The command: see the module's docstring."""
-    parser = argparse.ArgumentParser(prog="build_macos.py", description="Build machrv's wheels for macOS.")
+    parser = argparse.ArgumentParser(
+        prog="build_macos.py",
+        description="Build machrv's wheels for macOS.",
+        epilog="examples:\n  python build_macos.py\n  python build_macos.py --arch arm64 --output .",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--arch", choices=ARCHITECTURES, help="one architecture (default: all)")
     parser.add_argument("--output", type=Path, default=Path("dist"), metavar="DIR", help="where to (default: dist)")
     options = parser.parse_args()
@@ -149,6 +154,7 @@ def main() -> None:
     output = options.output.absolute()
     os.chdir(build_ffi.ROOT)
     for architecture in [options.arch] if options.arch else ARCHITECTURES:
+        print(f"build_macos.py: compiling for {architecture} ...", file=sys.stderr, flush=True)
         build_wheel(architecture, output)
     print(*sorted(map(str, output.glob("*-macosx_*.whl"))), sep="\n")
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.measure import Result, Side, compare, pinned, results
+from bench import measure
+from bench.measure import HERE, Result, Side, compare, pinned, results
 from bench.targets import TARGETS
-
-HERE = Path(__file__).parent
 
 Held = Callable[..., Result]
 
@@ -34,20 +30,9 @@ def full(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """The path of a program compiled from bench/c/NAME.c; what it includes of machrv is linked in."""
+    """Compiles bench/c/NAME.c, once."""
     folder = tmp_path_factory.mktemp("c")
-
-    def compile(name: str) -> str:
-        program, root = folder / name, HERE.parent
-        if not program.exists():
-            compiler = shlex.split(os.environ.get("CC", "cc"))
-            command = [*compiler, "-O2", f"-I{root / 'include'}", "-o", str(program), str(HERE / "c" / f"{name}.c")]
-            if "machrv/linux.h" in (HERE / "c" / f"{name}.c").read_text():
-                command += map(str, sorted((root / "machrv" / "native" / "linux").glob("*.c")))
-            subprocess.run(command, check=True)
-        return str(program)
-
-    return compile
+    return lambda name: measure.compiled(name, folder)
 
 
 @pytest.fixture(params=["free", "one CPU"])

@@ -7,12 +7,16 @@ figure of one run held against a figure of another.
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from statistics import median
 from time import perf_counter_ns
 from typing import NamedTuple
+
+HERE = Path(__file__).resolve().parent
 
 #: Does its work so many times, and returns the nanoseconds that one of them took.
 Side = Callable[[int], float]
@@ -144,3 +148,21 @@ def pinned(pin: bool) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def compiled(name: str, folder: Path) -> str:
+    """The path of a program compiled from bench/c/NAME.c into a folder; what it includes of machrv is linked in."""
+    program, source, root = folder / name, HERE / "c" / f"{name}.c", HERE.parent
+    if not program.exists():
+        command = [
+            *shlex.split(os.environ.get("CC", "cc")),
+            "-O2",
+            f"-I{root / 'include'}",
+            "-o",
+            str(program),
+            str(source),
+        ]
+        if "machrv/linux.h" in source.read_text():
+            command += map(str, sorted((root / "machrv" / "native" / "linux").glob("*.c")))
+        subprocess.run(command, check=True)
+    return str(program)

@@ -1,24 +1,26 @@
-"""What becomes slower with more: clients at once, registrations. (`python -m bench.growth` draws the whole picture.)"""
+"""What becomes slower, or larger, with more: clients at once, registrations. `python -m bench.growth` has the whole picture."""
 
 from __future__ import annotations
 
-import os
-import sys
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 
-from bench.conftest import HERE, Held
-from bench.measure import server, worker
+
+from bench.conftest import Held
+from bench.growth import crowds, registrations
+
+KIB = 1024
 
 
 def test_clients_at_once(held: Held, full: bool, tmp_path: Path) -> None:
     """Time per claim, with so many client processes that ask one server at once."""
-    many = 500 if full else 32
-    address = str(tmp_path / f"org.machrv.bench.crowd.{os.getpid()}")
-    with ExitStack() as stack:
-        stack.enter_context(
-            server([sys.executable, str(HERE / "programs" / "rendezvous.py"), "serve", "machrv", address, "1"])
-        )
-        crowd = [sys.executable, str(HERE / "programs" / "crowd.py"), os.path.basename(address)]
-        sides = {f"{n} clients": stack.enter_context(worker([*crowd, str(n)])) for n in (many, 8)}
-        held("growth", f"{many} clients at once", sides, count=6 * many)
+    many = 500 if full else 64
+    with crowds(tmp_path, (many, 8)) as sides:
+        held("growth", f"{many} clients", {f"{count} clients": side for count, side in sides.items()}, count=6 * many)
+
+
+def test_memory_of_a_registration(compiled: Callable[[str], str]) -> None:
+    """A registration costs one descriptor, its process's pidfd, and at most a KiB beyond."""
+    of_one = registrations(compiled("sleepers"), (1000,), rounds=3)
+    assert of_one["descriptors"][1000] == 1
+    assert of_one["resident"][1000] <= KIB

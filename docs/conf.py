@@ -24,7 +24,9 @@ version = release = machrv.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(subprocess|asyncio)\..*")]  # Python's own: what lists them is not fetched.
+nitpick_ignore_regex = [
+    ("py:.*", r"Self|mmap|(subprocess|asyncio|mmap)\..*")
+]  # Python's own: what lists them is not fetched.
 highlight_language = "none"  # A block says what it is, or it is a picture.
 
 # Markdown: every heading down to the third level is an anchor, named as GitHub names it.
@@ -37,6 +39,7 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 autoclass_content = "both"
 add_module_names = False
+smartquotes = False
 default_role = "code"
 python_use_unqualified_type_names = True
 
@@ -49,16 +52,23 @@ html_copy_source = False
 html_show_sphinx = False
 
 
-def _plain(match: re.Match[str]) -> str:
-    """Code stays code; what is markup to reStructuredText but not to Markdown stands for itself."""
-    code, mark = match[2], match[3]
-    return f"``{code}``" if code else f"\\{mark}"
+_PUBLIC = set(machrv.__all__)
+_MARKUP = re.compile(
+    r"(?s)(?P<ticks>`+)(?P<code>.+?)(?P=ticks)|(?P<error>\b[A-Z]\w+(?:Error|Timeout))\b|(?P<mark>[*|\\]|(?<=\w)_\b)"
+)
+
+
+def _marked(match: re.Match[str]) -> str:
+    """A public name is a link, other code is code, and what is markup only to reStructuredText stands for itself."""
+    name = match["code"] or match["error"]
+    if name in _PUBLIC:
+        return f":py:obj:`{name} <machrv.{name}>`"
+    return f"``{match['code']}``" if match["code"] else match["error"] or f"\\{match['mark']}"
 
 
 def docstring(app: Any, what: str, name: str, thing: object, options: Any, lines: list[str]) -> None:
     """Docstrings are written as Markdown, of which they use code spans: made reStructuredText, in place."""
-    text = re.sub(r"(`+)(.+?)\1|([*|\\]|(?<=\w)_\b)", _plain, "\n".join(lines), flags=re.DOTALL)
-    lines[:] = text.split("\n")
+    lines[:] = _MARKUP.sub(_marked, "\n".join(lines)).split("\n")
 
 
 def name_in_signature(app: Any, env: Any, node: Any, contnode: Any) -> Any:
@@ -66,7 +76,7 @@ def name_in_signature(app: Any, env: Any, node: Any, contnode: Any) -> Any:
     if node.get("refdomain") != "py":
         return None
     domain, name = env.get_domain("py"), node["reftarget"].rpartition(".")[2]
-    found = f"machrv.{name}"
+    found = next((known for known in (f"machrv.{name}", *domain.objects) if known.endswith(f".{name}")), "")
     if found not in domain.objects:
         return None
     return make_refnode(app.builder, node["refdoc"], domain.objects[found].docname, found, contnode, found)

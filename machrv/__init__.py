@@ -21,9 +21,9 @@ if TYPE_CHECKING:
         ServerNotFoundError as ServerNotFoundError,
         UnsupportedError as UnsupportedError,
     )
-    from machrv.fileport import fileport as fileport, fileport_fd as fileport_fd
+    from machrv.files import fileport as fileport, fileport_fd as fileport_fd
     from machrv.kernel import Kernel as Kernel, current as current
-    from machrv.launch import launch as launch
+    from machrv.launching import launch as launch
     from machrv.memory import (
         MemoryObject as MemoryObject,
         MemoryObjectError as MemoryObjectError,
@@ -89,9 +89,9 @@ if TYPE_CHECKING:
 _MODULES = {
     "machrv.audit": "AuditToken",
     "machrv.errors": "MachError MachrvError MessageFormatError PeerRejectedError RendezvousError RendezvousTimeout RightError ServerNotFoundError UnsupportedError",
-    "machrv.fileport": "fileport fileport_fd",
+    "machrv.files": "fileport fileport_fd",
     "machrv.kernel": "Kernel current",
-    "machrv.launch": "launch",
+    "machrv.launching": "launch",
     "machrv.memory": "MemoryObject MemoryObjectError ReadOnlyMemoryError",
     "machrv.message": "Disposition GuardedPortDescriptor Message OutOfLineDescriptor OutOfLinePortsDescriptor PortDescriptor Trailer",
     "machrv.received": "destroy_message take_reply_right take_right take_rights",

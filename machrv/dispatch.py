@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
+from abc import ABC, abstractmethod
 from time import monotonic
 
 from machrv.kernel import current
@@ -39,6 +40,29 @@ def log_failure(what: str) -> None:
     logging.getLogger("machrv").exception(what)
 
 
+class EventSource(ABC):
+    """What calls back when ports have something to receive and when processes exit. See `Dispatcher` for each method."""
+
+    @abstractmethod
+    def watch_port(self, name: int, callback: Callable[[], None]) -> None: ...
+
+    @abstractmethod
+    def unwatch_port(self, name: int) -> None: ...
+
+    @abstractmethod
+    def watch_process(self, process: Process, callback: Callable[[], None]) -> None: ...
+
+    @abstractmethod
+    def unwatch_process(self, process: Process) -> None: ...
+
+    @abstractmethod
+    def release(self) -> None: ...
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool: ...
+
+
 class _Port:
     """A watched port: its callback, and how often in a row the callback has failed."""
 
@@ -49,7 +73,7 @@ class _Port:
         self.failures = 0
 
 
-class Dispatcher:
+class Dispatcher(EventSource):
     """A daemon thread that waits on one kernel's event queue and calls back.
 
     Owns the thread and the queue, not the ports and processes that it watches. Use `Dispatcher.shared(kernel)` and
@@ -172,7 +196,7 @@ class Dispatcher:
                     failures += 1
                     with self._condition:
                         if not self._closing:
-                            self._condition.wait(_pause(failures))
+                            self._condition.wait(pause_after(failures))
         finally:
             with self._condition:
                 self._ended = True
@@ -213,7 +237,7 @@ class Dispatcher:
             log_failure(f"handling port {name:#x} failed")
             with self._lock:
                 if self._ports.get(name) is source:
-                    self._paused[name] = monotonic() + _pause(source.failures)
+                    self._paused[name] = monotonic() + pause_after(source.failures)
                     self._queue.remove_port(name)
         finally:
             with self._lock:
@@ -232,7 +256,8 @@ class Dispatcher:
             log_failure(f"handling the exit of process {process.pid} failed")
 
 
-def _pause(failures: int) -> float:
+def pause_after(failures: int) -> float:
+    """How long a callback is left alone that has failed so often in a row, in seconds."""
     return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(failures, 10))
 
 

@@ -130,7 +130,7 @@ class MemoryObject(Closing):
 
         Raises ReadOnlyMemoryError, RightError once the object is closed, and MachError where the system lacks room.
         """
-        with self._lock:
+        with self._use():
             right = self._held()
             if writable and not self._writable:
                 raise ReadOnlyMemoryError(
@@ -143,11 +143,9 @@ class MemoryObject(Closing):
     def seal(self) -> None:
         """Nobody can write to the memory from then on: neither this process nor anybody who gets a right to it.
 
-        To be done before it leaves this process, and while this process has it not mapped: MemoryObjectError otherwise.
-        Nothing happens where it is sealed already.
+        Raises MemoryObjectError once a right was handed on, and while the memory is mapped here. Idempotent.
         """
-        with self._lock:
-            self._held()
+        with self._use():
             if not self._sealed:
                 if any(map(_is_open, self._maps)):
                     raise MemoryObjectError("memory cannot be sealed while it is mapped: close its mappings first")
@@ -155,13 +153,13 @@ class MemoryObject(Closing):
                 self._sealed = True
 
     def right(self, read_only: bool = False) -> SendRight:
-        """A right to this memory, the caller's, to be sent or registered. The object stays as it is.
+        """A new right to this memory, the caller's, to be sent or registered. This object keeps its own.
 
-        Whoever gets it can write to the memory unless it is sealed, or `read_only` is true. That takes away writing
-        for everybody, here as well; only mappings that exist already are still written through. It is for the first right
-        to ask for: once others may write, MemoryObjectError.
+        Whoever gets it can write to the memory, unless it is sealed or `read_only` is true. `read_only` takes writing
+        away from everybody, here as well: only mappings that exist already are still written through. It is to be asked
+        for with the first right: once others may write, MemoryObjectError.
         """
-        with self._lock:
+        with self._use():
             held = self._held()
             if read_only and self._writable:
                 self._protect(for_ever=False)
@@ -182,6 +180,10 @@ class MemoryObject(Closing):
             self._writable = False
         finally:
             held.restore(name)
+
+    def _use(self) -> RLock:
+        self._held()  # First: in the child of a fork, the lock may be held by a thread that is not there.
+        return self._lock
 
     def _held(self) -> SendRight:
         if self._right.closed:

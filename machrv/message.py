@@ -37,7 +37,7 @@ from machrv.descriptor import (
 )
 from machrv.errors import MessageFormatError
 from machrv.layout import layout, members
-from machrv.trailer import Trailer, trailer_request
+from machrv.trailer import TRAILER_HEADS, Trailer, trailer_request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Message:
     without may be (`bits=MACH_MSGH_BITS_COMPLEX`). `trailer` is what the kernel added to a received message, or None.
     """
 
-    __slots__ = ("id", "body", "descriptors", "bits", "remote_port", "local_port", "voucher_port", "trailer")
+    __slots__ = ("id", "body", "descriptors", "bits", "remote_port", "local_port", "voucher_port", "_trailer")
 
     id: int  #: msgh_id, signed, 32 bits.
     body: bytes  #: The inline data behind the descriptors.
@@ -107,7 +107,7 @@ class Message:
     remote_port: int  #: Sent: the destination. Received: the right to answer with, if it brought one.
     local_port: int  #: Sent: the port that the answer is to come to. Received: the port that it came to.
     voucher_port: int  #: The voucher, or 0.
-    trailer: Trailer | None  #: What the kernel added to a received message.
+    _trailer: Trailer | bytes | None
 
     def __init__(
         self,
@@ -142,7 +142,21 @@ class Message:
         self.remote_port = remote_port
         self.local_port = local_port
         self.voucher_port = voucher_port
-        self.trailer = trailer
+        self._trailer = trailer
+
+    @property
+    def trailer(self) -> Trailer | None:
+        """What the kernel added to a received message, or None."""
+        trailer = self._trailer
+        if isinstance(
+            trailer, bytes
+        ):  # Its type and size are checked already. Many a receiver never looks at the rest.
+            trailer = self._trailer = Trailer.decode(trailer)
+        return trailer
+
+    @trailer.setter
+    def trailer(self, trailer: Trailer | None) -> None:
+        self._trailer = trailer
 
     @property
     def is_complex(self) -> bool:
@@ -177,11 +191,12 @@ class Message:
         Raises MessageFormatError if a field does not fit, or a descriptor is none.
         """
         encoded = _encode(self, self.bits, self.remote_port, self.body)
-        if self.trailer is None:
+        trailer = self._trailer
+        if trailer is None:
             return encoded
         if len(encoded) % 4:
             encoded += bytes(-len(encoded) % 4)
-        return encoded + self.trailer.encode()
+        return encoded + (trailer if isinstance(trailer, bytes) else trailer.encode())
 
     def encode_to(self, remote_port: int, disposition: int) -> bytes:
         """The bytes to send to `remote_port`, whose right is used as `disposition` says, as mach_msg() takes them.
@@ -189,10 +204,19 @@ class Message:
         The destination stands in place of the message's own; there is no trailer; and since a kernel takes only
         multiples of four bytes, the body is filled up with zeros.
         """
-        body = self.body
-        if len(body) % 4:
-            body += bytes(-len(body) % 4)
-        return _encode(self, self.bits & ~_REMOTE | _five_bits(disposition), remote_port, body)
+        body, bits = self.body, self.bits
+        size = len(body)
+        if size % 4:
+            body += bytes(-size % 4)
+        elif not bits and not self.descriptors and 0 <= disposition <= _REMOTE:  # Most messages: what _encode would do.
+            try:
+                return (
+                    _pack_header(disposition, _HEADER + size, remote_port, self.local_port, self.voucher_port, self.id)
+                    + body
+                )
+            except error:
+                pass
+        return _encode(self, bits & ~_REMOTE | _five_bits(disposition), remote_port, body)
 
     # -- in ---------------------------------------------------------------------------------------------------------
 
@@ -228,15 +252,17 @@ class Message:
             message.descriptors, end = (), _HEADER
         message.body = image[end:size]
         if size == length:
-            message.trailer = None
+            message._trailer = None
+        elif image[size : size + 8] == TRAILER_HEADS.get(length - size):
+            message._trailer = image[size:]
         else:
-            message.trailer = _decode_trailer(image, size) if size % 4 else Trailer.decode(image, size)
+            message._trailer = _decode_trailer(image, size)
         return message
 
     # -- values -----------------------------------------------------------------------------------------------------
 
     def _fields(self) -> tuple[object, ...]:
-        return tuple(getattr(self, name) for name in self.__slots__)
+        return (*(getattr(self, name) for name in self.__slots__[:-1]), self.trailer)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):
@@ -372,7 +398,7 @@ def _misfit(image: bytes, size: int, offset: int, index: int, count: int) -> Mes
 
 
 def _decode_trailer(image: bytes, size: int) -> Trailer:
-    """The trailer behind a message of this size, which is no multiple of four."""
+    """The trailer behind a message of this size."""
     start = size + -size % 4
     if any(image[size:start]):
         raise MessageFormatError("expected zeros between the message and its trailer", size)

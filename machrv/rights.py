@@ -20,9 +20,11 @@ from machrv.transfer import receive_message, send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import ClassVar
 
-    from machrv.kernel import Kernel
+    from machrv.aio.transfer import Messages
+    from machrv.kernel import Kernel, Readiness
     from machrv.message import Message
 
 
@@ -70,7 +72,10 @@ class SendOnceRight(Right):
 class _Receiver(Right):
     """What can be received from: a receive right or a port set."""
 
-    __slots__ = ()
+    __slots__ = ("_ending",)
+
+    #: What ends with this right, each under the key of whoever wanted it. Unset where nobody did.
+    _ending: dict[object, Readiness]
 
     def receive(self, timeout: float | None = None) -> Message:
         """The next message, with an audit trailer; out-of-line memory is copied in and given back.
@@ -80,6 +85,53 @@ class _Receiver(Right):
         MachError (MACH_RCV_PORT_DIED or MACH_RCV_PORT_CHANGED if the right goes away meanwhile).
         """
         return receive_message(self._kernel, self.name, timeout)
+
+    def fileno(self) -> int:
+        """A descriptor that is readable as long as a receive may give something: for any event loop.
+
+        That is a message, a notification, or an error, such as that the port has died. Once it is readable, call
+        `receive(timeout=0)`, and take a ReceiveTimeout for "not yet"; never read from the descriptor.
+
+        It belongs to this right, which closes it when it is closed, released or sent away, even if sending fails: take it
+        out of every loop before that, and do not close it. It is the same one as long as it lives. Raises RightError,
+        MachError (KERN_RESOURCE_SHORTAGE) and UnsupportedError.
+
+            selector.register(port, selectors.EVENT_READ)         # selectors
+            loop.add_reader(port, on_readable)                    # asyncio, uvloop; but see machrv.aio
+            await trio.lowlevel.wait_readable(port)               # trio
+        """
+        return self.ending(None, lambda readiness: readiness).fileno()
+
+    def ending(self, key: object, make: Callable[[Readiness], Readiness]) -> Readiness:
+        """What `make` has made under this key of a readiness of this right, which it owns; it is closed with the right.
+
+        For integrations with event loops: the key is the loop, and what is made takes its descriptor out of the loop
+        when it is closed. Made anew if it was closed.
+        """
+        try:
+            ending = self._ending
+        except AttributeError:
+            ending = self._ending = {}
+        found = ending.get(key)
+        if found is None or found.fileno() < 0:
+            for other in [other for other, what in ending.items() if what.fileno() < 0]:
+                ending.pop(other, None)
+            ending[key] = found = make(self._kernel.readiness(self.name))
+        return found
+
+    def release(self) -> int:
+        """See `Right.release`. What `fileno` gave is closed."""
+        name = super().release()
+        ending = getattr(self, "_ending", None)
+        while ending:
+            ending.popitem()[1].close()
+        return name
+
+    def __aiter__(self) -> Messages:
+        """`async for message in port`: see `machrv.aio.messages`."""
+        from machrv.aio.transfer import messages
+
+        return messages(self)  # type: ignore[arg-type]
 
     def _destroy(self, name: int) -> None:
         self._kernel.mach_port_mod_refs(name, self.right, -1)

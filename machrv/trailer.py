@@ -26,6 +26,8 @@ _KINDS = {
 }
 _BY_SIZE = {kind.size: kind.unpack_from for kind in _KINDS.values()}
 _BY_LENGTH = {len(kind.unpack(bytes(kind.size))): kind for kind in _KINDS.values()}
+#: How each begins: its type and size.
+TRAILER_HEADS = {kind.size: Struct("=II").pack(_FORMAT_0, kind.size) for kind in _KINDS.values()}
 #: How many words there are up to the end of each field.
 _WIDTHS = (3, 5, 13, 14, 15, 16)
 _NAMES = ("seqno", "security_token", "audit_token", "context", "filter_id", "label")

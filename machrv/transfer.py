@@ -84,30 +84,39 @@ def send_message(kernel: Kernel, message: Message, name: int, disposition: int, 
     Owned rights among the descriptors are moved, and spent on success; `data` and `names` of out-of-line descriptors are
     laid out in memory. Raises SendTimeout, MachError, RightError or MessageFormatError; then the rights are still held.
     """
+    try:
+        if message.descriptors:
+            _send_descriptors(kernel, message, name, disposition, timeout)
+        else:
+            kernel.mach_msg(message.encode_to(name, disposition), MACH_SEND_MSG, None, 0, timeout)
+    except MachError as error:
+        if error.code == MACH_SEND_TIMED_OUT:
+            raise SendTimeout(error.code, error.operation) from None
+        raise
+
+
+def _send_descriptors(kernel: Kernel, message: Message, name: int, disposition: int, timeout: float | None) -> None:
     moved: list[tuple[Right, int]] = []
     memory: list[array[int]] = []  # Holds the memory until the kernel has copied it.
     copied = any(map(_cannot_be_checked, message.descriptors))
     try:
-        if message.descriptors:
-            message = Message(
-                message.id,
-                message.body,
-                [_laid_out(descriptor, moved, memory, copied) for descriptor in message.descriptors],
-                bits=message.bits,
-                local_port=message.local_port,
-                voucher_port=message.voucher_port,
-            )
-            if moved or disposition == Disposition.MOVE_SEND_ONCE:
-                _check_borrowed(kernel, message)
-        kernel.mach_msg(message.encode_to(name, disposition), MACH_SEND_MSG, timeout=timeout)
+        laid_out = Message(
+            message.id,
+            message.body,
+            [_laid_out(descriptor, moved, memory, copied) for descriptor in message.descriptors],
+            bits=message.bits,
+            local_port=message.local_port,
+            voucher_port=message.voucher_port,
+        )
+        if moved or disposition == Disposition.MOVE_SEND_ONCE:
+            _check_borrowed(kernel, laid_out)
+        kernel.mach_msg(laid_out.encode_to(name, disposition), MACH_SEND_MSG, None, 0, timeout)
     except BaseException as error:
         renamed: dict[int, int] = getattr(error, "renamed", {})  # macOS may give a right back under another name
         for right, held in moved:
             held = renamed.get(held, held)
             if held not in (MACH_PORT_NULL, MACH_PORT_DEAD) and holds(kernel, held, right.right):
                 right.restore(held)
-        if isinstance(error, MachError) and error.code == MACH_SEND_TIMED_OUT:
-            raise SendTimeout(error.code, error.operation) from None
         raise
     if copied:
         for right, held in moved:
@@ -147,6 +156,8 @@ def _check_borrowed(kernel: Kernel, message: Message) -> None:
 
 def _laid_out(descriptor: Any, moved: list[tuple[Right, int]], memory: list[array[int]], copied: bool) -> Any:
     """The descriptor as the kernel takes it. What it takes from rights is put into `moved`, its memory into `memory`."""
+    if type(descriptor) is PortDescriptor:
+        return descriptor
     if isinstance(descriptor, Right):
         if descriptor.move is None:
             raise RightError(f"a {type(descriptor).__name__} cannot be moved in a message")

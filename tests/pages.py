@@ -8,7 +8,8 @@ that is passed over without a reason that the page itself gives.
     ```console    a session: `$ command`, and what it prints
     ```text       behind "`command` prints:", what that prints; otherwise a picture
 
-`...` in what is printed stands for anything. Before a block that cannot be run here stands `<!-- not run: why -->`.
+`...` in what is printed stands for anything. Before a block that cannot be run here stands `<!-- not run: why -->`; before
+one that is run where a package is installed, `<!-- needs: numpy -->`.
 Every command must exit with 0 and, but for sessions, write nothing to its standard error. Warnings are errors.
 """
 
@@ -20,6 +21,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +40,7 @@ _FENCE = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```$", re.DOTALL | re.MULTILINE
 _NAME = re.compile(r"# ([\w/]+\.\w+)\n")
 _PRINTS = re.compile(r"`([^`]+)` prints:$")
 _NOT_RUN = re.compile(r"<!-- not run: (.+) -->$")
-_RUN = ("python", "sh", "console")
+_NEEDS = re.compile(r"<!-- needs: (\w+) -->$")
 _SHOWN = ("text", "json", "toml", "c", "ini", "yaml")
 
 
@@ -61,6 +63,12 @@ class Block(NamedTuple):
         """Why it is not run, if the page says so."""
         reason = _NOT_RUN.search(self.before)
         return reason[1] if reason else None
+
+    @property
+    def needs(self) -> str | None:
+        """The package that it imports and that a reader may not have."""
+        package = _NEEDS.search(self.before)
+        return package[1] if package else None
 
 
 def blocks(page: str) -> list[Block]:
@@ -105,7 +113,7 @@ class Reader:
         for block in blocks(self.page):
             self.where = f"{self.page}:{block.line}"
             was, printed = printed, None
-            if block.not_run:
+            if block.not_run or block.needs and find_spec(block.needs) is None:
                 continue
             if block.file:
                 self.files[block.file] = block.code

@@ -20,7 +20,14 @@ SITE = TESTS / "standin" / "site"
 RENDEZVOUS = {*TESTS.glob("test_rendezvous*.py"), TESTS / "test_validation.py", TESTS / "test_validation_hostile.py"}
 
 #: What a hardened process must get through; the tests of rights make mistakes on purpose, which would end one.
-ROOMS = ["chromium_golden", "dispatch", "launch", "pid_reuse", *sorted(path.stem[5:] for path in RENDEZVOUS)]
+ROOMS = [
+    "chromium_golden",
+    "dispatch",
+    "launch",
+    "memory_object",
+    "pid_reuse",
+    *sorted(path.stem[5:] for path in RENDEZVOUS),
+]
 
 
 def run(*arguments: str, hardened: bool) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import machrv
 from tests.pages import ROOT
 
 for module in ("sphinx", "myst_parser", "furo"):
@@ -58,11 +57,3 @@ def test_a_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     for path in (tmp_path / "site").rglob("*"):
         if path.suffix in (".html", ".css"):
             assert re.findall(loaded, path.read_text(encoding="utf-8")) == [], path
-
-
-def test_every_public_name_is_in_the_reference() -> None:
-    """What can be imported from machrv is described there, once."""
-    text = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
-    described = re.findall(r"^\.\. auto\w+:: machrv\.(\w+)(?:\(.*\))?$", text, re.MULTILINE)
-    assert sorted(described) == sorted(set(described))
-    assert set(machrv.__all__) - set(described) == set()

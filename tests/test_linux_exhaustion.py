@@ -268,18 +268,41 @@ def test_looked_up_rights_that_cannot_be_accepted(task: LinuxKernel, poor: Peer)
         poor.run(FREE_WHILE_IT_WAITS)
         assert receive(poor, door).id == 2
         poor.run("served.threads.pop().join()")
+        poor.free()
         assert receive(poor, door).id == 3
         peer.mach_port_deallocate(ways[0])
     end(poor, door)
     task.mach_port_deallocate(first)
 
 
+def test_the_first_free_descriptor_lets_somebody_in_and_no_message_is_lost_for_it(
+    task: LinuxKernel, poor: Peer, peer: Peer
+) -> None:
+    """What they have sent waits until there is another descriptor to attest it with."""
+    door = poor.bootstrap_check_in("door")
+    first = task.bootstrap_look_up("door")
+    send(task, first, 1)
+    assert receive(poor, door).id == 1
+    poor.exhaust()
+    way = peer.bootstrap_look_up("door")
+    send(peer, way, 2)
+    assert attempts(poor, door, 1)[0] in (SHORTAGE, lib.MACH_RCV_TIMED_OUT)
+    poor.free(1)
+    assert attempts(poor, door) == [SHORTAGE] * 3
+    poor.free()
+    assert receive(poor, door).id == 2
+    end(poor, door)
+    peer.mach_port_deallocate(way)
+    task.mach_port_deallocate(first)
+
+
+# The limit is raised: descriptors that are closed one by one are taken one by one, as there are threads that want them.
 FREE_WHILE_IT_WAITS = """
 import threading
 def free():
     while not kernel._waiting:
         pass
-    served.free()
+    served.limit(2000)
 served.threads.append(threading.Thread(target=free))
 served.threads[-1].start()
 """

@@ -358,6 +358,29 @@ def test_however_much_the_collector_finds_in_the_middle_of_a_call(
     end(task, port)
 
 
+FIRST = """
+import threading
+import machrv.kernel.linux
+from machrv.kernel import current
+together, found = threading.Barrier(16), []
+def ask():
+    together.wait()
+    found.append(current())
+threads = [threading.Thread(target=ask) for _ in range(16)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(found) == 16 and len(set(map(id, found))) == 1
+"""
+
+
+def test_threads_that_are_the_first_to_ask_have_one_kernel() -> None:
+    """All of them ask at the same time; a right of another kernel would be nothing here."""
+    for _ in range(5):
+        subprocess.run([sys.executable, "-c", FIRST], check=True, timeout=PATIENCE)
+
+
 def test_spaces_that_come_and_go_while_ports_move(task: LinuxKernel) -> None:
     """Other threads make and close whole spaces meanwhile."""
     stop = threading.Event()

@@ -123,6 +123,32 @@ def test_names_references_and_messages_are_told_by_the_process_itself() -> None:
         assert output == f"{list(range(7))}\n"
 
 
+FORK = """
+import os, sys
+from machrv import *
+inbox = ReceiveRight.allocate()
+pid = os.fork()
+mine = ReceiveRight.allocate()
+print(os.getpid(), mine.name, flush=True)
+sys.stdin.read()
+if pid:
+    os.waitpid(pid, 0)
+"""
+
+
+def test_the_child_of_a_fork_tells_its_own_names() -> None:
+    """And not those of its parent."""
+    command = [sys.executable, "-W", "ignore", "-c", FORK]
+    environment = {**os.environ, "MACHRV_PORTS": "1"}
+    with subprocess.Popen(command, stdin=-1, stdout=-1, text=True, env=environment) as process:
+        assert process.stdout is not None
+        names = dict(map(int, process.stdout.readline().split()) for _ in range(2))
+        for pid, name in names.items():
+            found = [row.name for row in tables([pid])[pid]]
+            assert name in found and len(found) == 1 + (pid == process.pid)
+        process.communicate("")
+
+
 def test_a_table_with_names(capsys: pytest.CaptureFixture[str]) -> None:
     """As a person sees it."""
     with telling() as (process, (inbox, *_)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pkgutil
 import sys
 from difflib import unified_diff
 from pathlib import Path
@@ -46,3 +47,8 @@ def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
     assert not hasattr(machrv, "no_such_name")
     with pytest.raises(ImportError, match="no_such_name"):
         from machrv import no_such_name  # type: ignore[attr-defined]  # noqa: F401
+
+
+def test_no_public_name_is_a_modules_name() -> None:
+    """Importing a module binds its name in the package: a function of that name would be gone, for whoever asks later."""
+    assert {module.name for module in pkgutil.iter_modules(machrv.__path__)} & set(machrv.__all__) == set()

@@ -1,4 +1,4 @@
-"""What registrations cost: `registrations.py PID...`, on standard input. Prints JSON: microseconds and bytes for each.
+"""What registrations cost: `registrations.py`, with the pids on standard input. Prints JSON: microseconds and bytes for each.
 
 One send right per process, moved. The bytes are those that the process grows by (its resident pages) and those that
 Python counts; descriptors and what the kernel keeps behind them are none of either.
@@ -21,35 +21,41 @@ def resident() -> int:
         return int(pages.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-pids = [int(line) for line in sys.stdin]
-server = RendezvousServer.get_instance()
-with ReceiveRight.allocate() as port:
-    with server.lock:  # What the first one brings along is not what each costs.
-        server.register_ports_for_pid(os.getpid(), {"port": port.make_send()})
-    server.clear_client_data_for_testing()
-    rights = [port.make_send() for _ in pids]
-    gc.collect()
-    before, fds = resident(), len(os.listdir("/proc/self/fd"))
-    began = perf_counter_ns()
-    with server.lock:
-        for pid, right in zip(pids, rights):
-            server.register_ports_for_pid(pid, {"port": right})
-    registered = perf_counter_ns()
-    gc.collect()
-    after = resident()
-    opened = len(os.listdir("/proc/self/fd")) - fds
-    began_clearing = perf_counter_ns()
-    server.clear_client_data_for_testing()
-    cleared = perf_counter_ns()
-    count = len(pids)
-    print(
-        json.dumps(
-            {
-                "register": (registered - began) / count / 1000,
-                "end": (cleared - began_clearing) / count / 1000,
-                "resident": (after - before) / count,
-                "descriptors": opened / count,
-            }
+def main() -> None:
+    """Register, count, give up."""
+    pids = [int(line) for line in sys.stdin]
+    server = RendezvousServer.get_instance()
+    with ReceiveRight.allocate() as port:
+        with server.lock:  # What the first one brings along is not what each costs.
+            server.register_ports_for_pid(os.getpid(), {"port": port.make_send()})
+        server.clear_client_data_for_testing()
+        rights = [port.make_send() for _ in pids]
+        gc.collect()
+        before, fds = resident(), len(os.listdir("/proc/self/fd"))
+        began = perf_counter_ns()
+        with server.lock:
+            for pid, right in zip(pids, rights):
+                server.register_ports_for_pid(pid, {"port": right})
+        registered = perf_counter_ns()
+        gc.collect()
+        after = resident()
+        opened = len(os.listdir("/proc/self/fd")) - fds
+        began_clearing = perf_counter_ns()
+        server.clear_client_data_for_testing()
+        cleared = perf_counter_ns()
+        count = len(pids)
+        print(
+            json.dumps(
+                {
+                    "register": (registered - began) / count / 1000,
+                    "end": (cleared - began_clearing) / count / 1000,
+                    "resident": (after - before) / count,
+                    "descriptors": opened / count,
+                }
+            )
         )
-    )
-    server.close()
+        server.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK (argcomplete looks for this, to complete commands and options in a shell)
 """The command `machrv`: its subcommands, and what its exit status means.
 
 What belongs here: finding the subcommand. What must never happen here: work, or an import that a subcommand's child
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-_COMMANDS = ("demo", "ports")
+_COMMANDS = ("demo", "decode", "doctor", "ports", "trace")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,14 +26,27 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="machrv",
         description="Mach port rendezvous: a parent hands port rights to a child it launched.",
-        epilog="example:\n  machrv demo    what it is for, shown with real processes",
+        epilog="examples:\n  machrv demo      what it is for, shown with real processes\n"
+        "  machrv doctor    whether it works here, and what to do if not",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_const", dest="run", const=_version, help="print the version")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name in _COMMANDS:
-        import_module(f"machrv.cli.{name}").add_to(commands)
+        try:
+            import_module(f"machrv.cli.{name}").add_to(commands)
+        except ImportError as error:  # The compiled module, as a rule; doctor does without, and says more.
+            broken = commands.add_parser(name, help=f"does not work: {error}", add_help=False)
+            broken.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+            broken.set_defaults(run=_broken, error=error)
     return parser
+
+
+def _broken(arguments: argparse.Namespace) -> int:
+    import sys
+
+    print(f"this command cannot be loaded: {arguments.error}; `machrv doctor` says why", file=sys.stderr)
+    return 1
 
 
 def _version(_: argparse.Namespace) -> int:
@@ -51,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import sys
 
     command = parser()
+    if "_ARGCOMPLETE" in os.environ:  # A shell asks, through argcomplete; nobody else has to have it.
+        import argcomplete
+
+        argcomplete.autocomplete(command)
     parsed = command.parse_args(arguments)
     if parsed.run is None:
         command.error("no command was given; `machrv --help` lists them")

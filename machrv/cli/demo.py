@@ -21,11 +21,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from machrv.cli.account import CHILDS_LINE, PARENTS_LINE, PATIENCE, Event, Identity, left_over
+from machrv.cli.progress import Progress
 from machrv.cli.timeline import Timeline
 from machrv.errors import MachError, MachrvError
-from machrv.fileport import fileport
+from machrv.files import fileport
 from machrv.kernel import current
-from machrv.launch import launch
+from machrv.launching import launch
 from machrv.message import BOOTSTRAP_UNKNOWN_SERVICE, Message
 from machrv.rendezvous.server import RendezvousServer
 from machrv.rights import ReceiveRight, SendRight
@@ -59,20 +60,33 @@ def add_to(commands: Any) -> None:
         "the kernel says sent it. A second claim and a stranger must get nothing, and\n"
         "nothing may be left behind.\n\n"
         "Exit status: 0 if all was as it must be, 1 if anything was not.",
-        epilog="examples:\n  machrv demo\n  machrv demo --json | python3 -m json.tool",
+        epilog="examples:\n  machrv demo\n  machrv demo --json | python3 -m json.tool\n  machrv demo --trace",
         formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument(
+        "--trace",
+        metavar="FILE",
+        nargs="?",
+        const="machrv-trace.html",
+        help="draw what the processes do, as machrv trace does (./machrv-trace.html)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(arguments: Namespace) -> int:
     """The command. Returns the exit status."""
+    if arguments.trace is not None:
+        from machrv.cli.trace import record
+
+        again = [sys.executable, "-m", "machrv", "demo", *(["--json"] if arguments.json else [])]
+        return record(again, arguments.trace)
     timeline = Timeline()
     kernel = NOTHING
     try:
         kernel = current().name
-        Story(timeline).perform()
+        with Progress("machrv demo", lambda: "; ".join(event.what for event in timeline.events[-1:]) or "begins"):
+            Story(timeline).perform()
     except (MachrvError, OSError, ValueError, subprocess.SubprocessError) as error:
         timeline.check("the demo came to", "its end", f"{type(error).__name__}: {error}")
     system = {"system": f"{platform.system()} {platform.release()}", "python": platform.python_version()}

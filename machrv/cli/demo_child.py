@@ -16,7 +16,7 @@ from time import monotonic
 
 from machrv.cli.account import CHILDS_LINE, PATIENCE, Event, Identity, left_over
 from machrv.errors import RightError
-from machrv.fileport import fileport_fd
+from machrv.files import fileport_fd
 from machrv.message import Message
 from machrv.rendezvous.client import RendezvousClient
 from machrv.rights import ReceiveRight, SendOnceRight, SendRight

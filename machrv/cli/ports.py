@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import namedtuple
+from typing import NamedTuple
 
 from machrv.cli.sockets import (
     UnixSocket,
@@ -53,16 +53,28 @@ _TOLD = {
     "members": int,
 }
 
-Row = namedtuple("Row", "name right port references ends messages waiting holders service")
-Row.__doc__ = """A right of a process. What only the process itself could tell, and did not, is None.
 
-`name` is the port name; `right` "receive", "send" ("file": one that stands for a file), "send-once", "port-set" or
-"dead-name"; `port` the port's id, 32 hexadecimal digits, or ""; `references` the user references of the right under this
-name; `ends` how many rights were made of a receive right and are in existence, how many descriptors hold another one, or
-how many members a set has; `messages` and `waiting` the messages and bytes that wait to be received; `holders` the
-processes that have the other end, by how many ends (0: nobody to be seen: on its way in a message, in another user's
-process, or gone); `service` the name that the port was checked in under, or "".
-"""
+class Row(NamedTuple):
+    """A right of a process. What only the process itself could tell, and did not, is None.
+
+    `name` is the port name; `right` "receive", "send" ("file": one that stands for a file), "send-once", "port-set" or
+    "dead-name"; `port` the port's id, 32 hexadecimal digits, or ""; `references` the user references of the right under
+    this name; `ends` how many rights were made of a receive right and are in existence, how many descriptors hold another
+    one, or how many members a set has; `messages` and `waiting` the messages and bytes that wait to be received;
+    `holders` the processes that have the other end, by how many ends (0: nobody to be seen: on its way in a message, in
+    another user's process, or gone); `service` the name that the port was checked in under, or "".
+    """
+
+    name: int | None
+    right: str
+    port: str
+    references: int | None
+    ends: int
+    messages: int | None
+    waiting: int
+    holders: dict[int, int]
+    service: str
+
 
 _EXAMPLES = """\
 examples:
@@ -70,12 +82,14 @@ examples:
   machrv ports 4711             that process
   machrv ports 4711 --json      for machines
 
-  MACHRV_PORTS=1 python parent.py    run a program, and its children, so that they tell their port names as well
+  MACHRV_PORTS=1 python parent.py
+      run a program, and its children, so that they tell their port names as well
 
-NAME, REFS and MSGS are known of a process that runs with MACHRV_PORTS=1 in its environment, and "-" of others.
-ENDS: of a receive right the rights to it that exist, of others the descriptors that hold it, of a set its members.
-OTHER END: the processes that have it, and how many ends; "nobody to be seen" may be a message that is on its way, or
-a process of another user's.
+NAME, REFS and MSGS are known of a process that runs with MACHRV_PORTS=1 in its
+environment, and "-" of others. ENDS: of a receive right the rights to it that exist, of
+others the descriptors that hold it, of a set its members. OTHER END: the processes that
+have it, and how many ends; "nobody to be seen" may be a message that is on its way, or a
+process of another user's.
 """
 
 
@@ -86,8 +100,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser(
         "ports",
         help="the port rights of a process, and who has the other ends",
-        description="The port space of a process, as lsmp shows it on a Mac: names, rights, references, what waits, and who "
-        "has the other ends. Without PID, of all of yours.",
+        description="The port space of a process, as lsmp shows it on a Mac: names, rights, references,\n"
+        "what waits, and who has the other ends. Without PID, of all of yours.",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

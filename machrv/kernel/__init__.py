@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import sys
+from _thread import RLock
 from abc import ABC, abstractmethod
 from collections import namedtuple
 
@@ -261,8 +262,12 @@ class Kernel(ABC):
         """Claim a name: a receive right. The name lives as long as the right."""
 
     @abstractmethod
-    def bootstrap_look_up(self, service_name: str) -> int:
-        """A send right to the port that was checked in under the name."""
+    def bootstrap_look_up(self, service_name: str, timeout: float = 10.0) -> int:
+        """A send right to the port that was checked in under the name.
+
+        Linux: while so many look-ups wait that there is no place for another, this waits, for `timeout` seconds at most;
+        then it raises KERN_OPERATION_TIMED_OUT.
+        """
 
     def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
         """A shortcut for look-up, request and reply, where the kernel has one for the case; None: take the steps.
@@ -333,33 +338,55 @@ def _unsupported(what: str) -> Exception:
 
 
 _current: Kernel | None = None
+_making = RLock()
 
 
 def current() -> Kernel:
-    """The kernel of this process: one per process, made on first use, a fresh one after fork."""
+    """The kernel of this process: one per process, made on first use, emptied in the child of a fork."""
+    return _current if _current is not None else _made()
+
+
+def _made() -> Kernel:
+    """Made once, however many threads ask at the same time: rights of one kernel are nothing to another."""
     global _current
-    if _current is None:
-        kernel: Kernel
-        if sys.platform.startswith("linux"):
-            from machrv.kernel.linux import LinuxKernel
+    with _making:
+        if _current is None:
+            kernel = _new()
+            if _current is None:  # A signal handler may have asked meanwhile.
+                _current = kernel
+        return _current
 
-            kernel = LinuxKernel()
-            if os.environ.get("MACHRV_PORTS", "0") != "0":
-                from machrv.kernel.linux.account import give
 
-                give()
-        elif sys.platform == "darwin":
-            from machrv._mach import lib
-            from machrv.kernel.darwin import DarwinKernel
+def _new() -> Kernel:
+    kernel: Kernel
+    if sys.platform.startswith("linux"):
+        from machrv.kernel.linux import LinuxKernel
 
-            kernel = DarwinKernel(lib)
-        else:
-            from machrv.errors import UnsupportedError
+        kernel = LinuxKernel()
+        if os.environ.get("MACHRV_PORTS", "0") != "0":
+            from machrv.kernel.linux.account import give
 
-            raise UnsupportedError(f"machrv has kernels for Linux and macOS, not for {sys.platform!r}")
-        if "MACHRV_TRACE" in os.environ:
-            from machrv.trace.kernel import traced
+            give()
+    elif sys.platform == "darwin":
+        from machrv._mach import lib
+        from machrv.kernel.darwin import DarwinKernel
 
-            kernel = traced(kernel)
-        _current = kernel
-    return _current
+        kernel = DarwinKernel(lib)
+    else:
+        from machrv.errors import UnsupportedError
+
+        raise UnsupportedError(f"machrv has kernels for Linux and macOS, not for {sys.platform!r}")
+    if "MACHRV_TRACE" in os.environ:
+        from machrv.trace.kernel import traced
+
+        kernel = traced(kernel)
+    return kernel
+
+
+def _renew_lock() -> None:
+    """In the child of a fork: whoever held it is not there."""
+    global _making
+    _making = RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)

@@ -14,6 +14,7 @@ from machrv.errors import MachrvError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mmap import mmap
+    from typing import NamedTuple
 
 
 class MemoryObjectError(MachrvError, ValueError):
@@ -24,9 +25,18 @@ class ReadOnlyMemoryError(MemoryObjectError, PermissionError):
     """Memory was to be mapped for writing, and can only be read."""
 
 
-MemoryFacts = namedtuple("MemoryFacts", "size writable sealed")
-MemoryFacts.__doc__ = """What the kernel says of memory: its size in bytes, whether this process can map it for writing,
-and whether it is known that nobody can (on macOS: never)."""
+if TYPE_CHECKING:
+
+    class MemoryFacts(NamedTuple):
+        """What the kernel says of memory: its size in bytes, whether this process can map it for writing, and whether it
+        is known that nobody can (on macOS: never)."""
+
+        size: int
+        writable: bool
+        sealed: bool
+
+else:  # The same without `typing`, which a child would pay for.
+    MemoryFacts = namedtuple("MemoryFacts", "size writable sealed")
 
 
 class MemoryCalls(ABC):

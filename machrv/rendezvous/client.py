@@ -26,6 +26,7 @@ from machrv.kernel import current
 from machrv.message import (
     BOOTSTRAP_NOT_PRIVILEGED,
     BOOTSTRAP_UNKNOWN_SERVICE,
+    KERN_OPERATION_TIMED_OUT,
     MACH_RCV_TIMED_OUT,
     MACH_SEND_INVALID_DEST,
     MACH_SEND_TIMED_OUT,
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
 
     from machrv.audit import AuditToken
     from machrv.kernel import Kernel
+    from machrv.message import Message
     from machrv.received import OwnedRight
     from machrv.rendezvous.port import Key
     from machrv.requirement import Requirement
@@ -168,8 +170,8 @@ class RendezvousClient(_Ports):
         except MachError as error:
             raise _explained(error, f"server {names[0]!r}") from error
         if answer is not None:
-            return cls(*_taken(answer, f"server {names[0]!r}", requirement, kernel))
-        name, server = _look_up(names, kernel)
+            return cls(*_answered(answer, f"server {names[0]!r}", requirement, kernel))
+        name, server = _look_up(names, kernel, max(0.0, began + timeout - monotonic()))
         with server:
             return cls(*_ask(server, f"server {name!r}", began + timeout))
 
@@ -205,12 +207,12 @@ class DirectRendezvousClient(_Ports):
         return cls(*_ask(send_right, "server", monotonic() + timeout))
 
 
-def _look_up(names: list[str], kernel: Kernel) -> tuple[str, SendRight]:
-    """A send right to the first of these services that there is."""
+def _look_up(names: list[str], kernel: Kernel, timeout: float) -> tuple[str, SendRight]:
+    """A send right to the first of these services that there is; `timeout` for each, should it be too busy."""
     failures: list[tuple[str, MachError]] = []
     for name in names:
         try:
-            return name, SendRight(kernel.bootstrap_look_up(name), kernel)
+            return name, SendRight(kernel.bootstrap_look_up(name, timeout), kernel)
         except MachError as error:
             failures.append((name, error))
     name, failure = failures[0]
@@ -223,6 +225,8 @@ def _look_up(names: list[str], kernel: Kernel) -> tuple[str, SendRight]:
         raise ServerNotFoundError(f"{failure}. It was {name!r} that was looked up{cause}") from failure
     if failure.code == BOOTSTRAP_NOT_PRIVILEGED:
         raise RendezvousPermissionError(f"{failure}. It was {name!r} that was looked up") from failure
+    if failure.code == KERN_OPERATION_TIMED_OUT:
+        raise RendezvousTimeout(f"the server {name!r} has no room for another that asks: it hangs, or is very busy")
     raise RendezvousError(f"looking {name!r} up failed: {failure}") from failure
 
 
@@ -245,7 +249,7 @@ def _ask(server: SendRight, what: str, deadline: float) -> tuple[dict[int, Owned
             answer = kernel.mach_msg(None, RECEIVE_OPTIONS, None, reply_port.name, timeout) or b""
         except MachError as error:
             raise _explained(error, what) from error
-    return _taken(answer, what, requirement, kernel)
+    return _answered(answer, what, requirement, kernel)
 
 
 def _owned(ports: Mapping[int, tuple[int, int]], kernel: Kernel) -> dict[int, OwnedRight]:
@@ -262,14 +266,20 @@ def _request_id(requirement: Requirement | None) -> int:
     return REQUEST_WITH_INFO_PLIST_ID if wants_info_plist(requirement) else REQUEST_ID
 
 
-def _taken(
+def _answered(
     answer: bytes, what: str, requirement: Requirement | None, kernel: Kernel
 ) -> tuple[dict[int, OwnedRight], AuditToken | None]:
-    """The rights of a reply, owned, once the server was judged."""
+    """`_taken` of a message as `Kernel.mach_msg` received it."""
     if requirement is None and (usual := read_reply(answer)) is not None:
         ports, token = usual
         return _owned(ports, kernel), token
-    message = received_message(kernel, answer)
+    return _taken(received_message(kernel, answer), what, requirement, kernel)
+
+
+def _taken(
+    message: Message, what: str, requirement: Requirement | None, kernel: Kernel
+) -> tuple[dict[int, OwnedRight], AuditToken | None]:
+    """The rights of a reply, owned, once the server was judged."""
     if is_refusal(message):
         if refusal("server", requirement, None) is not None:
             raise PeerRejectedError(f"the {what} did not answer, so it could not show that it meets {requirement!r}")

@@ -34,7 +34,7 @@ from machrv.message import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from typing import Any
+    from typing import Any, NamedTuple
 
 REQUEST_ID: int = MACHRV_REQUEST_ID
 REQUEST_WITH_INFO_PLIST_ID: int = MACHRV_REQUEST_WITH_INFO_PLIST_ID
@@ -57,10 +57,16 @@ _REQUEST = Struct("=5Ii2I12x8I")
 _COUNT = Struct("=I")
 _LENGTH = Struct("=Q")
 
-Reply = namedtuple("Reply", "descriptors additional_data")
-Reply.__doc__ = (
-    """A reply taken apart: `descriptors` maps each key to its `PortDescriptor`, `additional_data` is bytes."""
-)
+if TYPE_CHECKING:
+
+    class Reply(NamedTuple):
+        """A reply taken apart: each key's descriptor, and the data behind them."""
+
+        descriptors: dict[int, PortDescriptor]
+        additional_data: bytes
+
+else:  # The same without `typing`, which a child would pay for.
+    Reply = namedtuple("Reply", "descriptors additional_data")
 
 
 def request(reply_port: int, request_id: int = REQUEST_ID) -> Message:

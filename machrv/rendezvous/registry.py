@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from machrv.audit import AuditToken
+    from machrv.dispatch import EventSource
     from machrv.kernel import Kernel, Process
     from machrv.rendezvous.port import Ports, RendezvousPort
     from machrv.requirement import Requirement
@@ -100,10 +101,13 @@ class Registration:
 class Registry:
     """The table of registrations. It owns their rights and their pinned processes."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self.lock: CheckedLock = CheckedLock()
+    def __init__(
+        self, kernel: Kernel, lock: CheckedLock | None = None, event_source: EventSource | None = None
+    ) -> None:
+        """`lock` and `event_source`, which is released in the end, are those of an event loop, or a thread's (None)."""
+        self.lock: CheckedLock = lock if lock is not None else CheckedLock()
         self._kernel = kernel
-        self._dispatcher = Dispatcher.shared(kernel)
+        self._dispatcher = event_source if event_source is not None else Dispatcher.shared(kernel)
         self._registrations: dict[int, Registration] = {}
         self._closed = False
 

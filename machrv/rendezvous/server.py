@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from machrv.audit import AuditToken
+    from machrv.dispatch import EventSource
     from machrv.kernel import Kernel
     from machrv.rendezvous.port import Ports, RendezvousPort
     from machrv.rendezvous.registry import CheckedLock
@@ -66,7 +67,7 @@ class RendezvousServerBase(Closing):
         self._kernel = kernel
         self._port = ReceiveRight(given.release(), kernel)
         try:
-            self._dispatcher = Dispatcher.shared(kernel)
+            self._dispatcher = self._event_source(kernel)
             try:
                 self._dispatcher.watch_port(self._port.name, self._handle_request)
             except BaseException:
@@ -82,6 +83,10 @@ class RendezvousServerBase(Closing):
     def kernel(self) -> Kernel:
         """The kernel that this server receives and sends with."""
         return self._kernel
+
+    def _event_source(self, kernel: Kernel) -> EventSource:
+        """What calls back when requests come, and where."""
+        return Dispatcher.shared(kernel)
 
     def ports_for_client(self, audit_token: AuditToken) -> Mapping[int, RendezvousPort] | None:
         """The ports for the process that sent a request with this token: the server owns them from then on.
@@ -194,12 +199,15 @@ class RendezvousServer(RendezvousServerBase):
         except MachError as error:
             raise RendezvousError(f"no server can be set up under the name {self._service_name!r}: {error}") from error
         with port:  # Closed here unless the server takes it over.
-            self._registry = Registry(kernel)
+            self._registry = self._new_registry(kernel)
             try:
                 super().__init__(port, kernel)
             except BaseException:
                 self._registry.close()
                 raise
+
+    def _new_registry(self, kernel: Kernel) -> Registry:
+        return Registry(kernel)
 
     @classmethod
     def get_instance(cls) -> RendezvousServer:

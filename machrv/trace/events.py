@@ -15,12 +15,12 @@ from machrv.trace.reading import Call, Exchange, Identity, Parcel, Process
 from machrv.trace.wording import (
     Labels,
     call_rows,
-    count_of_rights,
     exchange_rows,
     message_name,
     parcel_rows,
     plural,
     rights_in,
+    rights_words,
     title,
     told,
 )
@@ -65,6 +65,7 @@ class Arrow:
     received: Event | None
     certain: bool = True
     rights: int = 0
+    words: str = ""
 
 
 @dataclass
@@ -143,7 +144,7 @@ class _Teller:
     def tell_process(self, process: Process) -> None:
         """Everything of one lane."""
         who = f"process {process.pid}, started by {process.parent}"
-        rows = [("command", " ".join(process.command)), ("pid", str(process.pid)), ("parent", str(process.parent))]
+        rows = [("program", process.title), ("pid", str(process.pid)), ("parent", str(process.parent))]
         begins = "comes from a fork" if process.forked else "begins to use ports"
         self.events.append(Event(process, process.began, "life", begins, who, rows=lambda: rows))
         for call in process.calls:
@@ -159,20 +160,19 @@ class _Teller:
         text, failure = "ends", ""
         if process.status is not None and process.status < 0:
             failure = _signal_name(-process.status)
-            text = f"is killed by {failure}"
+            text = "is killed"
         elif process.status:
-            text = f"ends with status {process.status}"
+            text = "ends otherwise than it should"
             failure = f"exit status {process.status}"
         elif process.status is None and not process.said_goodbye:
-            text = "is gone; it did not end in the usual way"
-            failure = "gone"
+            text, failure = "is gone", "it did not end in the usual way; how is not known"
         at = max([process.ended, *(call.began for call in process.calls), *(e.began for e in process.exchanges)])
         self.events.append(Event(process, at, "life", text, failure=failure, alarming=bool(failure)))
 
     def _tell_call(self, call: Call) -> None:
         kind = "name" if call.operation.startswith("bootstrap_") else "right"
         port = next((right.port for right in [*call.rights, call.made] if right is not None and right.port), "")
-        more = str(call.arguments[0])[:200] if kind == "name" and call.arguments else ""
+        more = self._labels.cut(str(call.arguments[0])) if kind == "name" and call.arguments else ""
         event = Event(call.process, call.began, kind, told(call, self._labels), more, port=port, thread=call.thread)
         event.rows = partial(call_rows, call, self._labels)
         if call.failure is not None:
@@ -189,7 +189,7 @@ class _Teller:
 
     def _tell_sent(self, exchange: Exchange, parcel: Parcel) -> None:
         port = _port_of(parcel.identities[0]) if parcel.identities else ""
-        rights = count_of_rights(parcel)
+        rights, words = rights_words(parcel)
         more = f"to {self._labels.short(port)}{_with(rights)}"
         event = Event(exchange.process, exchange.began, "send", f"sends {message_name(parcel)}", more, port=port)
         event.rights, event.thread = rights, exchange.thread
@@ -205,21 +205,22 @@ class _Teller:
         if pair is None:
             self.not_received += 1
             remarks.append(("received", "by no process that was recorded"))
-            self.arrows.append(Arrow(event, None, rights=rights))
+            self.arrows.append(Arrow(event, None, True, rights, words))
         else:
-            self._arrow(pair, rights).sent = event
+            self._arrow(pair, rights, words).sent = event
             if not pair.certain:
                 remarks.append(("not certain", f"which message it is at the other end: {pair.doubt}"))
 
-    def _arrow(self, pair: Pair, rights: int) -> Arrow:
+    def _arrow(self, pair: Pair, rights: int, words: str) -> Arrow:
         arrow = self._arrows.get(id(pair))
         if arrow is None:
-            arrow = self._arrows[id(pair)] = Arrow(None, None, pair.certain, rights)
+            arrow = self._arrows[id(pair)] = Arrow(None, None, pair.certain, rights, words)
             self.arrows.append(arrow)
         return arrow
 
     def _tell_received(self, exchange: Exchange, parcel: Parcel) -> None:
-        token, port, rights = parcel.token, port_received_from(exchange), count_of_rights(parcel)
+        token, port = parcel.token, port_received_from(exchange)
+        rights, words = rights_words(parcel)
         event = Event(exchange.process, exchange.ended or exchange.began, "receive", f"receives {message_name(parcel)}")
         event.port, event.rights, event.thread = port, rights, exchange.thread
         event.since = exchange.began if exchange.timeout else 0
@@ -232,17 +233,17 @@ class _Teller:
             event.kind, event.more = "kernel", f"from the kernel, on {self._labels.short(port)}"
             return
         else:
-            event.more = f"from {token.pid}, on {self._labels.short(port)}{_with(rights)}"
+            event.more = f"from {token.pid}, on {self._labels.short(port)}"
         pair = self._by_received.get(id(exchange))
         if pair is not None:
-            self._arrow(pair, rights).received = event
+            self._arrow(pair, rights, words).received = event
             if not pair.certain:
                 remarks.append(("not certain", f"which message it is at the other end: {pair.doubt}"))
         else:
             remarks.append(("sent", "was not recorded"))
-            self._stranger(event, parcel, rights)
+            self._stranger(event, parcel, words)
 
-    def _stranger(self, event: Event, parcel: Parcel, rights: int) -> None:
+    def _stranger(self, event: Event, parcel: Parcel, words: str) -> None:
         """The sending of this message was not recorded; the sender may be somebody who was not recorded at all."""
         sender = None
         token = parcel.token
@@ -252,10 +253,10 @@ class _Teller:
                 self._keys[key] = Process(token.pid, began=event.at, recorded=False, token=token)
                 self.lanes.append(self._keys[key])
             sender = Event(self._keys[key], event.at, "send", f"sent {message_name(parcel)}", "at a time not known")
-            sender.port, sender.rights = event.port, rights
+            sender.port, sender.rights = event.port, event.rights
             sender.rows = lambda: [("known", "from the message that arrived, whose sender the kernel told")]
             self.events.append(sender)
-        self.arrows.append(Arrow(sender, event, rights=rights))
+        self.arrows.append(Arrow(sender, event, True, event.rights, words))
 
     def _tell_wait(self, exchange: Exchange) -> None:
         """It waited, and no message came of it."""

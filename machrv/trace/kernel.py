@@ -101,6 +101,10 @@ class _Recording:
         """What only this platform's kernel has."""
         return getattr(self.__dict__["_kernel"], name)
 
+    def memory(self) -> Any:
+        """See `Kernel.memory`."""
+        return TracingMemory(self._kernel.memory(), self._recorder, self._right)
+
     def mach_msg(
         self,
         message: bytes | bytearray | memoryview | None,
@@ -218,17 +222,17 @@ def _value(value: object) -> str:
     return quoted(type(value).__name__)
 
 
-def _recorded(operation: str, names: tuple[int, ...]) -> Callable[..., Any]:
+def _recorded(operation: str, names: tuple[int, ...], family: str = "") -> Callable[..., Any]:
     """A method that hands a call on and records it."""
 
-    def call(self: _Recording, *given: Any, **named: Any) -> Any:
+    def call(self: Any, *given: Any, **named: Any) -> Any:
         arguments = (*given, *named.values())
         before = [self._right(arguments[at]) if at < len(arguments) else "null" for at in names]
 
         def write(ended: int, result: str, right: str, failure: str) -> None:
             try:
                 values = ",".join(map(_value, arguments))
-                about = f'{get_native_id()},"{operation}",[{values}],[{",".join(before)}],{result},{right},{failure}'
+                about = f'{get_native_id()},"{family}{operation}",[{values}],[{",".join(before)}],{result},{right},{failure}'
                 self._recorder.write(f'["call",{began},{ended},{about}]')
             except Exception:
                 pass  # An argument that is nothing to be written.
@@ -268,7 +272,7 @@ def _methods() -> dict[str, Any]:
     """A method for everything that a kernel can do, so that a new call is never answered by this class itself."""
     methods: dict[str, Any] = {}
     for operation, found in vars(Kernel).items():
-        if operation.startswith("_") or not callable(found) or operation in _COMPOSED or operation == "mach_msg":
+        if operation.startswith("_") or not callable(found) or operation in (*_COMPOSED, "mach_msg", "memory"):
             continue
         if operation in _NAMES:
             methods[operation] = _recorded(operation, _NAMES[operation])
@@ -285,6 +289,22 @@ def _asked(operation: str) -> Callable[..., Any]:
 
 
 TracingKernel: Any = ABCMeta("TracingKernel", (_Recording, Kernel), {"__doc__": __doc__, **_methods()})
+
+
+class TracingMemory:
+    """What `Kernel.memory()` gave, recorded."""
+
+    def __init__(self, memory: Any, recorder: Recorder, right: Callable[[object], str]) -> None:
+        self._kernel = memory
+        self._recorder = recorder
+        self._right = right
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_kernel"], name)
+
+    create = _recorded("create", (), "memory.")
+    protect = _recorded("protect", (0,), "memory.")
+    hand_on = _recorded("hand_on", (0,), "memory.")
 
 
 def traced(kernel: Kernel) -> Kernel:

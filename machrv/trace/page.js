@@ -7,7 +7,7 @@
   const chart = document.getElementById("chart"), space = document.getElementById("space");
   const picture = document.getElementById("picture"), heads = document.getElementById("lanes");
   const details = document.getElementById("details");
-  const HEIGHTS = [9, 15, 24, 40], GUTTER = 88, TOP = 30, NARROWEST = 172;
+  const HEIGHTS = [9, 15, 24, 37], GUTTER = 88, TOP = 30, NARROWEST = 172;
   let zoom = 3, selected = -1, hovered = -1, width = 0, scheduled = false;
   let shown = [];   // the events that pass the filters, in order: one row each
   let rowOf = [];   // the row of each event, -1 where it is filtered out
@@ -116,7 +116,7 @@
     for (const [of, lane, since, until] of stays) {
       if (port < 0 || of !== port) continue;
       const from = Math.max(first - 1, rowAt(since)), to = Math.min(last + 1, until < 0 ? shown.length : rowAt(until));
-      if (from <= to) make("line", { x1: x(lane), x2: x(lane), y1: y(from), y2: y(to), stroke: "var(--stay)", "stroke-width": 9, "stroke-linecap": "round", opacity: 0.55 });
+      if (from <= to) make("line", { x1: x(lane), x2: x(lane), y1: y(from), y2: y(to), stroke: "var(--stay)", "stroke-width": 16, "stroke-linecap": "round", opacity: 0.4 });
     }
   }
 
@@ -129,7 +129,7 @@
     }
   }
 
-  function drawArrow([from, to, certain, rights], index, first, last) {
+  function drawArrow([from, to, certain, rights, words], index, first, last) {
     const known = [from, to].filter(event => event >= 0);
     if (known.some(event => rowOf[event] < 0)) return;
     const rows = known.map(event => rowOf[event]);
@@ -149,6 +149,7 @@
       const way = Math.sign(x2 - x1);
       make("path", { ...ink, d: `M${x1} ${y1}H${x2 - way * 22}C${x2 - way * 6} ${y1} ${x2 - way * 26} ${y2} ${x2 - way * 10} ${y2}` });
     }
+    if (rights && zoom === 3) make("text", { x: (x1 + x2) / 2, y: y1 + 14, class: "moved", "text-anchor": "middle" }, cut(strings[words], Math.max(width, Math.abs(x2 - x1)) - 50));
     const way = x1 === x2 ? 1 : Math.sign(x2 - x1);
     make("path", { d: `M${x2 - way * 5} ${y2}l${-way * 9} -5v10z`, fill: ink.stroke });
   }
@@ -166,9 +167,10 @@
     if (wrong) make("path", { d: `M${at - 7} ${level - 7}l14 14m0 -14l-14 14`, stroke: "var(--bad)", "stroke-width": 2.4 });
     if (zoom < 1 && index !== selected && index !== hovered) return;
     const text = strings[event[TEXT]], more = wrong ? strings[event[FAILURE]] : strings[event[MORE]];
-    const half = zoom < 3 ? [4, 0] : [-14, -2];
-    make("text", { x: at + 13, y: level + half[0] }, cut(text, width - 24));
-    if (zoom === 3 && more) make("text", { x: at + 13, y: level + half[1], class: wrong ? "more wrong" : "more" }, cut(more, (width - 24) * 1.12));
+    const two = zoom === 3 && (more || event[KIND] === "send");
+    const left = at + (event[KIND] === "receive" ? 27 : 13), room = width - (left - at) - 10;
+    make("text", { x: left, y: two ? level - 16 : level + 4 }, cut(text, room));
+    if (two && more) make("text", { x: left, y: level - 4, class: wrong ? "more wrong" : "more" }, cut(more, room * 1.12));
     drawTime(index, row, level);
   }
 
@@ -279,7 +281,11 @@
   }
   document.getElementById("in").addEventListener("click", () => zoomBy(1));
   document.getElementById("out").addEventListener("click", () => zoomBy(-1));
+  // #show=messages,processes and #event=12, so that a view can be linked to.
+  const asked = new URLSearchParams(location.hash.slice(1)), kinds = (asked.get("show") || "").split(",");
+  if (asked.has("show")) for (const box of document.querySelectorAll("[data-kinds]")) box.checked = kinds.includes(box.parentElement.textContent);
   new ResizeObserver(resize).observe(chart);
   filter();
+  if (asked.has("event")) select(Number(asked.get("event")) | 0);
   document.documentElement.dataset.drawn = String(shown.length);
 }

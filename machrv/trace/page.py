@@ -17,11 +17,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from machrv.trace.recording import title as program
 from machrv.trace.wording import plural, title
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from machrv.trace.events import Event, Story
 
 #: More events than this make a page that browsers labour with: those in the middle are left out.
@@ -62,14 +61,14 @@ class _Strings:
         return number
 
 
-def page(story: Story, command: Sequence[str], most: int = MOST_EVENTS) -> str:
+def page(story: Story, command: list[str], most: int = MOST_EVENTS) -> str:
     """The page as text. `command` is what was traced."""
     events, left_out, gap = _shown(story.events, most)
     data = _data(story, events)
     data.update(gap=gap, left_out=left_out)
     style, script = ((_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     policy = f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
-    name = " ".join(command)[:_LONGEST]
+    name = program(command)
     notes = list(story.notes)
     if left_out:
         notes.insert(0, f"{plural(left_out, 'event')} in the middle are left out: the page shows {most:,} at most")
@@ -148,7 +147,7 @@ def _data(story: Story, events: list[Event]) -> dict[str, Any]:
     for arrow in story.arrows:
         sent, received = (number_of.get(id(event), -1) for event in (arrow.sent, arrow.received))
         if sent >= 0 or received >= 0:
-            arrows.append([sent, received, int(arrow.certain), arrow.rights])
+            arrows.append([sent, received, int(arrow.certain), arrow.rights, strings.number(arrow.words)])
     stays = [
         [strings.number(stay.port), lane_of[id(stay.process)], stay.since - first, (stay.until or 0) - first]
         for stay in story.stays

@@ -97,7 +97,7 @@ class Process:
     #: when it said that it ended, or the watcher found it gone
     ended: int | None = None
     token: AuditToken | None = None
-    command: list[str] = field(default_factory=list)
+    title: str = ""
     kernel: str = ""
     forked: bool = False
     #: False for one that is only known from the messages that it sent
@@ -165,11 +165,11 @@ def _enter(record: Any, process: Process, waiting: dict[int, Exchange]) -> bool:
     """Take a line in. Returns whether it was the first one of a file."""
     kind, *rest = record
     if kind == "start":
-        began, version, pid, parent, forked, kernel, token, command = rest
+        began, version, pid, parent, forked, kernel, token, title = rest
         if version != VERSION:
             raise ValueError("another version")
         process.began, process.pid, process.parent = _number(began), _number(pid), _number(parent)
-        process.forked, process.kernel, process.command = bool(forked), _text(kernel), [_text(word) for word in command]
+        process.forked, process.kernel, process.title = bool(forked), _text(kernel), _text(title)
         process.token = None if token is None else AuditToken(*map(_number, token))
         return True
     if kind == "end":

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 #: Where the descriptor goes: out of the way of what programs expect to be the next free one.
 _HIGH = 500
-#: How much of a command line is kept.
-_LONGEST_COMMAND = 300
+#: How much of a command line is looked at.
+_LONGEST_COMMAND = 4096
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -128,8 +128,9 @@ class Recorder:
             import sys
 
             words = sys.orig_argv
-        command = ",".join(map(quoted, words))
-        about = f"{os.getpid()},{os.getppid()},{self._forked},{quoted(self._kernel.name)},{token},[{command}]"
+        about = (
+            f"{os.getpid()},{os.getppid()},{self._forked},{quoted(self._kernel.name)},{token},{quoted(title(words))}"
+        )
         return f'["start",{self._began},{VERSION},{about}]\n'.encode()
 
     @staticmethod
@@ -163,6 +164,22 @@ class Recorder:
             pass
         self._fd, self._file, self._written, self._lost = -1, (-1, -1), 0, 0
         self._forked, self._began = 1, monotonic_ns()
+
+
+def title(words: list[str]) -> str:
+    """What a command line runs: the program, without its interpreter, and the word that follows if it is a plain one.
+
+    No more than that: what programs are given as arguments, and the text behind `-c`, may be secret.
+    """
+    name, rest = words[0].rpartition("/")[2] if words else "", words[1:]
+    if name.startswith("python"):
+        while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c"):
+            rest = rest[1:]
+        if rest[:1] == ["-c"] or not rest:
+            return f"{name} -c" if rest else name
+        rest = rest[1:] if rest[0] == "-m" else rest
+        name, rest = rest[0].rpartition("/")[2].rpartition("machrv.cli.")[2] if rest else name, rest[1:]
+    return f"{name} {rest[0]}"[:40] if rest and rest[0].isidentifier() and len(rest[0]) < 16 else name[:40]
 
 
 def quoted(text: str) -> str:

@@ -48,9 +48,10 @@ class Watcher:
     """A private directory, and the processes that announce themselves in it. A context manager: it is removed then."""
 
     def __init__(self) -> None:
-        self.directory = tempfile.mkdtemp(prefix="machrv-trace-")
+        self.directory: str = tempfile.mkdtemp(prefix="machrv-trace-")
         self.keep = False
         self._endings: dict[int, Ending] = {}
+        self._known: dict[int, tuple[int, int]] = {}
         pipe = os.path.join(self.directory, ANNOUNCEMENTS)
         os.mkfifo(pipe, 0o600)
         self._pipe = os.open(pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -100,6 +101,14 @@ class Watcher:
             if word.isdigit() and len(word) < 10 and not any(e.pid == int(word) for e in self._endings.values()):
                 self.watch(int(word))
 
+    def sees(self, pid: int) -> bool:
+        """Whether `wait` returns when this process ends."""
+        return any(ending.pid == pid for ending in self._endings.values())
+
+    def ended(self, pid: int, status: int) -> None:
+        """Somebody has waited for the process: the exit status, or minus the signal."""
+        self._known[pid] = (monotonic_ns(), status)
+
     def settle(self, seconds: float = 0.2) -> None:
         """PROGRAM has ended: its children are ending too, mostly. Give them this long to be seen."""
         deadline = monotonic() + seconds
@@ -110,16 +119,17 @@ class Watcher:
         """Write into `processes` how they ended, or that they have not."""
         endings: dict[int, list[Ending]] = {}
         for ending in self._endings.values():
-            ending.status = self._status(ending.fd)
+            ending.status = self._status(ending.fd) if ending.at is not None else None
             endings.setdefault(ending.pid, []).append(ending)
-        for number, process in enumerate(processes):
+        last = {process.pid: process for process in processes}  # Those before it went on as another program.
+        for process in last.values():
             for ending in endings.get(process.pid, []):
-                if any(later.pid == process.pid for later in processes[number + 1 :]):
-                    continue  # It went on as another program.
                 if ending.at is None:
                     process.survived = not process.said_goodbye
                 else:
                     process.ended, process.status = ending.at, ending.status
+            if process.pid in self._known:
+                process.ended, process.status = self._known[process.pid]
 
     @staticmethod
     def _status(fd: int) -> int | None:

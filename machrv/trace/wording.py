@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from machrv._mach import lib
 from machrv.anatomy import dissect, id_name
+from machrv.descriptor import OutOfLineDescriptor, OutOfLinePortsDescriptor
 from machrv.trace.reading import Identity
 
 if TYPE_CHECKING:
@@ -34,12 +35,21 @@ _NOTIFICATIONS = {
     int(lib.MACH_NOTIFY_PORT_DELETED): "PORT_DELETED",
     int(lib.MACH_NOTIFY_SEND_ONCE): "SEND_ONCE",
 }
-_RECEIVE, _SEND, _SEND_ONCE = 0x12, 0x10, 0x11
+_KINDS = {
+    16: "receive right",
+    17: "send right",
+    18: "send-once right",
+    19: "send right",
+    20: "send right",
+    21: "send-once right",
+}
 _MADE = {
     int(lib.MACH_MSG_TYPE_MAKE_SEND): "makes a send right to",
     int(lib.MACH_MSG_TYPE_MAKE_SEND_ONCE): "makes a send-once right to",
     int(lib.MACH_MSG_TYPE_COPY_SEND): "copies its send right to",
 }
+#: Of an array of rights, so many are counted.
+_MOST_RIGHTS = 4096
 #: A message of more bytes is not laid out to show where its trailer lies.
 _LARGEST = 1 << 18
 
@@ -52,8 +62,12 @@ class Labels:
 
     def short(self, identity: object) -> str:
         """For a line in a lane."""
-        name = self.full(identity)
-        return name if len(name) <= 26 else f"…{name[-25:]}"
+        return self.cut(self.full(identity))
+
+    @staticmethod
+    def cut(name: str) -> str:
+        """The end of a long name: that is where names differ."""
+        return name if len(name) <= 28 else f"…{name[-27:]}"
 
     def full(self, identity: object) -> str:
         """For the details. The digits are those that `machrv ports` shows."""
@@ -79,18 +93,23 @@ def rights_in(parcel: Parcel) -> list[tuple[int, Identity | list[Identity]]]:
     """The rights that a message moves, besides the one to answer with: (disposition, `Identity` or a list of them)."""
     rights: list[tuple[int, Identity | list[Identity]]] = []
     for at, descriptor in enumerate(parcel.message.descriptors):
-        disposition = getattr(descriptor, "disposition", 0)
-        if disposition:
-            identity = parcel.identities[2 + at] if 2 + at < len(parcel.identities) else Identity()
-            rights.append((disposition, identity))
+        if isinstance(descriptor, OutOfLineDescriptor):
+            continue
+        known = parcel.identities[2 + at] if 2 + at < len(parcel.identities) else Identity()
+        if isinstance(descriptor, OutOfLinePortsDescriptor) and not isinstance(known, list):
+            known = [known] * min(descriptor.count, _MOST_RIGHTS)  # Of an array that is sent, only the length is known.
+        rights.append((descriptor.disposition, known))
     return rights
 
 
-def count_of_rights(parcel: Parcel) -> int:
-    """How many they are."""
-    counts = (getattr(descriptor, "count", 1) for descriptor in parcel.message.descriptors)
-    moved = (bool(getattr(descriptor, "disposition", 0)) for descriptor in parcel.message.descriptors)
-    return sum(count if isinstance(count, int) else 1 for count, is_right in zip(counts, moved) if is_right)
+def rights_words(parcel: Parcel) -> tuple[int, str]:
+    """How many rights a message moves, and which."""
+    counts: dict[str, int] = {}
+    for disposition, identity in rights_in(parcel):
+        for one in identity if isinstance(identity, list) else [identity]:
+            kind = "file" if one.port == "file" else _KINDS.get(disposition, "right")
+            counts[kind] = counts.get(kind, 0) + 1
+    return sum(counts.values()), ", ".join(plural(count, kind) for kind, count in counts.items())
 
 
 def plural(count: int, what: str) -> str:
@@ -136,6 +155,9 @@ def told(call: Call, labels: Labels) -> str:
         return f"makes a right of descriptor {arguments[0]}"
     if operation == "fileport_makefd":
         return f"opens a file it was given: descriptor {call.result}"
+    if operation.startswith("memory."):
+        what = {"memory.create": "makes a right to memory", "memory.protect": "makes memory read-only"}
+        return what.get(operation, "makes another right to memory")
     if operation.endswith("_member"):
         return f"moves {first} between port sets" if "move" in operation else f"changes the port sets of {first}"
     return operation
@@ -182,8 +204,9 @@ def parcel_rows(parcel: Parcel, labels: Labels, received: bool) -> list[Row]:
         image += bytes(padding) + parcel.trailer
     for field in dissect(memoryview(image), parcel.size, padding):
         if field.section == "body":
-            if field.size and field.offset + field.size <= there:
-                rows.append((f"{field.offset} {field.name}", _data(field.data, field.meaning, field.value)))
+            known = field.data[: max(0, there - field.offset)]
+            if known and (field.value is None or len(known) == field.size):
+                rows.append((f"{field.offset} {field.name}", _data(known, field.meaning, field.value, field.size)))
         elif not field.name.startswith("pad") and field.data:
             rows.append((f"{field.offset} {field.name}", field.meaning + _identified(field, parcel, labels)))
     if parcel.size > there:
@@ -192,12 +215,12 @@ def parcel_rows(parcel: Parcel, labels: Labels, received: bool) -> list[Row]:
     return rows
 
 
-def _data(data: memoryview, meaning: str, value: int | None) -> str:
+def _data(data: memoryview, meaning: str, value: int | None, size: int) -> str:
     if value is not None:
         return meaning
     shown = bytes(data[:256])
     text = "".join(chr(byte) if 0x20 <= byte <= 0x7E else "·" for byte in shown)
-    return f"{shown.hex(' ', 4)}  {text}{'…' if len(data) > len(shown) else ''}"
+    return f"{shown.hex(' ', 4)}  {text}{'…' if size > len(shown) else ''}"
 
 
 def _identified(field: object, parcel: Parcel, labels: Labels) -> str:
@@ -216,18 +239,5 @@ def _identified(field: object, parcel: Parcel, labels: Labels) -> str:
 
 
 def title(process: Process) -> str:
-    """What a process is called: its program, without the interpreter, and the word that follows."""
-    words = [word for word in process.command if word]
-    if not process.recorded or not words:
-        return f"process {process.pid}"
-    name = words[0].rpartition("/")[2]
-    rest = words[1:]
-    if name.startswith("python"):
-        while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c"):
-            rest = rest[1:]
-        if rest[:1] == ["-c"]:
-            return f"{name} -c"
-        rest = rest[1:] if rest[:1] == ["-m"] else rest
-        if rest:
-            name, rest = rest[0].rpartition("/")[2].rpartition("machrv.cli.")[2], rest[1:]
-    return f"{name} {rest[0]}"[:40] if rest and rest[0].isidentifier() and len(rest[0]) < 16 else name[:40]
+    """What a process is called."""
+    return process.title[:40] or f"process {process.pid}"

@@ -10,10 +10,18 @@ import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from machrv.cli.progress import Progress
+
 from .batch import replay_all
 from .kernels import KERNELS, private_bootstrap_directory
 from .report import describe
 from .vectors import VectorError, read
+
+EXAMPLES = """\
+examples:
+  python -m tests.conformance tests/conformance/vectors/*.jsonl.gz
+  python -m tests.conformance tests/conformance/vectors/rights.jsonl.gz --id 'rights/*' --jobs 2
+"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,9 +39,13 @@ def main(arguments: list[str] | None = None) -> int:
     if not work:
         print("python -m tests.conformance: there is no vector to replay", file=sys.stderr)
         return 2
-    steps, differences = 0, []
-    with private_bootstrap_directory():
+    steps, differences, played = 0, [], 0
+    with (
+        private_bootstrap_directory(),
+        Progress("conformance", lambda: f"{played} of {len(work)} vectors, {steps} steps"),
+    ):
         for source, ran, difference in replay_all(work, options.kernel, options.jobs):
+            played += 1
             steps += ran
             if difference is not None:
                 differences.append((source, difference))
@@ -50,6 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.conformance",
         description="Replay recorded vectors over a kernel and compare everything after every step.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="vectors, .jsonl or .jsonl.gz")
     parser.add_argument("--kernel", choices=sorted(KERNELS), default="linux", help="over which kernel (default: linux)")

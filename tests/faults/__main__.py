@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
+from machrv.cli.progress import Progress
+
 from .actors import warm_up
 from .cases import Case, faults_of
 from .judge import Row, Stage
@@ -27,9 +29,22 @@ WHERE = {
 }
 
 
+EXAMPLES = """\
+examples:
+  python -m tests.faults --quick                   every third case
+  python -m tests.faults --only "client recvmsg"   one call of one process
+  python -m tests.faults --table docs/faults.md    all of it, and the table in the documentation
+"""
+
+
 def main() -> int:
     """Play the cases."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--quick", action="store_true", help="every third case")
     parser.add_argument("--only", metavar="TEXT", default="", help="the cases whose description holds this")
     parser.add_argument("--table", metavar="FILE", type=Path, help="write what happened as a table in Markdown")
@@ -42,8 +57,12 @@ def main() -> int:
         os.environ["MACHRV_BOOTSTRAP_DIR"] = folder
         warm_up()
         stage = Stage()
+        rows: list[Row] = []
         try:
-            rows = [stage.play(case) for case in _chosen(stage, arguments.quick) if arguments.only in str(case)]
+            with Progress("faults", lambda: f"{len(rows)} faults so far, {monotonic() - began:.0f} s"):
+                for case in _chosen(stage, arguments.quick):
+                    if arguments.only in str(case):
+                        rows.append(stage.play(case))
         finally:
             stage.close()
     wrong = [row for row in rows if row.problems]

@@ -13,10 +13,22 @@ from pathlib import Path
 
 from . import TARGETS, engine
 
+EXAMPLES = """\
+examples:
+  python -m tests.fuzz                                    every target, a minute each
+  python -m tests.fuzz codec --seconds 600 --into found   one target, its new inputs kept in found/codec
+  python -m tests.fuzz codec --distil found               take into the corpus what of them is new
+"""
+
 
 def main() -> int:
     """Each target in a process of its own: libFuzzer ends the one that it runs in."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("targets", nargs="*", metavar="TARGET", default=list(TARGETS), help=", ".join(TARGETS))
     parser.add_argument("--seconds", type=float, default=60.0, help="for each target (default: 60)")
     parser.add_argument("--into", type=Path, help="put new inputs into this folder")
@@ -33,6 +45,7 @@ def main() -> int:
         return _distil(arguments.targets, arguments.distil)
     status = 0
     for name in arguments.targets:
+        print(f"fuzzing {name} for {arguments.seconds:g} s ...", flush=True)
         command = [sys.executable, "-m", "tests.fuzz", "--here", name]
         command += [f"--seconds={arguments.seconds}", f"--seed={arguments.seed}"]
         command += ["--plain"] if arguments.plain else []
@@ -52,6 +65,7 @@ def _here(name: str, arguments: argparse.Namespace) -> int:
 
 def _distil(targets: list[str], folder: Path) -> int:
     for name in targets:
+        print(f"playing the inputs of {name} ...", flush=True)
         seeds = len(engine.kept(name)) - len(list((engine.CORPUS / name).glob("*")))
         inputs = engine.kept(name)[seeds:] + [path.read_bytes() for path in sorted((folder / name).glob("*"))]
         (engine.CORPUS / name).mkdir(parents=True, exist_ok=True)

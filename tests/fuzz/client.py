@@ -50,7 +50,7 @@ class Target:
     @staticmethod
     def _take(client: object, key: int) -> None:
         from machrv.errors import MachrvError
-        from machrv.fileport import fileport_fd
+        from machrv.files import fileport_fd
         from machrv.rendezvous.client import RendezvousClient
 
         assert isinstance(client, RendezvousClient)

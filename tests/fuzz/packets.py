@@ -65,7 +65,7 @@ class Target:
     def _use(self, right: object) -> None:
         """Do with a right from a stranger what a program would do."""
         from machrv.errors import MachrvError
-        from machrv.fileport import fileport_fd
+        from machrv.files import fileport_fd
         from machrv.message import Message
         from machrv.received import destroy_message
         from machrv.rights import ReceiveRight, SendOnceRight, SendRight

@@ -45,12 +45,22 @@ UNTOUCHED = (
 APART = ("validation_hostile", "test_faults", "test_memory_beside_a_message_arrives_whole")
 
 
+EXAMPLES = """\
+examples:
+  python -m tests.sanitize primitives                    half a minute: the C alone
+  python -m tests.sanitize valgrind                      the same, looking for leaks
+  python -m tests.sanitize asan tests/test_rights.py     some tests, or without an argument all of them
+"""
+
+
 def main(arguments: list[str]) -> int:
     """The command."""
     commands = {"asan": asan, "primitives": primitives, "valgrind": valgrind}
     if not arguments or arguments[0] not in commands:
-        print(__doc__, file=sys.stderr)
-        return 2
+        asked = bool({"-h", "--help"} & {*arguments})
+        print(f"{__doc__}\n{EXAMPLES}", end="", file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
+    print(f"{arguments[0]}: compiling, then running what was compiled ...", flush=True)
     with tempfile.TemporaryDirectory(prefix="machrv-sanitize-") as folder:
         return commands[arguments[0]](Path(folder), arguments[1:])
 

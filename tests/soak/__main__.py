@@ -13,6 +13,7 @@ import sys
 import tempfile
 
 from machrv import ENFORCE_PEER_REQUIREMENTS, VALIDATE_PEER_REQUIREMENTS, RendezvousServer
+from machrv.cli.progress import Progress
 from machrv.kernel import current
 
 from .crew import Nursery
@@ -23,12 +24,24 @@ from .neighbours import NEIGHBOURS, beside
 GROWTH = 4096
 
 
+EXAMPLES = """\
+examples:
+  python -m tests.soak                  100,000 claims: about a quarter of an hour
+  python -m tests.soak --claims 2000    what the tests do: half a minute
+"""
+
+
 def main() -> int:
     """Run it."""
-    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--claims", type=int, default=100_000)
-    parser.add_argument("--children", type=int, default=16)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.soak",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--claims", type=int, default=100_000, help="how many in all (default: %(default)s)")
+    parser.add_argument("--children", type=int, default=16, help="how many live at a time (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of what each of them does")
     parser.add_argument("--tries", type=int, default=5, help="with each neighbour, until a claim is fast enough")
     arguments = parser.parse_args()
     logging.getLogger("machrv").setLevel(logging.ERROR)  # Of each refusal and each killed child there is a warning.
@@ -40,13 +53,15 @@ def main() -> int:
         with VALIDATE_PEER_REQUIREMENTS.override(True), ENFORCE_PEER_REQUIREMENTS.override(True):
             with RendezvousServer.get_instance() as server:
                 soak = Soak(nursery, arguments.children, arguments.seed)
-                soak.run(max(100, arguments.claims // 10))
-                first = resident()
-                seconds = soak.run(arguments.claims - arguments.claims // 10)
-                last = resident()
+                with Progress("soak", lambda: f"{sum(soak.counts.values())} of {arguments.claims} claims so far"):
+                    soak.run(max(100, arguments.claims // 10))
+                    first = resident()
+                    seconds = soak.run(arguments.claims - arguments.claims // 10)
+                    last = resident()
                 left = server.registration_count
                 wrong = 0
                 for what in NEIGHBOURS:
+                    print(f"a claim beside one that {what} ...", file=sys.stderr, flush=True)
                     for _ in range(arguments.tries):
                         alone, taken, done = beside(nursery, server, what)
                         if taken <= 2 * alone:

@@ -14,12 +14,13 @@ from machrv.kernel.linux import LinuxKernel
 from machrv.kernel.linux.identity import LinuxProcess
 
 from .kqueue import Kqueues
+from .memory import Memory
 from .messages import Messages
 from .ports import BOOTSTRAP, TASK_SELF
 from .signatures import SIGNATURES
 
 
-class Functions(Kqueues, Messages):
+class Functions(Kqueues, Memory, Messages):
     """What stands behind each C function: methods of the same names."""
 
     def __init__(self, *arguments: Any) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from machrv.kernel.darwin.events import DarwinEventQueue
     from machrv.kernel.darwin.memory import DarwinMemory
     from machrv.kernel.darwin.process import DarwinProcess
+    from machrv.kernel.darwin.readiness import DarwinReadiness
 
 _LONGEST_NAME = constants.BOOTSTRAP_MAX_NAME_LEN - 1
 #: What a system call answers that lacks room; everything else is an argument that is wrong.
@@ -49,8 +50,8 @@ class DarwinKernel(Messages, Kernel):
         """See `Kernel.bootstrap_check_in`. A name has at most 127 bytes."""
         return self._bootstrap(self._lib.bootstrap_check_in, "bootstrap_check_in", service_name)
 
-    def bootstrap_look_up(self, service_name: str) -> int:
-        """See `Kernel.bootstrap_look_up`. A name has at most 127 bytes."""
+    def bootstrap_look_up(self, service_name: str, timeout: float = 10.0) -> int:
+        """See `Kernel.bootstrap_look_up`. A name has at most 127 bytes. launchd answers when it does."""
         return self._bootstrap(self._lib.bootstrap_look_up, "bootstrap_look_up", service_name)
 
     def _bootstrap(self, function: Any, operation: str, service_name: str) -> int:
@@ -125,3 +126,14 @@ class DarwinKernel(Messages, Kernel):
             return DarwinEventQueue(self._lib, self._ffi)
         except OSError as error:
             raise self._failed("event_queue", error.errno) from error
+
+    def readiness(self, name: int) -> DarwinReadiness:
+        """See `Kernel.readiness`. A kqueue of its own, which a poll can wait for like any descriptor."""
+        from machrv.kernel.darwin.readiness import DarwinReadiness
+
+        if not self.mach_port_type(name) & (constants.MACH_PORT_TYPE_RECEIVE | constants.MACH_PORT_TYPE_PORT_SET):
+            raise MachError(constants.KERN_INVALID_RIGHT, "readiness")
+        try:
+            return DarwinReadiness(self._lib, self._ffi, name)
+        except OSError as error:
+            raise self._failed("readiness", error.errno) from error

@@ -59,15 +59,16 @@ def give() -> None:
         _listener = listener
 
 
-def _stop() -> None:
-    """In the child of a fork: it is another process, and says so itself once it has a kernel."""
+def _give_again() -> None:
+    """In the child of a fork: it is another process, with a thread of its own."""
     global _listener
     if _listener is not None:
         _listener.close()
         _listener = None
+        give()
 
 
-os.register_at_fork(after_in_child=_stop)
+os.register_at_fork(after_in_child=_give_again)
 
 
 def _answer(listener: socket.socket) -> None:

@@ -37,9 +37,9 @@ class BootstrapName:
     __slots__ = ("directory", "file", "socket")
 
     def __init__(self, directory: str, file: str, socket: str) -> None:
-        self.directory = directory
-        self.file = file
-        self.socket = socket
+        self.directory: str = directory
+        self.file: str = file
+        self.socket: str = socket
 
     def remove(self) -> None:
         """Give the name up, unless it has become somebody else's. Nothing but a link and a socket of ours is removed."""
@@ -98,25 +98,30 @@ def arrived_with(address: bytes) -> BootstrapName | None:
     return BootstrapName(directory, "", socket)
 
 
+def chosen_path() -> tuple[str, str]:
+    """Where the directory is by this process's environment, and the variable that says so, "" if none does."""
+    path = os.environ.get("MACHRV_BOOTSTRAP_DIR", "")
+    if path:
+        return path, "MACHRV_BOOTSTRAP_DIR"
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime.startswith("/") and os.path.isdir(runtime):
+        return os.path.join(runtime, "machrv"), "XDG_RUNTIME_DIR"
+    return f"/tmp/machrv-{os.getuid()}", ""
+
+
 class BootstrapDirectory:
     """The directory, checked."""
 
     __slots__ = ("path", "operation")
 
     def __init__(self, path: str, operation: str) -> None:
-        self.path = path
-        self.operation = operation
+        self.path: str = path
+        self.operation: str = operation
 
     @classmethod
     def current(cls, operation: str) -> BootstrapDirectory:
         """The directory of this process's environment, made if it is missing; BOOTSTRAP_NOT_PRIVILEGED if unsafe."""
-        path = os.environ.get("MACHRV_BOOTSTRAP_DIR", "")
-        if not path:
-            runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-            if runtime.startswith("/") and os.path.isdir(runtime):
-                path = os.path.join(runtime, "machrv")
-            else:
-                path = f"/tmp/machrv-{os.getuid()}"
+        path, _ = chosen_path()
         if path not in _checked:
             cls._check(path, operation)
             _checked.add(path)
@@ -218,11 +223,40 @@ class BootstrapDirectory:
     def _is_stale(self, directory: int, socket: str) -> bool:
         return lib.machrv_probe(os.fsencode(self._short(directory, socket))) in (-ECONNREFUSED, -ENOENT)
 
-    def _sweep(self, directory: int) -> None:
+    def survey(self) -> list[tuple[str, str, bool]]:
+        """What lies in the directory: (file, socket that it stands for, whether nobody listens there any more). The
+        socket is "" for what is not ours. Changes nothing; raises OSError."""
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            found = []
+            for file in sorted(os.listdir(directory)):
+                try:
+                    socket = file if is_socket(directory, file) else linked_socket(directory, file)
+                except FileNotFoundError:
+                    continue  # It has just gone.
+                if file != _LOCK:
+                    found.append((file, socket, bool(socket) and self._is_stale(directory, socket)))
+            return found
+        finally:
+            os.close(directory)
+
+    def sweep(self) -> None:
+        """Remove all that processes which were killed have left behind. Raises MachError and OSError."""
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        lock = -1
+        try:
+            lock = self._locked(directory)
+            self._sweep(directory, 1 << 30)
+        finally:
+            if lock >= 0:
+                os.close(lock)
+            os.close(directory)
+
+    def _sweep(self, directory: int, most: int = SWEEP) -> None:
         """Remove some of what processes that were killed have left behind."""
         with os.scandir(directory) as found:
             for number, item in enumerate(found):
-                if number >= SWEEP:
+                if number >= most:
                     break
                 if item.is_symlink():
                     self._is_free(directory, item.name)
@@ -233,8 +267,11 @@ class BootstrapDirectory:
         """The path of the symbolic link that a name is."""
         return os.fsencode(f"{self.path}/{self._file(name)}")
 
-    def look_up(self, name: str) -> tuple[int, bytes]:
-        """Connect to a name: (the socket, the id of the port). BOOTSTRAP_UNKNOWN_SERVICE if nobody is there."""
+    def look_up(self, name: str, timeout: float = BACKLOG_PATIENCE) -> tuple[int, bytes]:
+        """Connect to a name: (the socket, the id of the port). BOOTSTRAP_UNKNOWN_SERVICE if nobody is there.
+
+        KERN_OPERATION_TIMED_OUT if there is no place in the server's backlog before `timeout` seconds are over.
+        """
         directory = -1
         try:
             link = f"{self.path}/{self._file(name)}"
@@ -246,8 +283,10 @@ class BootstrapDirectory:
                 directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 path = os.fsencode(self._short(directory, socket))
             fd = lib.machrv_connect(path, 0)
+            if fd == -EAGAIN and timeout > 0:
+                fd = self._connect_patiently(path, timeout)
             if fd == -EAGAIN:
-                fd = self._connect_patiently(path)
+                raise MachError(lib.KERN_OPERATION_TIMED_OUT, f"{self.operation} of {name!r}")
             if fd in (-ECONNREFUSED, -ENOENT, -EPROTOTYPE):
                 raise FileNotFoundError
             return check(fd), os.fsencode(socket[len(_SOCKET_PREFIX) :])
@@ -259,9 +298,9 @@ class BootstrapDirectory:
                 os.close(directory)
 
     @staticmethod
-    def _connect_patiently(path: bytes) -> int:
+    def _connect_patiently(path: bytes, patience: float) -> int:
         """The server's backlog is full: wait for a place in it, but not for ever."""
-        deadline = monotonic() + BACKLOG_PATIENCE
+        deadline = monotonic() + min(patience, BACKLOG_PATIENCE)
         while True:
             fd = int(lib.machrv_connect(path, max(1, int((deadline - monotonic()) * 1000))))
             if fd not in (-EAGAIN, -EINTR) or monotonic() >= deadline:

@@ -54,7 +54,7 @@ class Taken:
         self.deleted: list[tuple[Right, int]] = []
         #: ports whose receive right is leaving
         self.moved: list[Port] = []
-        self.announced = False
+        self.announced: bool = False
 
     def save(self, entry: Entry) -> None:
         """Remember an entry before its first change."""

@@ -20,18 +20,18 @@ class End:
     __slots__ = ("fd", "kind", "address", "queued", "stamped", "late", "trusted")
 
     def __init__(self, fd: int, kind: int, address: bytes = b"", trusted: bool = False, stamped: bool = False) -> None:
-        self.fd = fd
-        self.kind = kind
+        self.fd: int = fd
+        self.kind: int = kind
         #: what its socket is bound to (a listener's: the path), b"" as long as nobody has asked
-        self.address = address
+        self.address: bytes = address
         #: it stands in its port's heap
-        self.queued = False
+        self.queued: bool = False
         #: the kernel stamps what is sent to it
-        self.stamped = stamped or kind == LISTENER
+        self.stamped: bool = stamped or kind == LISTENER
         #: how many of the bytes that wait were sent before it did
-        self.late = 0
+        self.late: int = 0
         #: the other end has never left this space
-        self.trusted = trusted
+        self.trusted: bool = trusted
 
     def bound_to(self) -> bytes:
         """The address of its socket."""

@@ -26,18 +26,18 @@ class Entry:
     __slots__ = ("name", "type", "urefs", "port", "fd", "id", "creator", "is_file", "request", "pset")
 
     def __init__(self, name: int) -> None:
-        self.name = name
-        self.type = 0
-        self.urefs = 0
+        self.name: int = name
+        self.type: int = 0
+        self.urefs: int = 0
         #: the receive right's port
         self.port: Port | None = None
         #: the socket of a send or send-once right (or the file of a fileport); -1: none (yet)
-        self.fd = -1
+        self.fd: int = -1
         #: the id of the port that the send right says it is for, b"" where it says none
-        self.id = b""
+        self.id: bytes = b""
         #: who made the socket, once somebody wanted to know
         self.creator: Creator | None = None
-        self.is_file = False
+        self.is_file: bool = False
         #: where the DEAD_NAME notification goes
         self.request: Right | None = None
         self.pset: PortSet | None = None

@@ -23,6 +23,8 @@ from machrv.kernel.linux.answers import check, close
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from typing_extensions import Self
 
 TOKEN = Struct("=8I")
@@ -35,18 +37,18 @@ class Identity:
     __slots__ = ("pid", "process", "space", "token", "native", "_of")
 
     def __init__(self, space: int) -> None:
-        self.pid = os.getpid()
-        self.space = space & 0xFFFF
+        self.pid: int = os.getpid()
+        self.space: int = space & 0xFFFF
         pidfd = lib.machrv_pidfd_open(self.pid)
         try:
-            self.process = lib.machrv_process(self.pid, pidfd)
+            self.process: int = lib.machrv_process(self.pid, pidfd)
         finally:
             if pidfd >= 0:
                 close(pidfd)
         #: the same for machrv_receive_plain; of no uid until the first message has told
-        self.native = ffi.new("machrv_identity *")
+        self.native: Any = ffi.new("machrv_identity *")
         #: the token of a message from this process, and the ids that it was made from
-        self.token = b""
+        self.token: bytes = b""
         self._of: tuple[int, ...] | None = None
 
     def own(self, space: int, uid: int, gid: int) -> bytes:
@@ -79,7 +81,7 @@ class LinuxProcess(Process):
             check(fd)
         self.pid = pid
         self._fd = fd
-        self.pidversion = lib.machrv_process(pid, fd) & 0xFFFFFFFF
+        self.pidversion: int = lib.machrv_process(pid, fd) & 0xFFFFFFFF
 
     def fileno(self) -> int:
         """The pidfd: readable once the process has exited."""

@@ -50,17 +50,17 @@ class Packet:
     __slots__ = ("bits", "size", "id", "kind", "reply", "rights", "carried", "data", "token", "security")
 
     def __init__(self, size: int, id: int, kind: int) -> None:
-        self.bits = 0
-        self.size = size
-        self.id = id
-        self.kind = kind
+        self.bits: int = 0
+        self.size: int = size
+        self.id: int = id
+        self.kind: int = kind
         self.reply: Right | int = NULL
         #: by slot number, without flags
         self.rights: list[Right] = []
         self.carried: list[wire.Carried] = []
         #: laid out as the Mach message; the header is filled in when the names are known
-        self.data = bytearray()
-        self.token = _KERNEL_TOKEN
+        self.data: bytearray = bytearray()
+        self.token: bytes = _KERNEL_TOKEN
         self.security: tuple[int, int] = _KERNEL_SECURITY
 
 

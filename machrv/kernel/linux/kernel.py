@@ -113,10 +113,10 @@ class LinuxKernel(Calls, Kernel):
             close(fd)
             raise
 
-    def bootstrap_look_up(self, service_name: str) -> int:
+    def bootstrap_look_up(self, service_name: str, timeout: float = 10.0) -> int:
         """See `Kernel.bootstrap_look_up`."""
         with shortage("bootstrap_look_up"):
-            fd, id = BootstrapDirectory.current("bootstrap_look_up").look_up(service_name)
+            fd, id = BootstrapDirectory.current("bootstrap_look_up").look_up(service_name, timeout)
         with self._call:
             return self._copyout(Right(PORT_SEND, fd, id=id))
 

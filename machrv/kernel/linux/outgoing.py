@@ -41,16 +41,16 @@ class Parcel:
     __slots__ = ("destination", "reply", "reply_type", "body", "tail", "rights", "temporary", "circular")
 
     def __init__(self) -> None:
-        self.destination = DEAD_RIGHT
+        self.destination: Right = DEAD_RIGHT
         self.reply: Right | int = NULL
-        self.reply_type = 0
-        self.body = bytearray()
-        self.tail = bytearray()
+        self.reply_type: int = 0
+        self.body: bytearray = bytearray()
+        self.tail: bytearray = bytearray()
         #: all rights but the destination, in the order of their slots
         self.rights: list[Right] = []
         #: memfds and bundles: what is in flight holds its own references
         self.temporary: list[int] = []
-        self.circular = False
+        self.circular: bool = False
 
 
 class Outgoing(Deaths):

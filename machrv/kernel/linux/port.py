@@ -62,8 +62,8 @@ class Port:
         "epoll",
         "out_of_room",
         "alive",
+        "ordered",
         "single",
-        "stamped",
         "listener",
         "kick",
         "_heap",
@@ -74,32 +74,32 @@ class Port:
     )
 
     def __init__(self, id: bytes | None = None) -> None:
-        self.id = id or new_id()
-        self.name = 0
+        self.id: bytes = id or new_id()
+        self.name: int = 0
         self.ends: dict[int, End] = {}
         #: the sending half of the pair that this space's own messages to the port go through; it never leaves
-        self.loop = -1
-        self.mscount = 0
+        self.loop: int = -1
+        self.mscount: int = 0
         #: as mscount, but never set back
-        self.made = 0
-        self.seqno = 0
-        self.qlimit = int(lib.MACH_PORT_QLIMIT_DEFAULT)
-        self.context = 0
+        self.made: int = 0
+        self.seqno: int = 0
+        self.qlimit: int = int(lib.MACH_PORT_QLIMIT_DEFAULT)
+        self.context: int = 0
         self.nsrequest: Right | None = None
         #: NO_SENDERS is due once there are no senders and `made` has passed this; -1: there were senders at first
-        self.ns_since = -1
+        self.ns_since: int = -1
         self.pdrequest: Right | None = None
         self.sets: list[PortSet] = []
         #: the name that it was checked in under, to be removed with the port
         self.bootstrap: BootstrapName | None = None
         self.epoll: select.epoll | None = None
         #: accept() found no free descriptor: the listener is not asked again before one is freed
-        self.out_of_room = False
-        self.alive = True
+        self.out_of_room: bool = False
+        self.alive: bool = True
+        #: the messages to every end are stamped
+        self.ordered = False
         #: the only end, if it is a right's socket and nothing is watched: then there is no order
         self.single: End | None = None
-        #: all ends bear stamps, and every new one will
-        self.stamped = False
         #: where those who look a bootstrap name up connect
         self.listener: End | None = None
         #: wakes whoever waits in the space that receives from the port
@@ -121,8 +121,8 @@ class Port:
                 self.epoll.register(end.fd, _READABLE)
             elif len(self.ends) == 1 and end.kind != LISTENER and not self.sets:
                 self.single = end
-            if self.stamped:
-                end.stamp()
+            if self.ordered:
+                end.stamp()  # The others are stamped. However many there are, one more costs no more.
             elif len(self.ends) > 1 or self.sets:
                 self.stamp()
         except OSError:
@@ -137,10 +137,10 @@ class Port:
         """The order among the ends, or against other ports, matters from now on."""
         if self.sets:
             self.single = None  # a set keeps its own order, and is told before anything is taken
-        if sum(end.kind != LISTENER for end in self.ends.values()) > 1 or self.sets:
+        if not self.ordered and (self.sets or sum(end.kind != LISTENER for end in self.ends.values()) > 1):
             for end in self.ends.values():
                 end.stamp()
-            self.stamped = True
+            self.ordered = True
 
     def drop(self, end: End) -> None:
         """Close an end: its right is dead, or used up."""

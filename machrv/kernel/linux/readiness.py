@@ -112,7 +112,7 @@ class LinuxReadiness(Readiness):
 
     def __init__(self, space: Readers, source: Port | PortSet) -> None:
         """With the space's lock held. Raises OSError."""
-        self.source = source
+        self.source: Port | PortSet = source
         self._space: Readers | None = None
         self._ended = -1
         self._epoll = select.epoll()

@@ -13,12 +13,23 @@ from machrv._mach import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NamedTuple
+
     from machrv.kernel.linux.port import Port
 
 PREFIX = b"\0machrv/"
 
-Creator = namedtuple("Creator", "pid uid gid")
-Creator.__doc__ = """Who made a socket, as SO_PEERCRED tells: it names the maker, never the present holder."""
+if TYPE_CHECKING:
+
+    class Creator(NamedTuple):
+        """Who made a socket, as SO_PEERCRED tells: it names the maker, never the present holder."""
+
+        pid: int
+        uid: int
+        gid: int
+
+else:  # The same without `typing`, which a child would pay for.
+    Creator = namedtuple("Creator", "pid uid gid")
 
 
 class Right:
@@ -39,12 +50,12 @@ class Right:
         borrowed: bool = False,
         id: bytes = b"",
     ) -> None:
-        self.kind = kind
-        self.fd = fd
-        self.port = port
-        self.is_file = is_file
-        self.borrowed = borrowed
-        self.id = id
+        self.kind: int = kind
+        self.fd: int = fd
+        self.port: Port | None = port
+        self.is_file: bool = is_file
+        self.borrowed: bool = borrowed
+        self.id: bytes = id
 
 
 class Peer:
@@ -53,10 +64,10 @@ class Peer:
     __slots__ = ("type", "family", "hangup", "address")
 
     def __init__(self, type: int, family: int, hangup: bool, address: bytes) -> None:
-        self.type = type
-        self.family = family
-        self.hangup = hangup
-        self.address = address
+        self.type: int = type
+        self.family: int = family
+        self.hangup: bool = hangup
+        self.address: bytes = address
 
 
 def describe(fd: int) -> Peer | None:

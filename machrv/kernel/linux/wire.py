@@ -15,6 +15,11 @@ from struct import Struct
 
 from machrv._mach import ffi, lib
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NamedTuple
+
 SLOT_NULL = 0
 SLOT_DEAD = 0xFFFFFFFF
 SLOT_FILE = 0x40000000
@@ -41,9 +46,30 @@ GUARDED = Struct("=QHBBI")
 BODY = ffi.sizeof("mach_msg_header_t")
 DESCRIPTORS = BODY + ffi.sizeof("mach_msg_body_t")
 
-Carried = namedtuple("Carried", "offset type disposition slots size")
-Carried.__doc__ = """One descriptor of a received packet: where it stands in the message, its type, the disposition of
-its rights, their slots (for memory, the one of its memfd), and the size in bytes of memory."""
+if TYPE_CHECKING:
+
+    class Carried(NamedTuple):
+        """One descriptor of a received packet: where it stands in the message, its type, the disposition of its rights,
+        their slots (for memory, the one of its memfd), and the size in bytes of memory."""
+
+        offset: int
+        type: int
+        disposition: int
+        slots: Sequence[int]
+        size: int
+
+    class BundleHead(NamedTuple):
+        """What the first packet of a bundle says of the port, and the kinds of the ends that it brings."""
+
+        flags: int
+        qlimit: int
+        ends: int
+        id: bytes
+        kinds: bytes
+
+else:  # The same without `typing`, which a child would pay for.
+    Carried = namedtuple("Carried", "offset type disposition slots size")
+    BundleHead = namedtuple("BundleHead", "flags qlimit ends id kinds")
 
 
 class Malformed(Exception):
@@ -115,8 +141,6 @@ _BUNDLE = Struct("=4sIIIII32s")
 _MAGIC = b"mrvb"
 HAS_NSREQUEST, HAS_PDREQUEST, NS_DUE = 1, 2, 4
 PER_PACKET = 250
-
-BundleHead = namedtuple("BundleHead", "flags qlimit ends id kinds")
 
 
 def bundle_packets(flags: int, qlimit: int, id: bytes, kinds: list[int]) -> list[bytes]:

@@ -52,6 +52,8 @@ int machrv_accept(int fd)
     do
         one = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
     while (one < 0 && (errno == EINTR || errno == ECONNABORTED));
+    if (one < 0 && (errno == EMFILE || errno == ENFILE))
+        machrv_scarce = 1;
     return one < 0 ? -errno : one;
 }
 

@@ -47,6 +47,9 @@
 /* MACHRV_WITHOUT_*: the features that are switched off, for tests. */
 extern int machrv_missing;
 
+/* No descriptor was free, or soon none will be: there is a look before each message is received (packet.c). */
+extern int machrv_scarce;
+
 /* A memfd that can be sealed, or a negative errno. */
 int machrv_memfd(const char *name);
 

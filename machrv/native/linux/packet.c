@@ -149,13 +149,13 @@ int machrv_send_raw(int fd, const char *bytes, size_t size, const int *fds, int 
  * A message that is received while no descriptor is free loses its rights, or its sender's identity. So once descriptors
  * are scarce, there is a look before each message; the message waits where there is no room for it.
  */
-static int scarce;
+int machrv_scarce;
 
 static void near_limit(int fd)
 {
     struct rlimit limit;
-    if (!scarce && fd > 400 && getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)fd + 300 > limit.rlim_cur)
-        scarce = 1;
+    if (!machrv_scarce && fd > 400 && getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)fd + 300 > limit.rlim_cur)
+        machrv_scarce = 1;
 }
 
 static int has_room(int fd)
@@ -163,7 +163,7 @@ static int has_room(int fd)
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     if (copy < 0)
         return errno != EMFILE && errno != ENFILE;
-    scarce = 0;
+    machrv_scarce = 0;
     near_limit(copy);
     close(copy);
     return 1;
@@ -195,7 +195,7 @@ static int receive_vector(int fd, struct iovec *vector, int parts, machrv_receiv
     struct msghdr message = {.msg_iov = vector, .msg_iovlen = (size_t)parts, .msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
     ssize_t got;
 
-    if (scarce && !has_room(fd))
+    if (machrv_scarce && !has_room(fd))
         return -EMFILE;
     into->stamp = 0;
     into->pid = 0;
@@ -210,7 +210,7 @@ static int receive_vector(int fd, struct iovec *vector, int parts, machrv_receiv
         return -errno;
     into->length = got;
     if (message.msg_flags & MSG_CTRUNC)
-        scarce = 1;
+        machrv_scarce = 1;
     into->cut = message.msg_flags & MSG_TRUNC ? 1 : message.msg_flags & MSG_CTRUNC ? 2 : 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
         if (c->cmsg_level != SOL_SOCKET)
@@ -242,7 +242,7 @@ static int receive_vector(int fd, struct iovec *vector, int parts, machrv_receiv
             if (one >= 0)
                 read_pidfd(one, into);
             else if (!into->cut)
-                into->cut = scarce = 2; /* there was no descriptor free for it */
+                into->cut = machrv_scarce = 2; /* there was no descriptor free for it */
         }
     }
     if (got == 0 && (into->pid || into->nfds)) { /* a packet of no bytes looks like end-of-file, but for what it brings */

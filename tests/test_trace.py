@@ -1,0 +1,278 @@
+"""`machrv trace`: what is recorded of real programs, and what the page says of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import PATIENCE
+from .traces import Traced, command, python, trace
+
+SECRET = b"nobody is to read this, ever"
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Traced:
+    """The demo, traced."""
+    return trace(tmp_path_factory.mktemp("demo"), sys.executable, "-m", "machrv", "demo")
+
+
+def test_the_demo_is_seen_whole(demo: Traced) -> None:
+    """Every message of the demo at both ends; who asked, who answered, and in which reply the rights moved."""
+    assert demo.status == 0 and b"all is as it must be" in demo.output
+    assert [lane[0] for lane in demo.data["lanes"]] == ["machrv demo", "demo_child stranger", "demo_child child"]
+    parent, stranger, child = "machrv demo", "demo_child stranger", "demo_child child"
+    request, reply = "a rendezvous request", "a rendezvous reply"
+    expected = [(stranger, parent, request), (parent, stranger, reply)]
+    expected += [(child, parent, request), (parent, child, reply)] * 2
+    expected += [(child, parent, f"message {number}") for number in (1, 2, 3, 4)] + [(parent, child, "message 10")]
+    assert sorted((*ends, True) for ends in expected) == sorted(demo.messages)
+    moved = [arrow[3:] for arrow in demo.data["arrows"] if arrow[3]]
+    assert [[5, "2 files, 1 send-once right, 1 receive right, 1 send right"]] == [
+        [count, demo.data["strings"][words]] for count, words in moved
+    ]
+    assert ["looks a name up: BOOTSTRAP_UNKNOWN_SERVICE"] == demo.failures  # The demo makes sure that it is free.
+
+
+def test_a_receive_right_is_followed_to_where_it_goes(demo: Traced) -> None:
+    """The port whose receive right moves is with the parent first, then with the child, until that destroys it."""
+    strings, stays = demo.data["strings"], demo.data["stays"]
+    [port] = {stay[0] for stay in stays if [other[0] for other in stays].count(stay[0]) == 2}
+    (_, first, _, gone), (_, second, came, until) = [stay for stay in stays if stay[0] == port]
+    assert (first, second) == (0, 2) and gone <= came < until
+    [destroyed] = [e for e in demo.events if e["port"] == strings[port] and e["text"].startswith("destroys")]
+    assert destroyed["lane"] == 2 and destroyed["at"] == until
+
+
+def test_the_fields_of_a_message_are_there_but_not_its_body(demo: Traced) -> None:
+    """What `machrv decode` says of header, descriptors and trailer, with the ports that the names stand for."""
+    [reply] = [event for event in demo.events if event["kind"] == "receive" and event["rights"] == 5]
+    rows = reply["rows"]
+    assert "MRZV" in rows["20 msgh_id"] and rows["24 msgh_descriptor_count"] == "5 descriptors"
+    assert rows["28 name"].endswith(" = a file") and "PORT_RECEIVE" in rows["62 disposition"]
+    assert "= port " in rows["52 name"] and any(value.startswith("process ") for value in rows.values())
+    assert rows["body"] == "28 bytes not recorded (--bodies)"
+
+
+def test_the_page_needs_nothing_and_is_for_its_owner_alone(demo: Traced, tmp_path: Path) -> None:
+    """No address to fetch from, a policy that forbids it besides, and a file that nobody else can read."""
+    head = demo.page.partition('id="data"')[0]
+    assert "http:" not in head.replace("http://www.w3.org/2000/svg", "") and "https:" not in head
+    assert "default-src 'none'; style-src 'sha256-" in demo.page and " on" + "click" not in demo.page
+    result = trace(tmp_path, *python("ReceiveRight.allocate().close()"))
+    assert result.status == 0 and stat.S_IMODE((tmp_path / "page.html").stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+@pytest.mark.parametrize(
+    ("program", "status", "says"),
+    [
+        (["sh", "-c", "exit 7"], 7, "no process of this run has used machrv"),
+        (["sh", "-c", "kill -TERM $$"], 128 + signal.SIGTERM, ""),
+        (["/there/is/no/such/program"], 127, "cannot be run: No such file"),
+        (["/etc/passwd"], 126, "cannot be run: Permission denied"),
+        ([], 2, "no program was given"),
+    ],
+    ids=["status", "signal", "not there", "not a program", "none"],
+)
+def test_the_exit_status_is_the_programs(tmp_path: Path, program: list[str], status: int, says: str) -> None:
+    """As a shell gives it."""
+    result = trace(tmp_path, *program)
+    assert result.status == status and says in result.said and result.page == ""
+
+
+def test_input_output_and_descriptors_are_the_programs(tmp_path: Path) -> None:
+    """Every byte goes through, what the shell opened for it is open, and the recorder takes none of the first numbers."""
+    code = "current()\nos.write(3, b'on three')\nfd = os.dup(0)\nprint(fd, flush=True)\nos.write(1, os.read(0, 100))"
+    reader, writer = os.pipe()
+    script = f'exec 3>&{writer}; exec "$0" -m machrv trace -o "$1" -- "$0" -c "$2"'
+    arguments = ["bash", "-c", script, sys.executable, str(tmp_path / "page.html"), python(code)[2]]
+    try:
+        done = subprocess.run(arguments, input=b"\0\xff\n", capture_output=True, pass_fds=[writer], timeout=PATIENCE)
+        assert os.read(reader, 100) == b"on three"
+    finally:
+        os.close(reader)
+        os.close(writer)
+    number, _, rest = done.stdout.partition(b"\n")
+    assert rest == b"\0\xff\n" and int(number) < 20 and done.returncode == 0
+    assert done.stderr.decode().splitlines()[-1].startswith("machrv trace: 1 process, 0 messages, nothing failed: ")
+
+
+def test_a_process_that_is_killed_is_shown_as_far_as_it_came(tmp_path: Path) -> None:
+    """Its messages are there, and the signal, and what it was in the middle of: nothing is kept back in memory."""
+    code = (
+        "port = ReceiveRight.allocate()\nright = port.make_send()\nright.send(Message(77))\n"
+        "import threading, time\nwhile port.receive().id != 77: pass\n"
+        "threading.Thread(target=port.receive, daemon=True).start()\n"
+        "while not any(b'futex' not in open(f'/proc/self/task/{t}/wchan', 'rb').read() for t in os.listdir('/proc/self/task')"
+        " if int(t) != os.getpid()): time.sleep(0.001)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    result = trace(tmp_path, *python(code))
+    assert result.status == 128 + 9
+    assert [message[2:] for message in result.messages] == [("message 77", True)]
+    assert "is killed: SIGKILL" in result.failures
+
+
+def test_how_a_child_ended_is_told_by_the_kernel(tmp_path: Path) -> None:
+    """The exit status of a process that is nobody's child here, where Linux tells it (6.15)."""
+    code = (
+        "child = 'from machrv.kernel import current; import sys; current(); sys.exit(3)'\n"
+        "current()\nprint(subprocess.run([sys.executable, '-c', child]).returncode)"
+    )
+    result = trace(tmp_path, *python(code))
+    assert result.status == 0 and result.output == b"3\n"
+    release = tuple(int(word) for word in os.uname().release.split(".")[:2])
+    told = ["ends otherwise than it should: exit status 3"] if release >= (6, 15) else []
+    assert result.failures == told
+    assert ", 1 failed: " in result.said or not told
+
+
+def test_what_fails_is_listed_with_its_symbol(tmp_path: Path) -> None:
+    """A send to a port that has died, a wait in vain, a name that is none; a look that finds nothing is no failure."""
+    code = (
+        "def tried(call):\n    try:\n        call()\n    except MachrvError:\n        pass\n"
+        "port = ReceiveRight.allocate()\nright = port.make_send()\n"
+        "tried(lambda: port.receive(timeout=0))\ntried(lambda: port.receive(timeout=0.001))\n"
+        "port.close()\ntried(lambda: right.send(Message(5)))\ntried(lambda: current().mach_port_destroy(0x7703))\n"
+        "tried(lambda: current().mach_port_get_refs(0x7703, 0))"
+    )
+    result = trace(tmp_path, *python(code))
+    waited, *rest = result.failures
+    assert waited.startswith("waits on port ") and waited.endswith(": MACH_RCV_TIMED_OUT")
+    assert rest == [
+        "sends message 5: MACH_SEND_INVALID_DEST",
+        "destroys all it has of an unknown port: KERN_INVALID_NAME",
+        "mach_port_get_refs: KERN_INVALID_NAME",
+    ]
+    assert ", 4 failed: " in result.said
+
+
+SENDS_A_SECRET = (
+    f"port = ReceiveRight.allocate()\nright = port.make_send()\nright.send(Message(6, {SECRET!r}))\nport.receive(10)"
+)
+
+
+@pytest.mark.parametrize("bodies", [0, 8, 1000])
+def test_bodies_are_recorded_as_far_as_asked_for(tmp_path: Path, bodies: int) -> None:
+    """Not at all otherwise: neither in the page nor in what it was made from."""
+    keep = "\nimport glob, shutil\nfor file in glob.glob(os.environ['MACHRV_TRACE'] + '/*.trace'): shutil.copy(file, sys.argv[1])"
+    options = (f"--bodies={bodies}",) if bodies else ()
+    result = trace(tmp_path, *python(SENDS_A_SECRET + keep), str(tmp_path), options=options)
+    [record] = tmp_path.glob("*.trace")
+    recorded = record.read_text()
+    there = SECRET[:bodies]
+    assert there.hex() in recorded and SECRET[: bodies + 4].hex() not in recorded or bodies == 1000
+    assert "nobody is to" not in result.page or bodies == 1000
+    rows = [event["rows"] for event in result.events if event["kind"] in ("send", "receive")]
+    assert all(("not recorded" in row.get("body", "")) == (bodies < len(SECRET)) for row in rows)
+    shown = [row.get("24 data", "").partition("  ")[2] for row in rows]
+    assert shown == [SECRET.decode() if bodies == 1000 else f"{there.decode()}…" if bodies else ""] * 2
+
+
+def test_a_child_of_fork_has_a_lane_of_its_own(tmp_path: Path) -> None:
+    """Its messages are its own, though it has its parent's kernel and recorder."""
+    code = (
+        "with ReceiveRight.allocate() as port:\n"
+        "    if os.fork() == 0:\n"
+        "        with ReceiveRight.allocate() as own, own.make_send() as right:\n"
+        "            right.send(Message(8)); own.receive(10)\n"
+        "        os._exit(0)\n"
+        "    os.wait()"
+    )
+    result = trace(tmp_path, *python(code))
+    assert [lane[0][:6] for lane in result.data["lanes"]] == ["python", "python"]
+    [sent] = [event for event in result.events if event["kind"] == "send"]
+    assert sent["lane"] == 1 and result.messages[0][2:] == ("message 8", True)
+    assert {event["lane"] for event in result.events if event["text"] == "comes from a fork"} == {1}
+
+
+def test_who_was_not_recorded_is_known_by_what_others_received(tmp_path: Path) -> None:
+    """A child without the variable in its environment: the kernel tells the receiver who sent."""
+    code = (
+        "child = 'from machrv import *\\nwith RendezvousClient.connect() as c, c.take_send_right(1) as r: r.send(Message(9))'\n"
+        "with ReceiveRight.allocate() as port, launch([sys.executable, '-c', child], {1: port.make_send()},\n"
+        "    env={k: v for k, v in os.environ.items() if k != 'MACHRV_TRACE'}) as process:\n"
+        "    assert port.receive(10).audit_token.pid == process.pid"
+    )
+    result = trace(tmp_path, *python(code))
+    assert result.status == 0, result.said
+    unknown = result.data["lanes"][1]
+    assert unknown[0].startswith("process ") and unknown[1] == "not recorded"
+    assert (unknown[0], result.data["lanes"][0][0], "message 9", True) in result.messages
+    assert "was not recorded: of it is known what others received from it" in result.page
+
+
+def test_who_outlives_the_program_is_named(tmp_path: Path) -> None:
+    """On standard error and on the page. Once the recording is over, such a process records no more, and lives on."""
+    reader, writer = os.pipe()
+    ready, told = os.pipe()
+    child = (
+        "import os; from machrv import *; from machrv.kernel import current\ncurrent(); os.write({told}, b'x')\n"
+        "os.read({reader}, 1)\nReceiveRight.allocate().close(); os.write({told}, b'y')"
+    ).format(reader=reader, told=told)
+    code = (
+        f"current()\np = subprocess.Popen([sys.executable, '-c', {child!r}], stdout=-3, stderr=-3, pass_fds=[{reader}, {told}])\n"
+        f"print(p.pid, flush=True)\nassert os.read({ready}, 1) == b'x'\nos._exit(0)"
+    )
+    file = tmp_path / "page.html"
+    try:
+        arguments = command("-o", file, "--", *python(code))
+        done = subprocess.run(
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[reader, ready, told], timeout=PATIENCE
+        )
+        pid = int(done.stdout)
+        assert f"process {pid} is still running" in done.stderr.decode()
+        assert f"({pid}) was still running when the recording ended" in file.read_text()
+        os.write(writer, b"x")
+        assert os.read(ready, 1) == b"y"
+    finally:
+        for fd in (reader, writer, ready, told):
+            os.close(fd)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_the_program_and_the_page_is_drawn(tmp_path: Path, number: int) -> None:
+    """What this command is sent, the program gets; what comes of it is the program's business."""
+    code = (
+        "import signal\nport = ReceiveRight.allocate()\n"
+        "def end(*_):\n    print('ends', flush=True); sys.exit(5)\n"
+        "signal.signal(signal.SIGTERM, end)\nprint('begins', flush=True)\n"
+        "try:\n    port.receive(timeout=20)\nexcept KeyboardInterrupt:\n    end()"
+    )
+    file = tmp_path / "page.html"
+    with subprocess.Popen(
+        command("-o", file, "--", *python(code)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begins\n"
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, output) == (5, b"ends\n")
+    assert "in vain" in file.read_text()
+
+
+@pytest.mark.parametrize("place", ["missing/page.html", "."])
+def test_a_place_that_cannot_be_written_is_told_before_the_program_runs(tmp_path: Path, place: str) -> None:
+    """Nothing is run for nothing."""
+    done = subprocess.run(
+        command("-o", tmp_path / place, "--", sys.executable, "-c", "print('ran')"),
+        capture_output=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stdout) == (2, b"") and b"cannot be written" in done.stderr
+
+
+def test_demo_trace_makes_the_page(tmp_path: Path) -> None:
+    """The demo's own output stays what it is."""
+    file = tmp_path / "demo.html"
+    arguments = [sys.executable, "-m", "machrv", "demo", "--json", f"--trace={file}"]
+    done = subprocess.run(arguments, capture_output=True, timeout=PATIENCE)
+    assert done.returncode == 0 and done.stdout.startswith(b'{"system"')
+    assert "demo_child stranger" in file.read_text()
