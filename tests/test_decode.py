@@ -432,7 +432,29 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     assert "this is text, but no hex" in decode(b"hello world", status=1)
     assert "there is nothing to decode" in decode(b"", status=1)
     assert "there is nothing to decode" in decode(b" \n", status=1)
-    assert decoded(b"hello world", status=1)["error"]
+    assert decoded(b"hello world", status=1)["errors"]
+
+
+def test_several_files_one_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each message and each fault says which file it is in; one that is not there does not keep the others away."""
+    (tmp_path / "one").write_bytes(REQUEST.encode())
+    (tmp_path / "two").write_bytes(REQUEST.encode()[:20])
+    files = [str(tmp_path / name) for name in ("one", "two", "none", "one")]
+    assert main(["decode", *files]) == 1
+    text = capsys.readouterr().out
+    assert f"message 1: 24 bytes at offset 0 of {files[0]}" in text and f"offset 4 of {files[1]}: cut short" in text
+    assert f"{files[2]}: there is no such file" in text and "message 3:" in text
+    assert main(["decode", "--json", *files]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert [message["source"] for message in found["messages"]] == [files[0], files[1], files[3]]
+    assert len(found["errors"]) == 1
+
+
+def test_output_that_cannot_be_written_is_not_blamed_on_the_input() -> None:
+    """A full device: the reason is the output, in a line."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*DECODE, REQUEST.encode().hex()], stdout=full, stderr=subprocess.PIPE, timeout=PATIENCE)
+    assert (done.returncode, done.stderr) == (1, b"machrv: No space left on device\n")
 
 
 def on_a_terminal(arguments: list[str], environment: dict[str, str]) -> bytes:

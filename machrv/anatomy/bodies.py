@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from machrv._mach import lib
 from machrv.anatomy.fields import Field, Problem, Reading, Walk, odd, wrong
-from machrv.anatomy.meanings import key, port_name
+from machrv.anatomy.meanings import counted, key, port_name
 from machrv.descriptor import Disposition
 from machrv.layout import layout, offset_of
 
@@ -124,7 +124,9 @@ def _additional_data(walk: Walk, size: int) -> Iterator[Field]:
     room = size - walk.at - 8
 
     def length_of(value: int) -> Reading:
-        return f"{value} bytes of additional data", wrong(f"{max(0, room)} bytes are left") if value > room else []
+        return f"{counted(value, 'byte')} of additional data", (
+            wrong(f"{max(0, room)} bytes are left") if value > room else []
+        )
 
     length = walk.number("length", "Q", length_of)
     yield length
