@@ -288,7 +288,9 @@ def _asked(operation: str) -> Callable[..., Any]:
     return lambda self, *given, **named: getattr(self._kernel, operation)(*given, **named)
 
 
-TracingKernel: Any = ABCMeta("TracingKernel", (_Recording, Kernel), {"__doc__": __doc__, **_methods()})
+TracingKernel: Any = ABCMeta(
+    "TracingKernel", (_Recording, Kernel), {"__doc__": __doc__, "__module__": __name__, **_methods()}
+)
 
 
 class TracingMemory:

@@ -7,7 +7,7 @@
   const chart = document.getElementById("chart"), space = document.getElementById("space");
   const picture = document.getElementById("picture"), heads = document.getElementById("lanes");
   const details = document.getElementById("details");
-  const HEIGHTS = [9, 15, 24, 37], GUTTER = 88, TOP = 30, NARROWEST = 172;
+  const HEIGHTS = [9, 15, 24, 37], GUTTER = 88, TOP = 30;
   let zoom = 3, selected = -1, hovered = -1, width = 0, scheduled = false;
   let shown = [];   // the events that pass the filters, in order: one row each
   let rowOf = [];   // the row of each event, -1 where it is filtered out
@@ -63,7 +63,7 @@
   }
 
   function resize() {
-    width = Math.max(NARROWEST, Math.floor((chart.clientWidth - GUTTER - 8) / lanes.length));
+    width = Math.max(chart.clientWidth < 600 ? 165 : 215, Math.floor((chart.clientWidth - GUTTER - 8) / lanes.length));
     const whole = GUTTER + lanes.length * width;
     space.style.width = heads.style.width = `${whole}px`;
     space.style.height = `${y(shown.length) + 8}px`;

@@ -48,6 +48,8 @@ _MADE = {
     int(lib.MACH_MSG_TYPE_MAKE_SEND_ONCE): "makes a send-once right to",
     int(lib.MACH_MSG_TYPE_COPY_SEND): "copies its send right to",
 }
+#: In the service name of a rendezvous server, before its pid (`machrv.rendezvous.names`).
+_SERVER = ".MachPortRendezvousServer."
 #: Of an array of rights, so many are counted.
 _MOST_RIGHTS = 4096
 #: A message of more bytes is not laid out to show where its trailer lies.
@@ -66,8 +68,11 @@ class Labels:
 
     @staticmethod
     def cut(name: str) -> str:
-        """The end of a long name: that is where names differ."""
-        return name if len(name) <= 28 else f"…{name[-27:]}"
+        """The end of a long name: that is where names differ. A rendezvous server is called that."""
+        _, server, pid = name.rpartition(_SERVER)
+        if server:
+            return f"rendezvous server {pid[:12]}"
+        return name if len(name) <= 28 else f"…{name[-27:].lstrip('.')}"
 
     def full(self, identity: object) -> str:
         """For the details. The digits are those that `machrv ports` shows."""
