@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import os
 import sys
-from _warnings import warn  # Not from warnings: this one is there before, costs nothing, and works until Python has ended.
+from _warnings import (
+    warn,
+)  # Not from warnings: this one is there before, costs nothing, and works until Python has ended.
 
 from machrv.errors import MachError, RightError
 from machrv.kernel import current
@@ -101,8 +103,8 @@ class Right(Closing):
             raise RightError(f"{name:#x} cannot be adopted as a {cls.__name__}: {error}") from error
         if not found & type_bit(cls.right):
             raise RightError(
-                f"{name:#x} cannot be adopted as a {cls.__name__}: it has the type bits {found:#x}, without "
-                f"{type_bit(cls.right):#x}"
+                f"{name:#x} cannot be adopted as a {cls.__name__}: it stands for no such right (its MACH_PORT_TYPE_* bits "
+                f"are {found:#x}, and {type_bit(cls.right):#x} is not among them)"
             )
         return cls(name, kernel)
 
