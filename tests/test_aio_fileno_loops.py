@@ -20,6 +20,7 @@ from machrv.message import Disposition
 
 from .linux_tasks import bootstrap, nursery, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import Peer, code_of, introduce, send
+from .loops import warm_uvloop  # noqa: F401 (fixture)
 from .watching import PATIENCE, SecondKernel, comes, readable
 
 MAKE_SEND_ONCE = Disposition.MAKE_SEND_ONCE
@@ -252,16 +253,9 @@ def test_with_asyncio(watched: tuple[Any, Callable[[], Any]]) -> None:
     asyncio.run(add_reader(*watched))
 
 
-@pytest.fixture(scope="module")
-def uvloop() -> Any:
-    """The module, with the descriptors that libuv keeps once it has had a loop."""
-    uvloop = pytest.importorskip("uvloop")
-    uvloop.new_event_loop().close()
-    return uvloop
-
-
-def test_with_uvloop(uvloop: Any, watched: tuple[Any, Callable[[], Any]]) -> None:
+def test_with_uvloop(warm_uvloop: Any, watched: tuple[Any, Callable[[], Any]]) -> None:
     """The same on libuv."""
+    uvloop = warm_uvloop or pytest.skip("uvloop is not installed")
     loop = uvloop.new_event_loop()
     try:
         loop.run_until_complete(add_reader(*watched))
