@@ -44,8 +44,8 @@ class Output:
     def __init__(self) -> None:
         self.source = ""
         self.messages = 0
-        self.wrong = 0
-        self.odd = 0
+        self.wrong: int = 0
+        self.odd: int = 0
         self.problems: list[tuple[str, Problem]] = []
 
     @property

@@ -130,7 +130,7 @@ class Port:
         self.out_of_room: bool = False
         self.alive: bool = True
         #: the messages to every end are stamped
-        self.ordered = False
+        self.ordered: bool = False
         #: the only end, if it is a right's socket and nothing is watched: then there is no order
         self.single: End | None = None
         #: wakes whoever waits in the space that receives from the port
