@@ -163,7 +163,7 @@ def test_results_and_failures_are_the_real_kernels(tracing: Kernel, kernel: Kern
                 asked.mach_port_destroy(*wrong)  # type: ignore[arg-type]
             outcomes.append(type(caught.value))
         assert outcomes[0] is outcomes[1]
-    with pytest.raises(TypeError):
+    with pytest.raises(MachError):
         tracing.mach_msg("no bytes", 1)  # type: ignore[arg-type]
     close(tracing)
     [process] = read(str(folder))

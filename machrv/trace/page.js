@@ -248,8 +248,8 @@
   }
 
   function step(by) {
-    const row = selected >= 0 && rowOf[selected] >= 0 ? rowOf[selected] + by : 0;
-    select(shown[Math.min(shown.length - 1, Math.max(0, row))]);
+    const row = selected >= 0 ? rowOf[selected] : -1;
+    select(shown[Math.min(shown.length - 1, Math.max(0, row + by))]);
   }
 
   const nextFailure = () => {
