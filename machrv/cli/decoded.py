@@ -41,11 +41,14 @@ class Output:
     `source` is what the messages that come are from, "" if there is but one source.
     """
 
+    wrong: int
+    odd: int
+
     def __init__(self) -> None:
         self.source = ""
         self.messages = 0
-        self.wrong: int = 0
-        self.odd: int = 0
+        self.wrong = 0
+        self.odd = 0
         self.problems: list[tuple[str, Problem]] = []
 
     @property
