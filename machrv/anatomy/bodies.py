@@ -42,6 +42,8 @@ _NAMES = {
     _REPLY: "a rendezvous reply",
     **{id: f"the notification {name}" for id, (name, _) in _NOTIFICATIONS.items()},
 }
+#: What stands in the place of msgh_id in the packets of machrv.kernel.linux: 'mrv' and the version of their form.
+_PACKET = 0x6D7276
 
 
 class Outline:
@@ -58,6 +60,8 @@ class Outline:
 
 def id_name(id: int) -> str:
     """What messages with this id are; "" if it is not known."""
+    if id >> 8 == _PACKET:
+        return "not a Mach message but a packet of machrv's Linux kernel (docs/linux.md)"
     return _NAMES.get(id, "")
 
 
