@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import subprocess
@@ -48,6 +49,11 @@ class Browser:
         """The value of a script in the page."""
         return self.call("POST", "/execute/sync", script=script, args=list(arguments))
 
+    def picture(self, selector: str) -> bytes:
+        """An element as it looks, all of it: a PNG."""
+        element = self.call("POST", "/element", using="css selector", value=selector)
+        return base64.b64decode(self.call("GET", f"/element/{element[_ELEMENT]}/screenshot"))
+
     def keys(self, *keys: str) -> None:
         """Press keys, one after the other."""
         actions = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
@@ -67,8 +73,8 @@ class Browser:
 
 
 @contextmanager
-def browser() -> Iterator[Browser]:
-    """A browser of its own; the test is skipped where there is none."""
+def browser(*more: str) -> Iterator[Browser]:
+    """A browser of its own, with more options; the test is skipped where there is none."""
     program = next(filter(None, map(shutil.which, _NAMES)), None)
     driver = shutil.which("chromedriver")
     if program is None or driver is None:
@@ -83,7 +89,7 @@ def browser() -> Iterator[Browser]:
                 line.rpartition(" ")[2].strip(" .\n") for line in process.stdout if "successfully on port" in line
             )
             address = f"http://127.0.0.1:{port}"
-            options = {"binary": program, "args": [*_OPTIONS.split(), f"--user-data-dir={profile}"]}
+            options = {"binary": program, "args": [*_OPTIONS.split(), *more, f"--user-data-dir={profile}"]}
             wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
             session = Browser(address).call("POST", "/session", capabilities={"alwaysMatch": wanted})
             window = Browser(f"{address}/session/{session['sessionId']}")
