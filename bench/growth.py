@@ -82,7 +82,7 @@ def crowds(folder: Path, counts: tuple[int, ...]) -> Iterator[dict[int, Callable
         yield {count: stack.enter_context(worker([*crowd, str(count)])) for count in counts}
 
 
-def clients(folder: Path, counts: tuple[int, ...] = CLIENTS, rounds: int = ROUNDS, claims: int = 5000) -> Series:
+def clients(folder: Path, counts: tuple[int, ...] = CLIENTS, rounds: int = ROUNDS, claims: int = 10_000) -> Series:
     """Microseconds per claim, so many clients being at it at once; `claims` in each round, by all of them together."""
     with crowds(folder, counts) as sides:
         return series(counts, rounds, lambda count: {"claim": sides[count](claims) / 1000})

@@ -81,3 +81,20 @@ def test_launch_c(held: Held, compiled: Callable[[str], str], environment: None)
             "bare C": repeated(lambda: _bare([program, "nothing"])),
         }
         held("launch", "a child in C", sides, seconds=0.25)
+
+
+#: what a child does not pay for (the modules that the target names, and two more as dear)
+HEAVY = {"socket", "asyncio", "typing", "dataclasses", "re", "inspect", "ctypes", "subprocess", "logging", "enum"}
+
+
+def test_imports_of_a_child(environment: None) -> None:
+    """What the child that is measured has loaded when it has given its right up again: nothing heavy."""
+    child = (HERE / "programs" / "child.py").read_text()
+    # -I -S: what a user's site brings along is none of machrv's doing; the path is handed on instead.
+    show = f"import sys; sys.path[:] = {sys.path!r}; sys.argv[1:] = []\n{child}\nprint(*sys.modules)"
+    with ReceiveRight.allocate() as port:
+        ports = {"port": RendezvousPort(port.name, Disposition.MAKE_SEND)}
+        with launch([sys.executable, "-I", "-S", "-c", show], ports, stdout=subprocess.PIPE, text=True) as process:
+            loaded = set(process.communicate()[0].split())
+    assert "machrv.rendezvous.client" in loaded
+    assert loaded & HEAVY == set()

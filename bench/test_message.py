@@ -28,9 +28,19 @@ def test_message(held: Held, compiled: Callable[[str], str], where: str, size: i
         "C, attested": [part.format("attested") for part in c],
         "Pipe": [*python, "Pipe", *common],
     }
-    if where == "within" and not rights:
-        commands["Kernel.mach_msg"] = [*python, "Kernel", *common]
     with ExitStack() as stack:
         sides = {side: stack.enter_context(worker(command)) for side, command in commands.items()}
-        name = f"{where}, {f'{rights} rights' if rights else f'{size} bytes'}"
-        held("message", name, sides, seconds=0.25)
+        held("message", f"{where}, {f'{rights} rights' if rights else f'{size} bytes'}", sides, seconds=0.25)
+
+
+@pytest.mark.parametrize("size", [size for size, rights in _KINDS if not rights])
+def test_mach_msg(held: Held, compiled: Callable[[str], str], size: int) -> None:
+    """Without objects, as C does it: `Kernel.mach_msg`, bytes to bytes."""
+    commands = {
+        "machrv": [sys.executable, str(HERE / "programs" / "message.py"), "Kernel", "within", str(size), "0"],
+        "C": [compiled("message"), "within", "plain", str(_HEADER + size), "0"],
+        "C, attested": [compiled("message"), "within", "attested", str(_HEADER + size), "0"],
+    }
+    with ExitStack() as stack:
+        sides = {side: stack.enter_context(worker(command)) for side, command in commands.items()}
+        held("message", f"within, {size} bytes, mach_msg", sides, seconds=0.25)

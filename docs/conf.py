@@ -25,7 +25,7 @@ version = release = machrv.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"Self|mmap|(subprocess|asyncio|mmap)\..*")
+    ("py:.*", r"Self|AnyServer|mmap|(os|subprocess|asyncio|mmap)\..*")
 ]  # Python's own: what lists them is not fetched.
 highlight_language = "none"  # A block says what it is, or it is a picture.
 
@@ -60,15 +60,17 @@ _MARKUP = re.compile(
 
 def _marked(match: re.Match[str]) -> str:
     """A public name is a link, other code is code, and what is markup only to reStructuredText stands for itself."""
-    name = match["code"] or match["error"]
+    name = (match["code"] or match["error"] or "").removeprefix("machrv.")
     if name in _PUBLIC:
-        return f":py:obj:`{name} <machrv.{name}>`"
+        return f":py:obj:`{match['code'] or name} <machrv.{name}>`"
     return f"``{match['code']}``" if match["code"] else match["error"] or f"\\{match['mark']}"
 
 
 def docstring(app: Any, what: str, name: str, thing: object, options: Any, lines: list[str]) -> None:
-    """Docstrings are written as Markdown, of which they use code spans: made reStructuredText, in place."""
-    lines[:] = _MARKUP.sub(_marked, "\n".join(lines)).split("\n")
+    """Docstrings are Markdown, of which they use code spans and indented code: made reStructuredText, in place."""
+    parts = re.split(r"((?:^ {4}.*\n?|(?<=\n)\n(?= {4}))+)", "\n".join(lines), flags=re.MULTILINE)
+    prose, code = parts[::2], [f"\n\n.. code-block:: python\n\n{part}\n" for part in parts[1::2]] + [""]
+    lines[:] = "".join(_MARKUP.sub(_marked, text) + block for text, block in zip(prose, code)).split("\n")
 
 
 def name_in_signature(app: Any, env: Any, node: Any, contnode: Any) -> Any:

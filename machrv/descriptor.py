@@ -52,7 +52,9 @@ class Disposition(int, metaclass=_Members):
         try:
             return _dispositions[value]
         except KeyError:
-            raise ValueError(f"{value!r} is no disposition") from None
+            raise ValueError(
+                f"{value!r} is no disposition: they are {int(cls.MOVE_RECEIVE)} (MOVE_RECEIVE) to {int(cls.MAKE_SEND_ONCE)} (MAKE_SEND_ONCE)"
+            ) from None
 
     @property
     def value(self) -> int:
@@ -168,7 +170,10 @@ class OutOfLineDescriptor(Descriptor):
     ) -> Self:
         """`size` is that of `data` unless given. Raises MessageFormatError for a type that is not out-of-line."""
         if type not in cls.TYPES:
-            raise MessageFormatError(f"type {type!r} is not that of an out-of-line descriptor: expected 1 or 3")
+            raise MessageFormatError(
+                f"type {type!r} is not that of out-of-line memory: expected MACH_MSG_OOL_DESCRIPTOR (1) or "
+                "MACH_MSG_OOL_VOLATILE_DESCRIPTOR (3)"
+            )
         if size is None:
             size = len(data) if data is not None else 0
         descriptor = tuple.__new__(cls, (address, deallocate, copy, pad1, type, size))

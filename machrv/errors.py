@@ -28,28 +28,39 @@ _MEANING = {
     "BOOTSTRAP_UNKNOWN_SERVICE": "nobody has checked this name in: the server has not started yet or is gone, or the "
     "two sides use different base bundle ids",
     "BOOTSTRAP_SERVICE_ACTIVE": "the service is already running under this name",
-    "BOOTSTRAP_NO_MEMORY": "the bootstrap namespace is out of memory",
+    "BOOTSTRAP_NO_MEMORY": "the bootstrap namespace has no room for the name, or somebody keeps it locked",
+    "KERN_ALREADY_IN_SET": "the port is in that set already",
+    "KERN_FAILURE": "the kernel does not say why",
+    "KERN_INVALID_ADDRESS": "there is no memory of this process's at that address",
     "KERN_INVALID_ARGUMENT": "an argument is out of range for this call",
     "KERN_INVALID_CAPABILITY": "the port does not allow that: it is immovable, or in a state that rules it out",
     "KERN_INVALID_NAME": "this task has nothing under that name: it was deallocated, destroyed or moved away",
     "KERN_INVALID_RIGHT": "the name stands for another kind of right than the call needs",
-    "KERN_INVALID_VALUE": "the value is out of range, or the right cannot take so many references away",
-    "KERN_NAME_EXISTS": "the name already stands for something else",
+    "KERN_INVALID_VALUE": "the value is out of range, or more references were to be taken away than there are",
+    "KERN_NAME_EXISTS": "the name already stands for something else: give another one",
     "KERN_NOT_IN_SET": "the port is not in that set",
     "KERN_NOT_SUPPORTED": "this kernel does not offer that",
     "KERN_NO_SPACE": "the port space or the descriptor table is full: close rights, or raise the limit (ulimit -n)",
     "KERN_RESOURCE_SHORTAGE": "the system is short of memory or descriptors: close rights, or raise the limit "
     "(ulimit -n)",
+    "KERN_OPERATION_TIMED_OUT": "whoever serves there does not take anybody in: it hangs, or more ask than it can answer. "
+    "Try again, or give it more time",
     "KERN_RIGHT_EXISTS": "this task already has a right to that port, under another name",
     "KERN_UREFS_OVERFLOW": "the name has as many user references as it can hold: some right is copied again and again "
     "and never closed",
+    "MACH_RCV_BODY_ERROR": "what the message brought had no room, and was destroyed: close rights, or raise the limit "
+    "(ulimit -n)",
+    "MACH_RCV_HEADER_ERROR": "the rights in the header had no room, and were destroyed with the message: close rights",
     "MACH_RCV_INVALID_NAME": "no receive right or port set is under that name",
     "MACH_RCV_INTERRUPTED": "a signal interrupted the wait; call again",
+    "MACH_RCV_INVALID_TRAILER": "the kernel does not know the trailer that was asked for",
+    "MACH_RCV_PORT_CHANGED": "the receive right was put into a set, or moved away, during the wait",
     "MACH_RCV_PORT_DIED": "the receive right was destroyed or moved away during the wait",
     "MACH_RCV_TIMED_OUT": "no message arrived in time",
     "MACH_RCV_TOO_LARGE": "the message is larger than the buffer. With MACH_RCV_LARGE it still waits: call again with "
     "room for it",
     "MACH_SEND_INTERRUPTED": "a signal interrupted the wait; call again",
+    "MACH_SEND_INVALID_DATA": "there is no message to be sent, or it is not in this process's memory",
     "MACH_SEND_INVALID_DEST": "the destination is dead or no send right: its receiver is gone, or the right was closed",
     "MACH_SEND_INVALID_HEADER": "the header has bits or dispositions that no sender may set",
     "MACH_SEND_INVALID_MEMORY": "an out-of-line descriptor points outside this process's memory",
@@ -59,7 +70,8 @@ _MEANING = {
     "MACH_SEND_INVALID_VOUCHER": "the voucher is not a send right to a voucher",
     "MACH_SEND_MSG_TOO_SMALL": "the message is shorter than its header and descriptors say",
     "MACH_SEND_NO_BUFFER": "the kernel has no memory for the message",
-    "MACH_SEND_TIMED_OUT": "the receiver's queue stayed full; the rights are still the sender's",
+    "MACH_SEND_TIMED_OUT": "the receiver's queue stayed full; the rights are still the sender's. Send again, or have the "
+    "receiver take its messages sooner",
     "MACH_SEND_TOO_LARGE": "the message or the number of its rights is more than one message can carry",
 }
 

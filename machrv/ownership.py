@@ -103,8 +103,8 @@ class Right(Closing):
             raise RightError(f"{name:#x} cannot be adopted as a {cls.__name__}: {error}") from error
         if not found & type_bit(cls.right):
             raise RightError(
-                f"{name:#x} cannot be adopted as a {cls.__name__}: it has the type bits {found:#x}, without "
-                f"{type_bit(cls.right):#x}"
+                f"{name:#x} cannot be adopted as a {cls.__name__}: it stands for no such right (its MACH_PORT_TYPE_* bits "
+                f"are {found:#x}, and {type_bit(cls.right):#x} is not among them)"
             )
         return cls(name, kernel)
 

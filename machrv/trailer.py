@@ -61,7 +61,8 @@ class Trailer(tuple[int, ...]):
         count = fields.index(None) if None in fields else len(fields)
         if count not in _KINDS or any(field is not None for field in fields[count:]):
             said = ", ".join(name for name, field in zip(_NAMES, fields) if field is not None)
-            raise MessageFormatError(f"there is no trailer with {said} and not {_NAMES[fields.index(None)]}")
+            lacking = _NAMES[fields.index(None)]
+            raise MessageFormatError(f"there is no trailer with {said} and without {lacking}: give both, or neither")
         words: list[int] = [_FORMAT_0, _KINDS[count].size]
         for value, width in zip(fields[:count], _WIDTHS):
             words += value if isinstance(value, tuple) else (value,)  # type: ignore[arg-type]  # None is none of them

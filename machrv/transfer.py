@@ -160,7 +160,9 @@ def _laid_out(descriptor: Any, moved: list[tuple[Right, int]], memory: list[arra
         return descriptor
     if isinstance(descriptor, Right):
         if descriptor.move is None:
-            raise RightError(f"a {type(descriptor).__name__} cannot be moved in a message")
+            raise RightError(
+                f"a {type(descriptor).__name__} cannot be moved in a message: move the receive rights that are in it"
+            )
         name = descriptor.release()
         moved.append((descriptor, name))
         copied = copied and descriptor.move == Disposition.MOVE_SEND

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import pickle
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -128,3 +130,66 @@ def test_an_exception_survives_pickling(error: Exception) -> None:
     assert type(error) is type(again)
     assert str(error) == str(again)
     assert vars(error) == vars(again)
+
+
+SOURCE = Path(errors.__file__).parent
+
+
+def raised() -> Iterator[tuple[str, ast.expr]]:
+    """Everything that machrv raises, and where."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Raise) and node.exc is not None:
+                yield f"{path.relative_to(SOURCE)}:{node.lineno}", node.exc
+
+
+def texts(expression: ast.expr) -> Iterator[str]:
+    """The messages in what is raised, a placeholder for what is filled in."""
+    for argument in expression.args if isinstance(expression, ast.Call) else []:
+        if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+            yield argument.value
+        elif isinstance(argument, ast.JoinedStr):
+            yield "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in argument.values)
+
+
+def test_every_message_reads_as_one_sentence() -> None:
+    """No word twice, no capital at the beginning and no full stop at the end: it stands behind "SomeError: "."""
+    wrong = []
+    for place, expression in raised():
+        for text in texts(expression):
+            words = re.search(r"\b(\w+) \1\b", text)
+            if (
+                words
+                or "  " in text
+                or text.removesuffix(", ...").endswith((".", "!", " "))
+                or re.match(r"[A-Z][a-z]+ [a-z]", text)
+            ):
+                wrong.append(f"{place}: {text}")
+    assert wrong == []
+
+
+def test_nothing_public_is_raised_without_a_message() -> None:
+    """Whoever gets one of our exceptions is told something; only what never leaves its module may do without."""
+    ours = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
+    assert [
+        place
+        for place, expression in raised()
+        if (isinstance(expression, ast.Name) and expression.id in ours)
+        or (isinstance(expression, ast.Call) and getattr(expression.func, "id", "") in ours and not expression.args)
+    ] == []
+
+
+def test_every_code_that_is_raised_is_explained() -> None:
+    """The symbol of a return code is not all that its reader gets, whichever code it is that machrv raises."""
+    codes = set()
+    for path in SOURCE.rglob("*.py"):
+        codes |= set(re.findall(r"MachError\(\s*(?:lib|constants)\.(\w+)", path.read_text()))
+    assert len(codes) > 20
+    assert sorted(codes - set(errors._MEANING)) == []
+
+
+def test_every_explanation_reads_as_part_of_a_sentence() -> None:
+    """It stands behind "symbol (number): "."""
+    for symbol, text in errors._MEANING.items():
+        assert text[0].islower() and not text.endswith((".", " ")) and "  " not in text, symbol
+        assert not re.search(r"\b(\w+) \1\b", text), symbol

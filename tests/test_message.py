@@ -352,7 +352,7 @@ def test_a_trailer_takes_no_token_of_another_length(fields: tuple[Any, ...]) -> 
 
 def test_a_filter_id_comes_with_a_label() -> None:
     """The largest trailer adds two fields at once."""
-    with pytest.raises(MessageFormatError, match="and not label"):
+    with pytest.raises(MessageFormatError, match="without label"):
         Trailer(1, (2, 3), AUDIT, 4, 5)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -44,3 +45,10 @@ def test_the_primitives_under_address_and_undefined_behavior_sanitizer() -> None
 def test_the_primitives_leak_neither_memory_nor_descriptors() -> None:
     """Under valgrind."""
     run("valgrind")
+
+
+def test_every_primitive_is_called() -> None:
+    """By what runs under the sanitizers: a new one is not forgotten."""
+    declared = set(re.findall(r"\b(machrv_\w+)\(", (ROOT / "include/machrv/linux.h").read_text()))
+    called = set(re.findall(r"\b(machrv_\w+)\(", (ROOT / "tests/sanitize/primitives.c").read_text()))
+    assert declared and declared <= called, declared - called

@@ -25,7 +25,7 @@ class LoopLock(CheckedLock):
     otherwise. Not reentrant. From the loop's thread only.
 
         async with server.lock:
-            child = await asyncio.create_subprocess_exec(...)
+            child = await asyncio.create_subprocess_exec(*command)
             server.register_ports_for_pid(child.pid, ports)
     """
 

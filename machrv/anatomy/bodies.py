@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from machrv._mach import lib
 from machrv.anatomy.fields import Field, Problem, Reading, Walk, odd, wrong
-from machrv.anatomy.meanings import key, port_name
+from machrv.anatomy.meanings import counted, key, port_name
 from machrv.descriptor import Disposition
 from machrv.layout import layout, offset_of
 
@@ -42,6 +42,8 @@ _NAMES = {
     _REPLY: "a rendezvous reply",
     **{id: f"the notification {name}" for id, (name, _) in _NOTIFICATIONS.items()},
 }
+#: What stands in the place of msgh_id in the packets of machrv.kernel.linux: 'mrv' and the version of their form.
+_PACKET = 0x6D7276
 
 
 class Outline:
@@ -58,6 +60,8 @@ class Outline:
 
 def id_name(id: int) -> str:
     """What messages with this id are; "" if it is not known."""
+    if id >> 8 == _PACKET:
+        return "not a Mach message but a packet of machrv's Linux kernel (docs/linux.md)"
     return _NAMES.get(id, "")
 
 
@@ -124,7 +128,9 @@ def _additional_data(walk: Walk, size: int) -> Iterator[Field]:
     room = size - walk.at - 8
 
     def length_of(value: int) -> Reading:
-        return f"{value} bytes of additional data", wrong(f"{max(0, room)} bytes are left") if value > room else []
+        return f"{counted(value, 'byte')} of additional data", (
+            wrong(f"{max(0, room)} bytes are left") if value > room else []
+        )
 
     length = walk.number("length", "Q", length_of)
     yield length

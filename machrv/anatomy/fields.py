@@ -72,10 +72,10 @@ class Walk:
     def __init__(self, image: memoryview, base: int) -> None:
         self.image = image
         self.base = base
-        self.at = 0
-        self.end = len(image)
+        self.at: int = 0
+        self.end: int = len(image)
         self.why = "the input ends"
-        self.told = False
+        self.told: bool = False
         self.section = ""
 
     @property

@@ -110,6 +110,11 @@ def port_name(value: int) -> str:
     return f"{value:#x}"
 
 
+def counted(value: int, what: str) -> str:
+    """A number of things."""
+    return f"{value} {what}{'' if value == 1 else 's'}"
+
+
 def key(value: int) -> str:
     """A key of a rendezvous, as people write it."""
     characters = value.to_bytes(4, "big")

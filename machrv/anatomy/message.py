@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from machrv._mach import lib
 from machrv.anatomy.bodies import Outline, body_fields, id_name
 from machrv.anatomy.fields import Field, Reading, Walk, odd, wrong
-from machrv.anatomy.meanings import GUARD_FLAGS, bits, copy_option, disposition, port_name
+from machrv.anatomy.meanings import GUARD_FLAGS, bits, copy_option, counted, disposition, port_name
 from machrv.anatomy.trailers import trailer_fields, trailer_is_from_kernel
 from machrv.descriptor import KINDS, TYPE_OFFSET, PortDescriptor
 from machrv.layout import layout, members
@@ -98,7 +98,7 @@ def _header(walk: Walk, outline: Outline) -> Iterator[Field]:
 
 def _size(value: int, walk: Walk) -> Reading:
     there = len(walk.image)
-    meaning = f"{value} bytes"
+    meaning = counted(value, "byte")
     swapped = int.from_bytes(value.to_bytes(4, "little"), "big")
     hint = f" (in the other byte order: {swapped})" if HEADER <= swapped <= LARGEST < value else ""
     if value < HEADER:
@@ -144,7 +144,7 @@ def _descriptors(walk: Walk, outline: Outline) -> Generator[Field, None, bool]:
     most = max(0, size - HEADER - 4) // _PORT
 
     def count_of(value: int) -> Reading:
-        meaning = f"{value} descriptor{'' if value == 1 else 's'}"
+        meaning = counted(value, "descriptor")
         return meaning, wrong(f"at most {most} fit into the message") if value > most else []
 
     count = walk.number("msgh_descriptor_count", "I", count_of)
@@ -177,7 +177,7 @@ def _cut_descriptor(walk: Walk, index: int, count: int) -> Iterator[Field]:
 
 def _unknown_descriptor(walk: Walk, number: int) -> Iterator[Field]:
     yield walk.bytes("data", TYPE_OFFSET)
-    known = ", ".join(map(str, KINDS))
+    known = ", ".join(map(str, sorted(KINDS)))
     yield walk.number(
         "type", "B", lambda _: (str(number), wrong(f"there is no such descriptor: expected one of {known}"))
     )
@@ -194,8 +194,8 @@ def _descriptor(walk: Walk, number: int, outline: Outline) -> Iterator[Field]:
         "disposition": lambda value: disposition(value, received, guarded),
         "type": lambda value: (f"{value}: {_KIND_NAMES[value]}", []),
         "address": lambda value: (f"{value:#x} in the {'receiver' if received else 'sender'}'s memory", []),
-        "size": lambda value: (f"{value} bytes", []),
-        "count": lambda value: (f"{value} port name{'' if value == 1 else 's'}", []),
+        "size": lambda value: (counted(value, "byte"), []),
+        "count": lambda value: (counted(value, "port name"), []),
         "copy": copy_option,
         "deallocate": _deallocate,
         "context": lambda value: (f"{value:#x}, the guard", []),

@@ -50,7 +50,7 @@ class Splitter:
         self._trailers = trailers
         self._buffer = bytearray()
         self._over = False
-        self.offset = 0
+        self.offset: int = 0
 
     def __iter__(self) -> Iterator[Found]:
         while self._fill(HEADER) or self._buffer:

@@ -61,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: all is as it must be. 1: something is not. 2: the arguments make no sense. 130: interrupted from the keyboard.
     """
+    import errno
     import os
     import sys
 
@@ -75,9 +76,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         status: int = parsed.run(parsed)
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
         # Whoever reads the output has seen enough (`machrv demo | head`). Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:
+            print(f"machrv: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

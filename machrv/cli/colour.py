@@ -30,7 +30,7 @@ class Palette:
     """Colours a text, or leaves it as it is."""
 
     def __init__(self, wanted: str, output: IO[str]) -> None:
-        self.on = wanted == "always" or (wanted == "auto" and _wished(output))
+        self.on: bool = wanted == "always" or (wanted == "auto" and _wished(output))
 
     def __call__(self, colour: str, text: str) -> str:
         return f"\x1b[{_CODES[colour]}m{text}\x1b[0m" if self.on and text else text

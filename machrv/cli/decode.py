@@ -19,12 +19,12 @@ from machrv.cli.progress import Progress
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any, BinaryIO
 
     Read = Callable[[int], bytes]
 
-_EPILOG = r"""INPUT is a file, - for standard input (the default), or hex. A file or standard
+_EPILOG = r"""INPUT is a file, - for standard input (the default), or hex. Files and standard
 input may be hex too: digits with or without spaces, a dump of xxd, hexdump or od,
 0x.. lists, \x.. escapes, a Python bytes literal. Messages may stand behind one
 another, each with or without its trailer.
@@ -41,6 +41,7 @@ examples:
 exit status: 0 if every message is valid, 1 if anything is wrong (what, and at which
 offset, is said), 2 if the arguments make no sense."""
 
+_TRAILERS = {"auto": None, "always": True, "never": False}
 _TEXT = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t\n\v\f\r\x1b"
 
 
@@ -80,48 +81,63 @@ def run(arguments: Namespace) -> int:
         output = JsonOutput(stdout.write, arguments.all)
     else:
         output = TextOutput(stdout, Palette(arguments.color, stdout), arguments.all)
-    source = _Source(arguments)
-    with Progress("machrv decode", lambda: f"{source.doing}, {output.messages} messages so far") as progress:
-        try:
+    sources = list(_sources(arguments))
+    doing = [""]
+    with Progress("machrv decode", lambda: f"{doing[0]}, {output.messages} messages so far") as progress:
+        for source in sources:
+            output.source = source.name if len(sources) > 1 else ""
+            doing[0] = f"reading {source.name!a}" if source.name != "-" else "reading standard input"
             progress.quiet = source.ask()
-            read = source.open()
-            trailers = {"auto": None, "always": True, "never": False}[arguments.trailers]
-            for found in Splitter(read, trailers):
-                source.doing = "decoding"
-                progress.quiet = stdout.isatty()
-                output.message(found, dissect(found.image, found.size, found.padding, found.offset))
-            if not output.messages:
-                output.failure("there is nothing to decode: a message has at least 24 bytes")
-        except HexError as error:
-            output.failure(f"{source.name}: {source.no_hex}: {error}")
-        except OSError as error:
-            if isinstance(error, BrokenPipeError):
-                raise
-            output.failure(f"{source.name}: {error.strerror or error}")
-        finally:
-            source.close()
+            try:
+                before = output.messages
+                for found in Splitter(source.open(), _TRAILERS[arguments.trailers]):
+                    progress.quiet = sys.stdout.isatty()  # Then one sees that it goes on.
+                    output.message(found, dissect(found.image, found.size, found.padding, found.offset))
+                if output.messages == before:
+                    output.failure(f"{source.title}: there is nothing to decode: a message has at least 24 bytes")
+            except HexError as error:
+                output.failure(f"{source.title}: {source.no_hex}: {error}")
+            except _Unreadable as error:
+                output.failure(f"{source.title}: {error}")
+            finally:
+                source.close()
         output.end()
     return 0 if output.ok else 1
 
 
+class _Unreadable(Exception):
+    """The input cannot be read; not an OSError, which stands for output that cannot be written."""
+
+
+def _sources(arguments: Namespace) -> Iterator[_Source]:
+    """Each file, and what is no file behind one another: hex."""
+    words: list[str] = []
+    for word in arguments.input or ["-"]:
+        if word == "-" or arguments.binary or os.path.lexists(word):
+            if words:
+                yield _Source(arguments, "", words)
+                words = []
+            yield _Source(arguments, word, [])
+        else:
+            words.append(word)
+    if words:
+        yield _Source(arguments, "", words)
+
+
 class _Source:
-    """Where the bytes come from."""
+    """Where bytes come from: a file, "-" for standard input, or words of hex."""
 
     no_hex = "this is no hex"
 
-    def __init__(self, arguments: Namespace) -> None:
-        words = arguments.input or ["-"]
-        self.doing = "waiting for input"
+    def __init__(self, arguments: Namespace, name: str, words: list[str]) -> None:
+        self.name = name or "the argument"
+        self.title = "standard input" if name == "-" else name or words[0][:200]
         self._hex: bool = arguments.hex
         self._binary: bool = arguments.binary
         self._file: BinaryIO | None = None
-        self._words: list[str] = []
-        self.name = words[0] if len(words) == 1 else "the arguments"
-        if len(words) > 1 or (words[0] != "-" and not self._binary and not os.path.lexists(words[0])):
-            self._words = words
-            self.name = "the argument"
-            if not self._hex:
-                self.no_hex = "there is no such file, and it is no hex"
+        self._words = words
+        if words and not self._hex:
+            self.no_hex = "there is no such file, and it is no hex"
 
     def ask(self) -> bool:
         """Tell somebody at a terminal that it is his turn."""
@@ -131,17 +147,19 @@ class _Source:
         return False
 
     def open(self) -> Read:
-        """What reads the bytes of the messages. Raises OSError and HexError."""
+        """What reads the bytes of the messages. Raises _Unreadable and HexError."""
         if self._words:
             return io.BytesIO(from_hex(" ".join(self._words))).read
         if self.name == "-":
             if sys.stdin is None:
-                raise OSError("there is no standard input")
+                raise _Unreadable("it is closed")
             file = sys.stdin.buffer
         else:
-            file = self._file = open(self.name, "rb")
-        self.doing = "reading standard input" if self.name == "-" else f"reading {self.name!a}"
-        read = getattr(file, "read1", file.read)
+            try:
+                file = self._file = open(self.name, "rb")
+            except OSError as error:
+                raise _Unreadable(error.strerror or str(error)) from None
+        read = _reader(file)
         if self._binary:
             return read
         first = read(1 << 16)
@@ -166,6 +184,19 @@ class _Source:
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+
+def _reader(file: BinaryIO) -> Read:
+    """Reads what has come, without waiting for more."""
+    some = getattr(file, "read1", file.read)
+
+    def read(count: int) -> bytes:
+        try:
+            return bytes(some(count))
+        except OSError as error:
+            raise _Unreadable(error.strerror or str(error)) from None
+
+    return read
 
 
 def _gather(first: bytes, read: Read) -> tuple[bytes, bool]:

@@ -36,13 +36,20 @@ _NARROWEST = 24
 
 
 class Output:
-    """What both have in common: they count. `ok` is false once anything is wrong."""
+    """What both have in common: they count. `ok` is false once anything is wrong.
+
+    `source` is what the messages that come are from, "" if there is but one source.
+    """
+
+    wrong: int
+    odd: int
 
     def __init__(self) -> None:
+        self.source = ""
         self.messages = 0
         self.wrong = 0
         self.odd = 0
-        self.problems: list[Problem] = []
+        self.problems: list[tuple[str, Problem]] = []
 
     @property
     def ok(self) -> bool:
@@ -55,7 +62,7 @@ class Output:
             self.wrong += problem.wrong
             self.odd += not problem.wrong
             if problem.wrong and len(self.problems) < _MOST_LISTED:
-                self.problems.append(problem)
+                self.problems.append((self.source, problem))
 
     def message(self, found: Found, fields: Iterable[Field]) -> None:
         """Show a message."""
@@ -84,7 +91,7 @@ class TextOutput(Output):
     def message(self, found: Found, fields: Iterable[Field]) -> None:
         """See `Output.message`."""
         self.messages += 1
-        title = f"message {self.messages}: {_extent(found)} at offset {found.offset}{_kind(found)}"
+        title = f"message {self.messages}: {_extent(found)} at offset {found.offset}{_of(self.source)}{_kind(found)}"
         self._write(("\n" if self.messages > 1 else "") + self._paint("strong", title) + "\n")
         section = ""
         for field in fields:
@@ -164,8 +171,8 @@ class TextOutput(Output):
             return
         faults = f"{self.wrong} fault{'' if self.wrong == 1 else 's'}"
         self._write(f"\n{count}: {self._paint('wrong', faults)}.{odd}\n")
-        for problem in self.problems[:_LISTED]:
-            self._write(f"  offset {problem.offset}: {problem.text}\n")
+        for source, problem in self.problems[:_LISTED]:
+            self._write(f"  offset {problem.offset}{_of(source)}: {problem.text}\n")
         if len(self.problems) > _LISTED:
             self._write(f"  and {self.wrong - _LISTED} more\n")
 
@@ -177,7 +184,7 @@ class JsonOutput(Output):
         super().__init__()
         self._write = write
         self._all = everything
-        self._failure: str | None = None
+        self._failures: list[str] = []
         write('{"messages": [')
 
     def message(self, found: Found, fields: Iterable[Field]) -> None:
@@ -185,7 +192,12 @@ class JsonOutput(Output):
         self.messages += 1
         before = self.wrong
         size = len(found.image)
-        about = {"offset": found.offset, "size": size, "trailer_size": size - found.size - found.padding}
+        about = {
+            "source": self.source,
+            "offset": found.offset,
+            "size": size,
+            "trailer_size": size - found.size - found.padding,
+        }
         self._write(f"{',' if self.messages > 1 else ''}\n{json.dumps(about)[:-1]}, \"fields\": [")
         comma = missing = 0
         for field in fields:
@@ -216,17 +228,19 @@ class JsonOutput(Output):
     def failure(self, text: str) -> None:
         """See `Output.failure`."""
         self.wrong += 1
-        self._failure = text
+        self._failures.append(text)
 
     def end(self) -> None:
         """See `Output.end`."""
-        faults = [{"offset": problem.offset, "text": problem.text} for problem in self.problems]
+        faults = [
+            {"source": source, "offset": problem.offset, "text": problem.text} for source, problem in self.problems
+        ]
         rest = {
             "count": self.messages,
             "ok": self.ok,
             "fault_count": self.wrong,
             "faults": faults,
-            "error": self._failure,
+            "errors": self._failures,
         }
         self._write(f"\n], {json.dumps(rest)[1:]}\n")
 
@@ -237,6 +251,10 @@ def _extent(found: Found) -> str:
     if said > found.size:
         return f"{found.size} of {said} bytes"
     return f"{found.size} byte{'' if found.size == 1 else 's'}{f' and {trailer} of trailer' if trailer else ''}"
+
+
+def _of(source: str) -> str:
+    return f" of {_printable(source)}" if source else ""
 
 
 def _kind(found: Found) -> str:

@@ -74,6 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def record(program: list[str], file: str, bodies: int = 0) -> int:
     """Run `program`, draw what it did into `file`. Returns the exit status, which is the program's."""
+    from machrv.cli.progress import Progress
     from machrv.trace.reading import read
     from machrv.trace.watching import Watcher
 
@@ -88,17 +89,18 @@ def record(program: list[str], file: str, bodies: int = 0) -> int:
             _say(f"{program[0]} cannot be run: {error.strerror or error}")
             return _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
         watcher.settle()
-        processes = read(watcher.directory)
-        watcher.tell(processes)
-        if not processes:
-            _say("no process of this run has used machrv, so there is nothing to draw")
-            return status
         try:
-            _draw(processes, program, file)
+            with Progress("machrv trace", lambda: f"{program[0]} has ended; drawing what was recorded"):
+                processes = read(watcher.directory)
+                watcher.tell(processes)
+                if processes:
+                    _draw(processes, program, file)
         except OSError as error:
             watcher.keep = True
             _say(f"{file} cannot be written ({error.strerror}); what was recorded is in {watcher.directory}")
             return status or 1
+    if not processes:
+        _say("no process of this run has used machrv, so there is nothing to draw")
     return status
 
 

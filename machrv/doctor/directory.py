@@ -122,14 +122,14 @@ def _contents(path: str, fix: bool) -> Iterator[Finding]:
 
     directory = BootstrapDirectory(path, "machrv doctor")
     found = directory.survey()
-    stale = [file for file, _, gone in found if gone]
+    stale = _stale(found)
     if fix and stale:
         directory.sweep()
         left = directory.survey()
         removed = [file for file in stale if file not in {file for file, _, _ in left}]
         yield Finding(SECTION, "removed", OK, f"{len(removed)} stale: {_some(removed)}")
         found = left
-        stale = [file for file, _, gone in left if gone]
+        stale = _stale(left)
     links = {file for file, socket, gone in found if socket and file != socket and not gone}
     foreign = [file for file, socket, _ in found if not socket]
     yield Finding(SECTION, "names in use", OK, f"{len(links)}{': ' if links else ''}{_some(sorted(links))}")
@@ -145,6 +145,12 @@ def _contents(path: str, fix: bool) -> Iterator[Finding]:
     if _is_locked(path):
         advice = "a server starts at this moment, or a process hangs: look again; `fuser` tells which"
         yield Finding(SECTION, "lock", WARNING, "another process holds it", advice)
+
+
+def _stale(found: list[tuple[str, str, bool]]) -> list[str]:
+    """The names that nobody listens behind, and the sockets that no name leads to."""
+    linked = {socket for file, socket, _ in found if file != socket}
+    return [file for file, socket, gone in found if gone and not (file == socket and file in linked)]
 
 
 def _some(files: list[str]) -> str:

@@ -22,6 +22,7 @@ _SMALL_BACKLOG = 128
 _SMALL_BUFFER = 106496  # Half of what is usual: the largest packet fits once.
 _FEW_WATCHES = 16384
 _SECCOMP = {"1": "strict mode", "2": "a filter"}
+_FIRST_PID_NAMESPACE = "pid:[4026531836]"  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _ALL_IDS = "0 0 4294967295"
 
 
@@ -97,8 +98,9 @@ def sandboxes() -> Iterator[Finding]:
         found = "users from outside this namespace appear as 65534, in messages too"
         yield Finding(SANDBOXES, "user namespace", NOTE, found)
     numbers = status.get("NSpid", "").split()
-    if len(numbers) > 1:
-        found = f"this process is {numbers[-1]} here and {numbers[0]} outside; `launch` tells its children the server's name"
+    if len(numbers) > 1 or _link("/proc/self/ns/pid") not in ("", _FIRST_PID_NAMESPACE):
+        outside = f" and {numbers[0]} outside" if len(numbers) > 1 else ""
+        found = f"this process is {(numbers or ['?'])[-1]} here{outside}; `launch` tells its children the server's name"
         yield Finding(SANDBOXES, "pid namespace", NOTE, found)
     modules = _read("/sys/kernel/security/lsm").strip()
     confined = _read("/proc/self/attr/current").strip("\0\n ")
@@ -134,6 +136,13 @@ def _number(path: str) -> int | None:
         return int(_read(path))
     except ValueError:
         return None
+
+
+def _link(path: str) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
 
 
 def _read(path: str) -> str:

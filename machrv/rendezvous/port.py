@@ -39,6 +39,10 @@ _MOVES: dict[int, type[Right]] = {
 }
 
 
+#: MACH_PORT_RIGHT_*, in words.
+_RIGHTS = ("send", "receive", "send-once", "port-set", "dead-name")
+
+
 class KeyFormatError(RendezvousError, ValueError):
     """A key is neither a uint32 nor the four characters that stand for one."""
 
@@ -96,7 +100,9 @@ class RendezvousPort:
     def from_right(cls, right: ReceiveRight | SendRight | SendOnceRight) -> RendezvousPort:
         """Take an owned right over, to be moved to the child. The right object is spent."""
         if right.move is None:
-            raise RightError(f"a {type(right).__name__} cannot be moved in a message")
+            raise RightError(
+                f"a {type(right).__name__} cannot be moved in a message: move the receive rights that are in it"
+            )
         return cls._moved(right.release(), right.move, right.kernel)
 
     @classmethod
@@ -176,20 +182,22 @@ def _described(key: int, port: RendezvousPortLike, kernel: Kernel) -> tuple[int,
     else:
         raise RegistrationError(f"key {key:#x}: {port!r} is neither a RendezvousPort nor an owned right")
     if port.kernel is not None and port.kernel is not kernel:
-        raise RegistrationError(f"key {key:#x}: {port!r} belongs to another port space than the server")
+        raise RegistrationError(
+            f"key {key:#x}: {port!r} belongs to another port space than the server: make both with one kernel"
+        )
     return name, needs, moves
 
 
 def _check_right(name: int, right: int, count: int, kernel: Kernel) -> None:
-    """Raises RightError unless the name holds `count` references of the right."""
+    """Raises RightError unless the name holds `count` references of MACH_PORT_RIGHT_*."""
     try:
         references = kernel.mach_port_get_refs(name, right)
     except MachError as error:
         raise RightError(f"{name:#x} cannot be registered: {error}") from error
     if references < count:
         raise RightError(
-            f"{name:#x} cannot be registered: its disposition needs {count} references of the right "
-            f"MACH_PORT_RIGHT {right}, and it has {references} (its port may have died)"
+            f"{name:#x} cannot be registered: it stands for {references} {_RIGHTS[right]} rights, and {count} would be moved or "
+            "copied. Its port may have died, or the right may have been moved away"
         )
 
 

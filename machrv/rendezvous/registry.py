@@ -138,7 +138,9 @@ class Registry:
         self.lock.check()
         registration = self._registration(pid)
         if registration.requirement is not None:
-            raise RegistrationError(f"process {pid} has a requirement already, and has not claimed its ports yet")
+            raise RegistrationError(
+                f"process {pid} has a requirement already, and has not claimed its ports yet: set it once"
+            )
         registration.requirement = requirement
 
     def claim(self, audit_token: AuditToken) -> Registration | None:
@@ -179,7 +181,7 @@ class Registry:
     def _registration(self, pid: int) -> Registration:
         """The registration of `pid`, made if there is none."""
         if self._closed:
-            raise RendezvousError("this server is closed: it takes no registrations")
+            raise RendezvousError("this server is closed: take a new one with RendezvousServer.get_instance()")
         found = self._registrations.get(pid)
         if found is not None and found.process.is_running():
             return found

@@ -173,7 +173,9 @@ class Builder:
             from machrv.requirement import darwin
 
             return darwin
-        raise UnsupportedRequirementError(f"there are no requirements for the platform {self._platform!r}")
+        raise UnsupportedRequirementError(
+            f"there are no requirements for the platform {self._platform!r}: there are for 'linux' and 'darwin'"
+        )
 
     def _check_combinations(self) -> None:
         for group in _EXCLUSIVE:

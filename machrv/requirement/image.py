@@ -69,7 +69,8 @@ def contents_digest(fd: int) -> str:
         return known
     if before.st_size > MAX_SIZE:
         raise OSError(
-            EFBIG, f"the program has {before.st_size} bytes: more than {MAX_SIZE} are judged by fs-verity only"
+            EFBIG,
+            f"the program has {before.st_size} bytes, and more than {MAX_SIZE} are not read: enable fs-verity for its file",
         )
     import hashlib
     from time import time_ns

@@ -79,7 +79,7 @@ class PinnedProcess:
         if self._image >= 0:
             now = os.stat("exe", dir_fd=self._directory)
             if not os.path.samestat(now, os.fstat(self._image)):
-                raise ProcessLookupError("it started another program while it was looked at")
+                raise ProcessLookupError(f"process {self._process.pid} started another program while it was looked at")
         self._check_running()
 
     def _check_running(self) -> None:

@@ -264,7 +264,10 @@ class _Teller:
         event = Event(process, exchange.ended or exchange.began, "wait", f"waits on {self._labels.short(port)}")
         event.port, event.thread, event.rows = port, exchange.thread, partial(exchange_rows, exchange)
         event.since = exchange.began
-        if exchange.ended is not None:
+        if exchange.failure is not None and not exchange.failure.startswith("MACH_RCV_TIMED_OUT"):
+            event.text = f"receives nothing from {self._labels.short(port)}"
+            event.failure, event.alarming = exchange.failure, True
+        elif exchange.ended is not None:
             event.more, event.failure, event.alarming = "in vain", exchange.failure or "nothing", True
         else:
             event.more = "and never comes back"

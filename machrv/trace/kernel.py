@@ -288,7 +288,9 @@ def _asked(operation: str) -> Callable[..., Any]:
     return lambda self, *given, **named: getattr(self._kernel, operation)(*given, **named)
 
 
-TracingKernel: Any = ABCMeta("TracingKernel", (_Recording, Kernel), {"__doc__": __doc__, **_methods()})
+TracingKernel: Any = ABCMeta(
+    "TracingKernel", (_Recording, Kernel), {"__doc__": __doc__, "__module__": __name__, **_methods()}
+)
 
 
 class TracingMemory:
@@ -302,9 +304,9 @@ class TracingMemory:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_kernel"], name)
 
-    create = _recorded("create", (), "memory.")
-    protect = _recorded("protect", (0,), "memory.")
-    hand_on = _recorded("hand_on", (0,), "memory.")
+    create: Callable[..., Any] = _recorded("create", (), "memory.")
+    protect: Callable[..., Any] = _recorded("protect", (0,), "memory.")
+    hand_on: Callable[..., Any] = _recorded("hand_on", (0,), "memory.")
 
 
 def traced(kernel: Kernel) -> Kernel:

@@ -7,7 +7,7 @@
   const chart = document.getElementById("chart"), space = document.getElementById("space");
   const picture = document.getElementById("picture"), heads = document.getElementById("lanes");
   const details = document.getElementById("details");
-  const HEIGHTS = [9, 15, 24, 37], GUTTER = 88, TOP = 30, NARROWEST = 172;
+  const HEIGHTS = [9, 15, 24, 37], GUTTER = 88, TOP = 30;
   let zoom = 3, selected = -1, hovered = -1, width = 0, scheduled = false;
   let shown = [];   // the events that pass the filters, in order: one row each
   let rowOf = [];   // the row of each event, -1 where it is filtered out
@@ -63,10 +63,10 @@
   }
 
   function resize() {
-    width = Math.max(NARROWEST, Math.floor((chart.clientWidth - GUTTER - 8) / lanes.length));
+    width = Math.max(chart.clientWidth < 600 ? 165 : 215, Math.floor((chart.clientWidth - GUTTER - 8) / lanes.length));
     const whole = GUTTER + lanes.length * width;
     space.style.width = heads.style.width = `${whole}px`;
-    space.style.height = `${y(shown.length) + 8}px`;
+    space.style.height = `${y(shown.length) + 20}px`;
     [...heads.children].forEach((head, lane) => {
       head.style.left = `${x(lane) - 12}px`;
       head.style.maxWidth = `${width - 10}px`;
@@ -149,7 +149,7 @@
       const way = Math.sign(x2 - x1);
       make("path", { ...ink, d: `M${x1} ${y1}H${x2 - way * 22}C${x2 - way * 6} ${y1} ${x2 - way * 26} ${y2} ${x2 - way * 10} ${y2}` });
     }
-    if (rights && zoom === 3) make("text", { x: (x1 + x2) / 2, y: y1 + 14, class: "moved", "text-anchor": "middle" }, cut(strings[words], Math.max(width, Math.abs(x2 - x1)) - 50));
+    if (rights && zoom > 1) make("text", { x: (x1 + x2) / 2, y: y1 + 14, class: "moved", "text-anchor": "middle" }, cut(strings[words], Math.max(width, Math.abs(x2 - x1)) - 50));
     const way = x1 === x2 ? 1 : Math.sign(x2 - x1);
     make("path", { d: `M${x2 - way * 5} ${y2}l${-way * 9} -5v10z`, fill: ink.stroke });
   }
@@ -169,7 +169,9 @@
     const text = strings[event[TEXT]], more = wrong ? strings[event[FAILURE]] : strings[event[MORE]];
     const two = zoom === 3 && (more || event[KIND] === "send");
     const left = at + (event[KIND] === "receive" ? 27 : 13), room = width - (left - at) - 10;
-    make("text", { x: left, y: two ? level - 16 : level + 4 }, cut(text, room));
+    const other = event[KIND] === "send" ? otherEnd(index) : -1; // Where a message leaves to the right, its line lies.
+    const up = two ? 16 : other >= 0 && zoom === 2 && events[other][LANE] > event[LANE] ? 6 : -4;
+    make("text", { x: left, y: level - up }, cut(text, room));
     if (two && more) make("text", { x: left, y: level - 4, class: wrong ? "more wrong" : "more" }, cut(more, room * 1.12));
     drawTime(index, row, level);
   }
@@ -248,8 +250,8 @@
   }
 
   function step(by) {
-    const row = selected >= 0 && rowOf[selected] >= 0 ? rowOf[selected] + by : 0;
-    select(shown[Math.min(shown.length - 1, Math.max(0, row))]);
+    const row = selected >= 0 ? rowOf[selected] : -1;
+    select(shown[Math.min(shown.length - 1, Math.max(0, row + by))]);
   }
 
   const nextFailure = () => {
@@ -281,9 +283,10 @@
   }
   document.getElementById("in").addEventListener("click", () => zoomBy(1));
   document.getElementById("out").addEventListener("click", () => zoomBy(-1));
-  // #show=messages,processes and #event=12, so that a view can be linked to.
+  // #show=messages,processes&zoom=2&event=12, so that a view can be linked to.
   const asked = new URLSearchParams(location.hash.slice(1)), kinds = (asked.get("show") || "").split(",");
   if (asked.has("show")) for (const box of document.querySelectorAll("[data-kinds]")) box.checked = kinds.includes(box.parentElement.textContent);
+  if (asked.has("zoom")) zoom = Math.min(HEIGHTS.length - 1, Math.max(0, Number(asked.get("zoom")) | 0));
   new ResizeObserver(resize).observe(chart);
   filter();
   if (asked.has("event")) select(Number(asked.get("event")) | 0);

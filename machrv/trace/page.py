@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from machrv.trace.events import Event, Story
 
 #: More events than this make a page that browsers labour with: those in the middle are left out.
-MOST_EVENTS = 40_000
+MOST_EVENTS = 20_000
 #: More failures than this are counted.
 _MOST_FAILURES = 100
 #: More notes than this are counted.

@@ -6,6 +6,7 @@ belongs to which.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from machrv._mach import lib
@@ -48,6 +49,8 @@ _MADE = {
     int(lib.MACH_MSG_TYPE_MAKE_SEND_ONCE): "makes a send-once right to",
     int(lib.MACH_MSG_TYPE_COPY_SEND): "copies its send right to",
 }
+#: In the service name of a rendezvous server, before its pid (`machrv.rendezvous.names`).
+_SERVER = ".MachPortRendezvousServer."
 #: Of an array of rights, so many are counted.
 _MOST_RIGHTS = 4096
 #: A message of more bytes is not laid out to show where its trailer lies.
@@ -66,8 +69,11 @@ class Labels:
 
     @staticmethod
     def cut(name: str) -> str:
-        """The end of a long name: that is where names differ."""
-        return name if len(name) <= 28 else f"…{name[-27:]}"
+        """The end of a long name: that is where names differ. A rendezvous server is called that."""
+        _, server, pid = name.rpartition(_SERVER)
+        if server:
+            return f"rendezvous server {pid[:12]}"
+        return name if len(name) <= 28 else f"…{name[-27:].lstrip('.')}"
 
     def full(self, identity: object) -> str:
         """For the details. The digits are those that `machrv ports` shows."""
@@ -194,25 +200,47 @@ def exchange_rows(exchange: Exchange) -> list[Row]:
 
 def parcel_rows(parcel: Parcel, labels: Labels, received: bool) -> list[Row]:
     """The fields of a message, as `machrv decode` has them; the body, as far as it was recorded."""
-    rows: list[Row] = []
     there = len(parcel.head) + len(parcel.body)
-    image = parcel.head + parcel.body
-    padding = 0
+    image, padding = parcel.head + parcel.body, 0
+    seqno = ""
     if received and parcel.trailer and there <= parcel.size <= _LARGEST:
-        image += bytes(parcel.size - there)
         padding = -parcel.size % 4
-        image += bytes(padding) + parcel.trailer
-    for field in dissect(memoryview(image), parcel.size, padding):
-        if field.section == "body":
-            known = field.data[: max(0, there - field.offset)]
-            if known and (field.value is None or len(known) == field.size):
-                rows.append((f"{field.offset} {field.name}", _data(known, field.meaning, field.value, field.size)))
-        elif not field.name.startswith("pad") and field.data:
-            rows.append((f"{field.offset} {field.name}", field.meaning + _identified(field, parcel, labels)))
+        trailer = parcel.trailer
+        if len(trailer) >= 12:  # It differs from message to message that are alike otherwise: it is put in below.
+            seqno = str(int.from_bytes(trailer[8:12], "little"))
+            trailer = trailer[:8] + bytes(4) + trailer[12:]
+        image += bytes(parcel.size - there + padding) + trailer
+    rows: list[Row] = []
+    for label, meaning, place in _fields(image, parcel.size, padding, there):
+        if seqno and label.endswith(" msgh_seqno"):
+            meaning = meaning.replace("0", seqno, 1)
+        rows.append((label, meaning + _identified(place, parcel, labels)))
     if parcel.size > there:
         missing = parcel.size - there
         rows.append(("body", f"{plural(missing, 'byte')} not recorded" + ("" if parcel.body else " (--bodies)")))
     return rows
+
+
+@lru_cache(4096)
+def _fields(image: bytes, size: int, padding: int, there: int) -> list[tuple[str, str, int]]:
+    """Label, meaning, and which of the parcel's identities the field names (-1: none). `there` is how much is known."""
+    rows = []
+    for field in dissect(memoryview(image), size, padding):
+        label = f"{field.offset} {field.name}"
+        if field.section == "body":
+            known = field.data[: max(0, there - field.offset)]
+            if known and (field.value is None or len(known) == field.size):
+                rows.append((label, _data(known, field.meaning, field.value, field.size), -1))
+        elif not field.name.startswith("pad") and field.data:
+            rows.append((label, field.meaning, _place(field.name, field.section) if field.value else -1))
+    return rows
+
+
+def _place(name: str, section: str) -> int:
+    if name in ("name", "count") and section.startswith("descriptor "):
+        digits = section.split(" ")[1].rstrip(":")
+        return 2 + int(digits) if digits.isdigit() else -1
+    return {"msgh_remote_port": 0, "msgh_local_port": 1}.get(name, -1)
 
 
 def _data(data: memoryview, meaning: str, value: int | None, size: int) -> str:
@@ -223,16 +251,9 @@ def _data(data: memoryview, meaning: str, value: int | None, size: int) -> str:
     return f"{shown.hex(' ', 4)}  {text}{'…' if size > len(shown) else ''}"
 
 
-def _identified(field: object, parcel: Parcel, labels: Labels) -> str:
+def _identified(place: int, parcel: Parcel, labels: Labels) -> str:
     """The port behind a name, whatever it is called in this process."""
-    name, section = getattr(field, "name"), getattr(field, "section")
-    place = {"msgh_remote_port": 0, "msgh_local_port": 1}.get(name, -1)
-    if name in ("name", "count") and section.startswith("descriptor "):
-        digits = section.split(" ")[1].rstrip(":")
-        place = 2 + int(digits) if digits.isdigit() else -1
-    if not getattr(field, "value") or not 0 <= place < len(parcel.identities):
-        return ""
-    identity = parcel.identities[place]
+    identity = parcel.identities[place] if 0 <= place < len(parcel.identities) else Identity()
     if isinstance(identity, list):
         return ": " + ", ".join(labels.full(one) for one in identity)
     return f" = {labels.full(identity)}" if identity.port else ""

@@ -32,7 +32,7 @@ WHERE = {
 EXAMPLES = """\
 examples:
   python -m tests.faults --quick                   every third case
-  python -m tests.faults --only "client recvmsg"   one call of one process
+  python -m tests.faults --only "client: connect"   one call of one process
   python -m tests.faults --table docs/faults.md    all of it, and the table in the documentation
 """
 

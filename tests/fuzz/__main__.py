@@ -1,4 +1,5 @@
-"""`python -m tests.fuzz [--seconds N] [--keep] [TARGET...]`: fuzz each target for so long, one after the other.
+"""`python -m tests.fuzz [--seconds N] [TARGET...]`: fuzz each target for so long, one after the other. With `--orders N`,
+hypothesis looks for orders of events instead, N for each target.
 
 Exit status 0 if nothing was found. What is found is printed, with the input; put it into corpus/TARGET, and write a test.
 """
@@ -18,6 +19,7 @@ examples:
   python -m tests.fuzz                                    every target, a minute each
   python -m tests.fuzz codec --seconds 600 --into found   one target, its new inputs kept in found/codec
   python -m tests.fuzz codec --distil found               take into the corpus what of them is new
+  python -m tests.fuzz --orders 2000 packets              so many orders of events, chosen by hypothesis
 """
 
 
@@ -35,6 +37,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the mutations, where atheris does not choose")
     parser.add_argument("--distil", type=Path, metavar="FOLDER", help="keep what is new in FOLDER/TARGET in the corpus")
     parser.add_argument("--plain", action="store_true", help="mutate the corpus, even where atheris is installed")
+    parser.add_argument(
+        "--orders", type=int, metavar="N", help="so many orders of events, chosen by hypothesis, instead"
+    )
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if unknown := set(arguments.targets) - set(TARGETS):
@@ -43,6 +48,13 @@ def main() -> int:
         return _here(arguments.targets[0], arguments)
     if arguments.distil:
         return _distil(arguments.targets, arguments.distil)
+    if arguments.orders:
+        from . import machines
+
+        for name in arguments.targets:
+            machines.run(name, arguments.orders)
+            print(f"{name}: {arguments.orders} orders of events")
+        return 0
     status = 0
     for name in arguments.targets:
         print(f"fuzzing {name} for {arguments.seconds:g} s ...", flush=True)

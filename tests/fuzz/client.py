@@ -7,7 +7,7 @@ import os
 from .harness import Harness
 
 COUNTED = "replies"
-_SERVICE = "org.machrv.fuzz.client"
+SERVICE = "org.machrv.fuzz.client"
 
 
 class Target:
@@ -15,7 +15,7 @@ class Target:
 
     def __init__(self) -> None:
         self.harness = Harness()
-        self.harness.hostile.order("l", _SERVICE, b"")
+        self.harness.hostile.order("l", SERVICE, b"")
         self.harness.hostile.done()
         self._ask(b"")
         self.harness.start()
@@ -35,32 +35,35 @@ class Target:
         from machrv.rendezvous.client import RendezvousClient
 
         hostile = self.harness.hostile
-        hostile.order("s", _SERVICE, data)
+        hostile.order("s", SERVICE, data)
         try:
-            with RendezvousClient.connect(_SERVICE, timeout=10) as client:
+            with RendezvousClient.connect(SERVICE, timeout=10) as client:
                 token = client.server_audit_token
                 assert token is None or token.pid == hostile.pid, token
                 assert token is not None or client.port_count == 0
                 for key in range(6):
-                    self._take(client, key)
+                    take(client, key)
         except RendezvousError as error:
             assert str(error) and not isinstance(error, TimeoutError), error
         return hostile.done()
 
-    @staticmethod
-    def _take(client: object, key: int) -> None:
-        from machrv.errors import MachrvError
-        from machrv.files import fileport_fd
-        from machrv.rendezvous.client import RendezvousClient
 
-        assert isinstance(client, RendezvousClient)
-        right = client.take_send_right(key) or client.take_receive_right(key)
-        if right is not None:
-            with right:
-                try:
-                    os.close(fileport_fd(right))  # type: ignore[arg-type]
-                except MachrvError:
-                    pass
+def take(client: object, key: int) -> bool:
+    """Take the right under a key, use it and give it up; whether there was one."""
+    from machrv.errors import MachrvError
+    from machrv.files import fileport_fd
+    from machrv.rendezvous.client import RendezvousClient
+
+    assert isinstance(client, RendezvousClient)
+    right = client.take_send_right(key) or client.take_receive_right(key)
+    if right is None:
+        return False
+    with right:
+        try:
+            os.close(fileport_fd(right))  # type: ignore[arg-type]
+        except MachrvError:
+            pass
+    return True
 
 
 def seeds() -> list[bytes]:

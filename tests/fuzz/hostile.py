@@ -1,6 +1,6 @@
 """The other process: it attacks when it is told to, as the bytes that it is given say.
 
-What belongs here: the fork, and the four attacks. What must never happen here: a crash of its own, whatever the bytes.
+What belongs here: the fork, and the attacks. What must never happen here: a crash of its own, whatever the bytes.
 Forked before the target makes its kernel, so that the kernel attests somebody else.
 """
 
@@ -67,6 +67,7 @@ class _Attacker:
     def __init__(self, orders: socket.socket) -> None:
         self.orders = orders
         self.listener: socket.socket | None = None
+        self.connections: dict[int, socket.socket] = {}
 
     def serve(self) -> None:
         while order := self.orders.recv(65536):
@@ -85,6 +86,23 @@ class _Attacker:
                 grammar.packet(choices).send(connection)
                 count += 1
         return count
+
+    def attack_c(self, path: str, choices: Choices) -> int:
+        """Connect, and stay connected: the number of the connection."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection.connect(path)
+        self.connections[connection.fileno()] = connection
+        return connection.fileno()
+
+    def attack_w(self, number: str, choices: Choices) -> int:
+        """Send a packet over a connection."""
+        grammar.packet(choices).send(self.connections[int(number)])
+        return 1
+
+    def attack_x(self, number: str, choices: Choices) -> int:
+        """Hang up."""
+        self.connections.pop(int(number)).close()
+        return 0
 
     def attack_m(self, service: str, choices: Choices) -> int:
         """Send Mach messages with rights of every kind over a right that was looked up; now and then, packets."""

@@ -18,13 +18,17 @@ class Target:
 
     def __init__(self) -> None:
         self.harness = Harness()
+        self.open()
+        self("".encode())
+        self.harness.start()
+
+    def open(self) -> None:
+        """A new port to be attacked, in place of the one that was closed."""
         from machrv.rights import ReceiveRight
 
         self.port = ReceiveRight(self.harness.kernel.bootstrap_check_in(_SERVICE))
         folder = self.harness.folder.name
         self.path = f"{folder}/{os.readlink(f'{folder}/{_SERVICE}')}"
-        self("".encode())
-        self.harness.start()
 
     def __call__(self, data: bytes) -> int:
         harness = self.harness
@@ -32,7 +36,7 @@ class Target:
         harness.hostile.order("p", self.path, data)
         count = harness.hostile.done()
         for _ in range(64):
-            if not self._receive():
+            if self.receive() is None:
                 break
         else:
             raise AssertionError("four packets have made more than 64 messages")
@@ -45,7 +49,8 @@ class Target:
         self.port.close()
         self.harness.close()
 
-    def _receive(self) -> bool:
+    def receive(self, ours: int | None = None) -> bool | None:
+        """Take what comes next: None if nothing waits; whether it was a message of this process's own, with this id."""
         from machrv.errors import MachError
         from machrv.message import MACH_RCV_TIMED_OUT
         from machrv.received import take_reply_right, take_rights
@@ -53,14 +58,16 @@ class Target:
         try:
             message = self.port.receive(timeout=0)
         except MachError as error:
-            return error.code != MACH_RCV_TIMED_OUT
+            return None if error.code == MACH_RCV_TIMED_OUT else False
         token = message.audit_token
+        if ours is not None and message.id == ours and token is not None and token.pid == os.getpid():
+            return True
         assert token is not None and token.pid == self.harness.hostile.pid and not token.is_kernel, message
         for right in [*take_rights(message), take_reply_right(message)]:
             if right is not None:
                 with right:
                     self._use(right)
-        return True
+        return False
 
     def _use(self, right: object) -> None:
         """Do with a right from a stranger what a program would do."""

@@ -33,6 +33,7 @@ from machrv.message import MACH_NOTIFY_NO_SENDERS
 from machrv.rendezvous.port import RegistrationError
 
 from ..faults.actors import Actor
+from .hostile import Hostile
 
 CHILDREN = 3
 _PATIENCE = 20.0
@@ -71,6 +72,7 @@ class Rendezvous(RuleBasedStateMachine):
         self._before = os.environ.get("MACHRV_BOOTSTRAP_DIR")
         os.environ["MACHRV_BOOTSTRAP_DIR"] = self._folder.name
         self.children: list[Actor | None] = [Actor(child) for _ in range(CHILDREN)]
+        self.hostile = Hostile()
         self.server = RendezvousServer.get_instance()
         self.kernel = self.server.kernel
         #: what each child may claim, and whether it is to be refused
@@ -91,6 +93,7 @@ class Rendezvous(RuleBasedStateMachine):
         """Whatever happened: when all children are gone and the server is closed, so is every right."""
         for number in range(CHILDREN):
             self.kill(number)
+        self.hostile.close()
         self.server.close()
         assert not self.registered and not self.held
         for feature in reversed(getattr(self, "_features", [])):
@@ -169,6 +172,12 @@ class Rendezvous(RuleBasedStateMachine):
         actor = self.children[number]
         if actor is not None:
             actor.ask(do="flood", service=self.server.service_name)
+
+    @rule(data=st.binary(max_size=200))
+    def attack(self, data: bytes) -> None:
+        """A process that is nobody's child sends messages with rights of every kind, and packets."""
+        self.hostile.order("m", self.server.service_name, data)
+        self.hostile.done()
 
     @precondition(lambda self: sum(actor is not None for actor in self.children) > 1)
     @rule(number=_children)

@@ -1,6 +1,6 @@
-"""`python -m tests.sanitize asan [PYTEST ARGUMENT...]`: the tests, with the compiled module under AddressSanitizer and
-UndefinedBehaviorSanitizer. `... primitives`: the C primitives under both, alone. `... valgrind`: the same, looking for
-leaks of memory and descriptors. Exit status 0 if nothing was found.
+"""`python -m tests.sanitize asan [PYTEST ARGUMENT...]`: the tests, with the compiled module under AddressSanitizer.
+`... ubsan`: under UndefinedBehaviorSanitizer. `... primitives`: the C primitives under both, alone. `... valgrind`: the
+same, looking for leaks of memory and descriptors. Exit status 0 if nothing was found.
 """
 
 from __future__ import annotations
@@ -13,49 +13,41 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1"]
-#: what the tests need of the tree, and what takes long under a sanitizer without running a line of C
-PARTS = (
-    "machrv",
-    "include",
-    "tests",
-    "bench",
-    "docs",
-    ".ci",
-    ".github",
-    "README.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "LICENSE",
-    "MANIFEST.in",
-    "build_ffi.py",
-    "setup.py",
-    "pyproject.toml",
+DEBUG = ["-fno-omit-frame-pointer", "-g", "-O1"]
+ADDRESS = ["-fsanitize=address", *DEBUG]
+UNDEFINED = ["-fsanitize=undefined", "-fno-sanitize-recover=all", *DEBUG]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", *DEBUG]
+#: they compile machrv anew, for another system, or not at all: nothing of what is watched runs in them
+ELSEWHERE = (
+    "test_build",
+    "test_docs",
+    "test_macos_build",
+    "test_packaging",
+    "test_sanitize",
+    "test_typing",
 )
-UNTOUCHED = (
-    "test_packaging.py",
-    "test_build.py",
-    "test_macos_build.py",
-    "test_sanitize.py",
-    "test_soak.py",
-    "test_fuzz.py",
+#: what cannot run under AddressSanitizer: children that are started without this environment, an injected ENOMEM that hits
+#: the sanitizer's own memory, a library that is loaded beside the module and was not made for it, other sanitizers, and
+#: counts that include what the sanitizer has mapped
+APART = (
+    "validation_hostile",
+    "test_faults",
+    "test_memory_beside_a_message_arrives_whole",
+    "test_what_coverage_leads_to",
 )
-#: what cannot be under a sanitizer: children that are started without this environment, an injected ENOMEM that hits the
-#: sanitizer's own memory, and a count of mappings that includes the sanitizer's
-APART = ("validation_hostile", "test_faults", "test_memory_beside_a_message_arrives_whole")
-
 
 EXAMPLES = """\
 examples:
   python -m tests.sanitize primitives                    half a minute: the C alone
   python -m tests.sanitize valgrind                      the same, looking for leaks
-  python -m tests.sanitize asan tests/test_rights.py     some tests, or without an argument all of them
+  python -m tests.sanitize asan                          all tests: a quarter of an hour
+  python -m tests.sanitize ubsan tests/test_rights.py    some of them
 """
 
 
 def main(arguments: list[str]) -> int:
     """The command."""
-    commands = {"asan": asan, "primitives": primitives, "valgrind": valgrind}
+    commands = {"asan": asan, "ubsan": ubsan, "primitives": primitives, "valgrind": valgrind}
     if not arguments or arguments[0] not in commands:
         asked = bool({"-h", "--help"} & {*arguments})
         print(f"{__doc__}\n{EXAMPLES}", end="", file=sys.stdout if asked else sys.stderr)
@@ -98,40 +90,47 @@ def valgrind(folder: Path, _: list[str]) -> int:
 
 
 def asan(folder: Path, arguments: list[str]) -> int:
-    """The tests, in a copy of the tree whose module is built for it. Every process of a test is watched."""
-    for part in PARTS:
-        source, ignore = ROOT / part, shutil.ignore_patterns("*.so", "__pycache__", "build")
-        if source.is_dir():
-            shutil.copytree(source, folder / part, ignore=ignore)
-        elif source.exists():
-            shutil.copy(source, folder / part)
-    flags = " ".join(SANITIZE)
-    subprocess.run(
-        [sys.executable, "build_ffi.py"], cwd=folder, check=True, env={**os.environ, "CFLAGS": flags, "LDFLAGS": flags}
+    """The tests under AddressSanitizer. Its library has to be there before any other: every process preloads it."""
+    library = subprocess.run([compiler(), "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
+    # The buffers that the primitives fill are larger than what Python's own allocator takes: they are watched.
+    # What CPython itself leaves at its end is not ours; the primitives allocate nothing (see valgrind).
+    options = {"LD_PRELOAD": library, "ASAN_OPTIONS": f"detect_leaks=0:exitcode=66:log_path={folder}/reports/asan"}
+    return suite(folder, arguments, ADDRESS, options, APART)
+
+
+def ubsan(folder: Path, arguments: list[str]) -> int:
+    """The tests under UndefinedBehaviorSanitizer."""
+    options = {"UBSAN_OPTIONS": f"print_stacktrace=1:log_path={folder}/reports/ubsan"}
+    return suite(folder, arguments, UNDEFINED, options, ())
+
+
+def suite(folder: Path, arguments: list[str], flags: list[str], options: dict[str, str], apart: tuple[str, ...]) -> int:
+    """The tests, in a copy of the tree whose module is compiled with these flags. Every process of a test is watched."""
+    tree = folder / "tree"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
     )
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).exists():
+            shutil.copy(ROOT / name, tree / name)
+    compiling = {**os.environ, "CFLAGS": " ".join(flags), "LDFLAGS": " ".join(flags)}
+    subprocess.run([sys.executable, "build_ffi.py"], cwd=tree, check=True, env=compiling)
     reports = folder / "reports"
     reports.mkdir()
-    libraries = [
-        subprocess.run([compiler(), f"-print-file-name={name}"], capture_output=True, text=True).stdout.strip()
-        for name in ("libasan.so", "libubsan.so")
-    ]
-    environment = {
-        **os.environ,
-        "LD_PRELOAD": " ".join(libraries),
-        "PYTHONPATH": str(folder),
-        # The buffers that the primitives fill are larger than what Python's own allocator takes: they are watched.
-        # What CPython itself leaves at its end is not ours; the primitives allocate nothing (see valgrind).
-        "ASAN_OPTIONS": f"detect_leaks=0:exitcode=66:log_path={reports}/asan",
-        "UBSAN_OPTIONS": f"print_stacktrace=1:log_path={reports}/ubsan",
-    }
-    ignored = [f"--ignore=tests/{name}" for name in UNTOUCHED]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *ignored]
-    command += ["-k", " and ".join(f"not {name}" for name in APART), *(arguments or ["tests"])]
-    status = subprocess.run(command, cwd=folder, env=environment).returncode
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    command += [f"--ignore-glob=*/{name}*.py" for name in ELSEWHERE]
+    if apart:
+        command += ["-k", " and ".join(f"not {name}" for name in apart)]
+    environment = {**os.environ, **options, "PYTHONPATH": str(tree)}
+    status = subprocess.run([*command, *(arguments or ["tests"])], cwd=tree, env=environment).returncode
     found = sorted(reports.iterdir())
     for report in found:
         print(report.read_text())
-    print(f"{len(found)} reports of the sanitizers")
+    print(f"{len(found)} reports of the sanitizer")
     return status or len(found)
 
 

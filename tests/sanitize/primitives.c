@@ -1,11 +1,12 @@
 /*
- * Every primitive of machrv/native/linux.c, called as the port space calls it and as it does not, so that sanitizers and
+ * Every primitive of machrv/native/linux, called as the port space calls it and as it does not, so that sanitizers and
  * valgrind have something to watch. Exit status 0: each did what include/machrv/linux.h says. Run it with an empty folder.
  */
 
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,6 +89,29 @@ static void messages(int passpidfd)
         MUST(machrv_close(fds[i]) == 0);
 }
 
+static void rights(int passpidfd)
+{
+    int ends[2];
+    MUST(machrv_bundle(ends) == 0 && machrv_send_raw(ends[1], "early", 5, NULL, 0) == 0);
+    MUST(machrv_attest(ends[0], passpidfd) == 0 && machrv_stamp(ends[0]) == 0);
+    MUST(machrv_receive_raw(ends[0], &received) == 0 && received.length == 5 && received.stamp);
+    MUST(machrv_send_raw(ends[1], "late", 4, NULL, 0) == 0 && machrv_receive_raw(ends[0], &received) == 0);
+    MUST(received.pid == getpid() && received.uid == getuid() && received.gid == getgid());
+    MUST(machrv_close(ends[0]) == 0 && machrv_close(ends[1]) == 0);
+    MUST(machrv_attest(ends[0], passpidfd) == -EBADF && machrv_stamp(ends[0]) == -EBADF);
+}
+
+static void timers(void)
+{
+    uint64_t times = 0;
+    int fd = machrv_timer();
+    struct pollfd due = {fd, POLLIN, 0};
+    MUST(fd >= 0 && machrv_timer_set(fd, 1) == 0 && poll(&due, 1, 10000) == 1);
+    MUST(machrv_timer_set(fd, 1500) == 0 && poll(&due, 1, 0) == 0 && machrv_timer_set(fd, 0) == 0);
+    MUST(machrv_timer_set(fd, -1) == -EINVAL && read(fd, &times, sizeof times) < 0);
+    MUST(machrv_close(fd) == 0 && machrv_timer_set(fd, 1) == -EBADF);
+}
+
 static void names(const char *folder)
 {
     char path[300], address[MACHRV_ADDRESS_MAX];
@@ -160,6 +184,7 @@ int main(int argc, char **argv)
     for (int features = 0; features < 16; features++) {
         machrv_without(features);
         messages(features & 1);
+        rights(features & 1);
         names(argv[1]);
     }
     machrv_without(MACHRV_WITHOUT_NOEXEC_SEAL);
@@ -167,5 +192,6 @@ int main(int argc, char **argv)
     machrv_without(0);
     memory();
     processes();
+    timers();
     return 0;
 }

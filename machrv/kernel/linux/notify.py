@@ -49,7 +49,9 @@ class Call:
         space._lock.acquire()
         if space._inside:
             space._lock.release()
-            raise ReentryError("a signal handler has called the kernel in the middle of another call on it")
+            raise ReentryError(
+                "a signal handler has called the kernel in the middle of another call on it: act after the call"
+            )
         space._inside = True
         if space._watched:
             try:

@@ -97,7 +97,7 @@ class Port:
         self.out_of_room: bool = False
         self.alive: bool = True
         #: the messages to every end are stamped
-        self.ordered = False
+        self.ordered: bool = False
         #: the only end, if it is a right's socket and nothing is watched: then there is no order
         self.single: End | None = None
         #: where those who look a bootstrap name up connect

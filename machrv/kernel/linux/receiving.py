@@ -99,7 +99,9 @@ class Receiving(Incoming):
             # The common case, which must cost little: one sender, in this process; nothing to wait or look for.
             with self._lock:
                 if self._inside:
-                    raise ReentryError("a signal handler has called mach_msg in the middle of another call")
+                    raise ReentryError(
+                        "a signal handler has called mach_msg in the middle of another call: act after the call"
+                    )
                 self._inside = True
                 try:
                     entry = self._entries.get(name)

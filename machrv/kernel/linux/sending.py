@@ -142,7 +142,9 @@ class Sending(Outgoing):
         while True:
             with self._lock:
                 if self._inside:
-                    raise ReentryError("a signal handler has called mach_msg in the middle of another call")
+                    raise ReentryError(
+                        "a signal handler has called mach_msg in the middle of another call: act after the call"
+                    )
                 self._inside = True
                 try:
                     if bits == COPY_SEND and not local and (entry := self._entries.get(remote)) and entry.type & SEND:

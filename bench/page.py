@@ -1,0 +1,156 @@
+"""The tables of docs/performance.md, from the figures in docs/performance.json: `python -m bench.page` writes them anew.
+
+What belongs here: figures put into words and rows. What must never happen here: a figure that somebody typed. What stands
+between `<!-- NAME -->` and `<!-- end -->` in the page is replaced; everything else in it is the author's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from bench.plot import DOCS, write
+from bench.targets import TARGETS
+
+PAGE, FIGURES = DOCS / "performance.md", DOCS / "performance.json"
+
+#: what `python -m bench` has put into the file
+Figures = Mapping[str, Any]
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    titles = list(head)
+    lines = [titles, ["---", *["---:"] * (len(titles) - 1)], *map(list, rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _time(microseconds: float) -> str:
+    if microseconds >= 10_000:
+        return f"{microseconds / 1000:,.1f} ms"
+    return f"{microseconds:,.0f}" if microseconds >= 100 else f"{microseconds:.3g}"
+
+
+def _targets(figures: Figures) -> str:
+    """Every target, and whether this run has reached it."""
+    rows = []
+    for (group, name, side), target in TARGETS.items():
+        for result in figures["results"]:
+            if (result["group"], result["name"]) == (group, name) and side in result["ratios"]:
+                ratio = result["ratios"][side]
+                rows.append(
+                    (f"{group}: {name}", side, f"{target.ratio:.2f}", f"{ratio:.2f}", _verdict(ratio, target.ratio))
+                )
+    memory = max(figures["growth"]["registrations"]["resident"].values())
+    rows.append(("memory of a registration", "bytes", "1024", f"{memory:.0f}", _verdict(memory, 1024)))
+    return _table(("what", "beside", "at most", "measured", ""), rows)
+
+
+def _verdict(measured: float, target: float) -> str:
+    return "reached" if measured <= target else "**missed**"
+
+
+def _group(*groups: str) -> Callable[[Figures], str]:
+    """A table of what was measured in these groups: microseconds each, machrv's ratio to the others in brackets."""
+
+    def table(figures: Figures) -> str:
+        results = [result for result in figures["results"] if result["group"] in groups]
+        sides = list(dict.fromkeys(side for result in results for side in result["times"]))
+        rows = []
+        for result in results:
+            cells = [f"{result['group']}: {result['name']}" if len(groups) > 1 else result["name"]]
+            for side in sides:
+                time, ratio = result["times"].get(side), result["ratios"].get(side)
+                cells.append("" if time is None else _time(time) + ("" if ratio is None else f" ({ratio:.2f})"))
+            rows.append(cells)
+        return _table(("µs (ratio)", *sides), rows)
+
+    return table
+
+
+def _growth(figures: Figures) -> str:
+    """Clients at once, registrations, names: a row for each figure, a column for each number of them."""
+    clients, registrations, names = (figures["growth"][what] for what in ("clients", "registrations", "names"))
+    rate = {count: 1e6 / each for count, each in clients["claim"].items()}
+    tables = []
+    for first, rows in (
+        ("clients at once", {"claims per second": rate}),
+        (
+            "registrations",
+            {
+                "register one, µs": registrations["register"],
+                "end one, µs": registrations["end"],
+                "memory of one, bytes": registrations["resident"],
+                "descriptors of one": registrations["descriptors"],
+            },
+        ),
+        (
+            "names in the space",
+            {
+                "make one, µs": names["make"],
+                "destroy one, µs": names["destroy"],
+                "message through one, µs": names["message"],
+                "look one up, µs": names["look"],
+                "list all, µs for each": names["list"],
+                "memory of one, bytes": names["resident"],
+            },
+        ),
+    ):
+        counts = list(next(iter(rows.values())))
+        cells = [[what, *(_plain(points[count]) for count in counts)] for what, points in rows.items()]
+        tables.append(_table((first, *(f"{int(count):,}" for count in counts)), cells))
+    return "\n\n".join(tables)
+
+
+def _plain(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 100 or figure == round(figure) else f"{figure:.3g}"
+
+
+def _calls(figures: Figures) -> str:
+    """The system calls of one claim: a row for each, columns for who makes it."""
+    tables = []
+    for ports, sides in figures["calls"].items():
+        names = sorted({name for calls in sides.values() for name in calls})
+        rows = [
+            [f"`{name}`", *(_plain(calls[name]) if name in calls else "" for calls in sides.values())] for name in names
+        ]
+        rows.append(["all", *(_plain(round(sum(calls.values()), 1)) for calls in sides.values())])
+        tables.append(_table((f"{ports} port{'s' * (ports != '1')}", *sides), rows))
+    return "\n\n".join(tables)
+
+
+def _machine(figures: Figures) -> str:
+    return "\n".join(f"- {what}: {said}" for what, said in figures["machine"].items())
+
+
+SECTIONS: dict[str, Callable[[Figures], str]] = {
+    "machine": _machine,
+    "targets": _targets,
+    "rendezvous": _group("rendezvous"),
+    "calls": _calls,
+    "launch": _group("launch"),
+    "codec": _group("encode", "decode"),
+    "message": _group("message"),
+    "growth": _growth,
+}
+
+
+def rendered(page: str, figures: Figures) -> str:
+    """The page with every section made anew."""
+
+    def section(found: re.Match[str]) -> str:
+        return f"<!-- {found[1]} -->\n\n{SECTIONS[found[1]](figures)}\n\n<!-- end -->"
+
+    return re.sub(r"(?s)<!-- (\w+) -->\n.*?<!-- end -->", section, page)
+
+
+def renew() -> None:
+    """Write tables and pictures from the figures at hand."""
+    figures = json.loads(FIGURES.read_text())
+    PAGE.write_text(rendered(PAGE.read_text(), figures))
+    write(figures["growth"])
+
+
+if __name__ == "__main__":
+    renew()

@@ -1,0 +1,69 @@
+"""Running a coroutine to its end, on each kind of loop; and what a test of cancellation looks at."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+import pytest
+
+from machrv import Disposition, Message, ReceiveRight, SendRight, SendTimeout, aio
+from machrv.message import MACH_NOTIFY_NO_SENDERS
+
+from .conftest import PATIENCE
+
+T = TypeVar("T")
+Run = Callable[[Coroutine[Any, Any, T]], T]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_uvloop() -> Any:
+    """The module, with the descriptors that libuv keeps once it has had a loop; None if it is not installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    uvloop.run(asyncio.sleep(0))
+    return uvloop
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest, warm_uvloop: Any) -> Iterator[Run[Any]]:
+    """As asyncio.run(), on this kind of loop. No thread is left, and none was started."""
+    threads = threading.enumerate()
+    if request.param == "asyncio":
+        yield lambda coroutine: asyncio.run(asyncio.wait_for(coroutine, PATIENCE))
+    else:
+        uvloop = warm_uvloop or pytest.skip("uvloop is not installed")
+        yield lambda coroutine: uvloop.run(asyncio.wait_for(coroutine, PATIENCE))
+    assert threading.enumerate() == threads
+    assert len(os.listdir("/proc/self/task")) <= len(threads) or request.param == "uvloop"
+
+
+def fill(right: SendRight, id: int = 0) -> int:
+    """Send until there is no room; how many went."""
+    count = 0
+    while True:
+        try:
+            right.send(Message(id, bytes(4096)), timeout=0)
+        except SendTimeout:
+            return count
+        count += 1
+
+
+async def turns(count: int) -> None:
+    """Let the loop go round so often."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def no_senders(port: ReceiveRight) -> None:
+    """Until the last send right to `port` is gone, wherever it was."""
+    port.kernel.mach_port_request_notification(
+        port.name, MACH_NOTIFY_NO_SENDERS, 0, port.name, Disposition.MAKE_SEND_ONCE
+    )
+    message = await aio.receive(port, PATIENCE)
+    assert message.id == MACH_NOTIFY_NO_SENDERS, message
