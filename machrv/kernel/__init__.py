@@ -300,9 +300,7 @@ class Kernel(ABC):
 
     def memory(self) -> MemoryCalls:
         """The calls for memory that is behind a right: `machrv.MemoryObject` is made of them."""
-        from machrv.errors import UnsupportedError
-
-        raise UnsupportedError("this kernel has no memory objects")
+        raise _unsupported("memory objects")
 
     @abstractmethod
     def audit_token(self) -> AuditToken:
