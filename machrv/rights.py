@@ -72,10 +72,10 @@ class SendOnceRight(Right):
 class _Receiver(Right):
     """What can be received from: a receive right or a port set."""
 
-    __slots__ = ("_ending",)
+    __slots__ = ("_attachments",)
 
-    #: What ends with this right, each under the key of whoever wanted it. Unset where nobody did.
-    _ending: dict[object, Readiness]
+    #: What is closed with this right, each under the key of whoever wanted it. Unset where nobody did.
+    _attachments: dict[object, Readiness]
 
     def receive(self, timeout: float | None = None) -> Message:
         """The next message, with an audit trailer; out-of-line memory is copied in and given back.
@@ -100,31 +100,31 @@ class _Receiver(Right):
             loop.add_reader(port, on_readable)                    # asyncio, uvloop; but see machrv.aio
             await trio.lowlevel.wait_readable(port)               # trio
         """
-        return self.ending(None, lambda readiness: readiness).fileno()
+        return self._attached(None, lambda readiness: readiness).fileno()
 
-    def ending(self, key: object, make: Callable[[Readiness], Readiness]) -> Readiness:
-        """What `make` has made under this key of a readiness of this right, which it owns; it is closed with the right.
+    def _attached(self, key: object, make: Callable[[Readiness], Readiness]) -> Readiness:
+        """What `make` has made, under this key, of a readiness of this right, which it owns; it is closed with the right.
 
-        For integrations with event loops: the key is the loop, and what is made takes its descriptor out of the loop
-        when it is closed. Made anew if it was closed.
+        For event loops: the key is the loop, and what is made takes its descriptor out of the loop when it is closed. Made
+        anew if it was closed.
         """
         try:
-            ending = self._ending
+            attachments = self._attachments
         except AttributeError:
-            ending = self._ending = {}
-        found = ending.get(key)
+            attachments = self._attachments = {}
+        found = attachments.get(key)
         if found is None or found.fileno() < 0:
-            for other in [other for other, what in ending.items() if what.fileno() < 0]:
-                ending.pop(other, None)
-            ending[key] = found = make(self._kernel.readiness(self.name))
+            for other in [other for other, what in attachments.items() if what.fileno() < 0]:
+                attachments.pop(other, None)
+            attachments[key] = found = make(self._kernel.readiness(self.name))
         return found
 
     def release(self) -> int:
         """See `Right.release`. What `fileno` gave is closed."""
         name = super().release()
-        ending = getattr(self, "_ending", None)
-        while ending:
-            ending.popitem()[1].close()
+        attachments = getattr(self, "_attachments", None)
+        while attachments:
+            attachments.popitem()[1].close()
         return name
 
     def __aiter__(self) -> Messages:

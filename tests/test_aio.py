@@ -223,8 +223,8 @@ def test_a_right_outlives_loops(port: ReceiveRight, right: SendRight) -> None:
 
     for _ in range(3):
         asyncio.run(main())
-        assert all(what.fileno() < 0 for what in port._ending.values())
-    assert len(port._ending) == 1
+        assert all(what.fileno() < 0 for what in port._attachments.values())
+    assert len(port._attachments) == 1
 
 
 def test_a_loop_that_nobody_shut_down(port: ReceiveRight, right: SendRight) -> None:
@@ -238,9 +238,9 @@ def test_a_loop_that_nobody_shut_down(port: ReceiveRight, right: SendRight) -> N
         loop = asyncio.new_event_loop()
         loop.run_until_complete(main())
         loop.close()
-    assert sum(what.fileno() >= 0 for what in port._ending.values()) == 1
+    assert sum(what.fileno() >= 0 for what in port._attachments.values()) == 1
     asyncio.run(main())
-    assert all(what.fileno() < 0 for what in port._ending.values())
+    assert all(what.fileno() < 0 for what in port._attachments.values())
 
 
 # -- sending ----------------------------------------------------------------------------------------------------------

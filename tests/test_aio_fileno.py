@@ -251,6 +251,11 @@ def test_a_hang_up_that_means_nothing(port: ReceiveRight, task: LinuxKernel) -> 
     assert time.process_time() - began < 0.1
     task.mach_port_destroy(name)
     assert port.receive(timeout=0).id == lib.MACH_NOTIFY_PORT_DELETED
+    with open(__file__) as file:  # Not every file can be polled; asking for its death is no error all the same.
+        name = task.fileport_makeport(file.fileno())
+    request(task, name, DEAD_NAME_NOTIFICATION, port.name)
+    task.mach_port_destroy(name)
+    assert port.receive(timeout=0).id == lib.MACH_NOTIFY_PORT_DELETED
 
 
 # -- sets -------------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ async def receive(port: ReceiveRight | PortSet, timeout: float | None = None) ->
             if not waited:
                 raise
             raise MachError(MACH_RCV_PORT_DIED, "mach_msg") from None
-        watch = port.ending(loop, lambda readiness: Watch(loop, readiness))
+        watch = port._attached(loop, lambda readiness: Watch(loop, readiness))
         assert isinstance(watch, Watch)
         waited = True
         await watch.wait(deadline)
