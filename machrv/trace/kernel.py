@@ -54,8 +54,8 @@ _NAMES: dict[str, tuple[int, ...]] = {
     "fileport_makeport": (),
     "fileport_makefd": (0,),
 }
-#: Made of the other calls, as `Kernel` has it: each of them is seen then.
-_COMPOSED = {"rendezvous"}
+#: A shortcut for other calls: as `Kernel` has it, the steps are taken, and each of them is seen.
+_COMPOSED = {"ask"}
 #: Questions to which a failure is an answer like any other.
 _QUESTIONS = {"mach_port_type", "port_identity"}
 
