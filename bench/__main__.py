@@ -5,6 +5,7 @@ What belongs here: the order of things. What must never happen here: figures of 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -38,12 +39,19 @@ def _virtual() -> bool:
 
 def main() -> None:
     """Everything, one after the other."""
+    argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure everything, about ten minutes, and write docs/performance.json, the tables and the plots.",
+        epilog="examples:\n  python -m bench\n  python -m pytest bench    a short run, which writes nothing",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
     machine = _machine()
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.json"
         # Its exit status says whether the ceilings held. Whether the targets were reached, the page says.
         command = [sys.executable, "-m", "pytest", str(HERE), "--full", "--benchmark-quiet", "--figures", str(results)]
         subprocess.run(command, cwd=HERE.parent, check=False)
+        print("bench: how costs grow, and system calls ...", flush=True)
         figures = {
             "machine": machine,
             "results": json.loads(results.read_text()),

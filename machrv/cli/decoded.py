@@ -70,7 +70,7 @@ class Output:
 
     def failure(self, text: str) -> None:
         """Show what kept the input from being read. `text` may hold anything."""
-        raise NotImplementedError
+        self.wrong += 1
 
     def end(self) -> None:
         """That was all."""
@@ -157,7 +157,7 @@ class TextOutput(Output):
 
     def failure(self, text: str) -> None:
         """See `Output.failure`."""
-        self.wrong += 1
+        super().failure(text)
         self._write(f"{self._paint('wrong', 'WRONG')}  {_printable(text)}\n")
 
     def end(self) -> None:
@@ -227,7 +227,7 @@ class JsonOutput(Output):
 
     def failure(self, text: str) -> None:
         """See `Output.failure`."""
-        self.wrong += 1
+        super().failure(text)
         self._failures.append(text)
 
     def end(self) -> None:
