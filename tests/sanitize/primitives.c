@@ -89,7 +89,7 @@ static void messages(int passpidfd)
         MUST(machrv_close(fds[i]) == 0);
 }
 
-static void rights(int passpidfd)
+static void attestation(int passpidfd)
 {
     int ends[2];
     MUST(machrv_bundle(ends) == 0 && machrv_send_raw(ends[1], "early", 5, NULL, 0) == 0);
@@ -133,6 +133,95 @@ static void names(const char *folder)
     MUST(machrv_close(connected) == 0 && machrv_describe(accepted, &peer) == 0 && peer.hangup);
     MUST(machrv_close(accepted) == 0 && machrv_close(listener) == 0 && machrv_probe(path) == -ECONNREFUSED);
     unlink(path);
+}
+
+static const char answer_header[24 + 4 + 2 * 12] = {
+    [1] = 0, [3] = (char)0x80, [24] = 2, [28 + 10] = 20, [40 + 10] = 20, /* two descriptors: MAKE_SEND */
+};
+
+/* Two rights made, sent as an answer over `to`, and laid out from `from`. */
+static void answered(int to, int from)
+{
+    static const char ids[65] = "0123456789abcdef0123456789abcdef" "fedcba9876543210fedcba9876543210";
+    int receiving[2], sending[2], answer[2];
+    MUST(machrv_pairs(2, ids, "sanitize", 7, 1, receiving, sending) == 0);
+    MUST(machrv_pairs(2, ids, "sanitize", 7, 1, answer, answer) == -EADDRINUSE);
+    MUST(machrv_answer(to, answer_header, sizeof answer_header, 0, sending, 3) == -EINVAL);
+    MUST(machrv_answer(to, message, sizeof answer_header, 0, sending, 2) == -EINVAL);
+    MUST(machrv_answer(to, answer_header, sizeof answer_header, 0, sending, 2) == 0);
+    int got = machrv_receive_plain(from, &received, rights, &own, 18, 0, 0, 0, 52, 0, 1 << 20);
+    if (got == 0) { /* nobody attested it: only Python could tell */
+        MUST(received.nfds == 2);
+    } else {
+        MUST(got == (int)sizeof answer_header + 52 && received.nfds == 2 && rights[0].named && rights[1].named);
+        MUST(memcmp(rights[1].id, ids + 32, 32) == 0 && rights[0].creator.pid == getpid());
+    }
+    char spent[2];
+    MUST(machrv_spent(receiving, 2, spent) == 0 && !spent[0] && !spent[1]);
+    MUST(machrv_send_raw(received.fds[0], "last", 4, NULL, 0) == 0);
+    close_received();
+    MUST(machrv_spent(receiving, 2, spent) == 0 && !spent[0] && spent[1]);
+    machrv_close_all(receiving, 2);
+}
+
+/* A whole rendezvous, with the server in the same process, and in another one. */
+static void rendezvous(const char *folder)
+{
+    char path[300], link[300];
+    int listener, accepted, answer, from, other[2], status;
+    pid_t child;
+    snprintf(link, sizeof link, "%s/name", folder);
+    snprintf(path, sizeof path, "%s/.0123456789abcdef0123456789abcdef", folder);
+    MUST(machrv_ask(link, 5, 0, 0, &received, rights, &own, &from) == -ENOENT && from == -1);
+    MUST(symlink("elsewhere", link) == 0);
+    MUST(machrv_ask(link, 5, 0, 0, &received, rights, &own, &from) == -EINVAL && unlink(link) == 0);
+    MUST(symlink(strrchr(path, '/') + 1, link) == 0);
+    MUST(machrv_ask(link, 5, 0, 0, &received, rights, &own, &from) == -ENOENT && from == -1);
+    MUST((listener = machrv_listen(path, 1)) >= 0 && machrv_bundle(other) == 0);
+    MUST(machrv_serve(listener, other[0], &received, rights, &own, 9, 0, 52, 0, 1000, &accepted) == -EAGAIN);
+
+    MUST(machrv_ask(link, 5, 0, 0, &received, rights, &own, &from) == -EAGAIN && from >= 0);
+    int got = machrv_serve(listener, other[0], &received, rights, &own, 9, 0, 52, 0, 1000, &accepted);
+    MUST((got == 24 + 52 || got == 0) && received.nfds == 1 && (got == 0 || accepted == -1));
+    answer = received.fds[0];
+    if (accepted >= 0)
+        machrv_close(accepted);
+    answered(answer, from);
+    MUST(machrv_close(from) == 0);
+
+    /* something waits elsewhere: who connects is taken in, and not heard yet */
+    MUST(machrv_send_raw(other[1], "first", 5, NULL, 0) == 0);
+    MUST(machrv_ask(link, 5, 0, 0, &received, rights, &own, &from) == -EAGAIN && from >= 0);
+    MUST(machrv_serve(listener, other[0], &received, rights, &own, 9, 0, 52, 0, 1000, &accepted) == -EAGAIN);
+    MUST(accepted >= 0 && machrv_receive(accepted, &received) == 0 && received.nfds == 1);
+    close_received();
+    MUST(machrv_close(accepted) == 0 && machrv_close(from) == 0);
+
+    MUST((child = fork()) >= 0);
+    if (child == 0) {
+        int inherited[3] = {listener, other[0], other[1]};
+        machrv_close_all(inherited, 3);
+        own.pid = getpid();
+        got = machrv_ask(link, 5, 0, 20000, &received, rights, &own, &from);
+        if (from >= 0)
+            machrv_close(from);
+        _exit(got < 0 || received.nfds != 0);
+    }
+    while ((got = machrv_serve(listener, -1, &received, rights, &own, 9, 0, 52, 0, 1000, &accepted)) == -EAGAIN && accepted < 0)
+        poll(NULL, 0, 1);
+    if (got == -EAGAIN) {
+        struct pollfd ready = {accepted, POLLIN, 0};
+        MUST(poll(&ready, 1, 10000) == 1 && machrv_receive(accepted, &received) == 0);
+    }
+    MUST(received.nfds == 1 && received.pid == child);
+    MUST(machrv_send_plain(received.fds[0], message, 24, 0) == 0);
+    close_received();
+    if (accepted >= 0)
+        machrv_close(accepted);
+    MUST(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    MUST(machrv_close(listener) == 0 && machrv_close(other[0]) == 0 && machrv_close(other[1]) == 0);
+    unlink(path);
+    unlink(link);
 }
 
 static void memory(void)
@@ -184,8 +273,9 @@ int main(int argc, char **argv)
     for (int features = 0; features < 16; features++) {
         machrv_without(features);
         messages(features & 1);
-        rights(features & 1);
+        attestation(features & 1);
         names(argv[1]);
+        rendezvous(argv[1]);
     }
     machrv_without(MACHRV_WITHOUT_NOEXEC_SEAL);
     memory();
