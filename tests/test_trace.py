@@ -193,6 +193,17 @@ def test_a_child_of_fork_has_a_lane_of_its_own(tmp_path: Path) -> None:
     assert {event["lane"] for event in result.events if event["text"] == "comes from a fork"} == {1}
 
 
+def test_a_process_that_becomes_another_program_has_a_lane_for_each(tmp_path: Path) -> None:
+    """The same process, so the same number; the second one's exit status is the process's."""
+    second = "from machrv.kernel import current; current(); raise SystemExit(4)"
+    result = trace(tmp_path, *python(f"current(); os.execv(sys.executable, [sys.executable, '-c', {second!r}])"))
+    assert result.status == 4
+    first, second = result.data["lanes"]
+    assert first[1] == second[1] and first[1].startswith("pid ")
+    assert [event["text"] for event in result.events if event["lane"] == 0][-1] == "becomes another program"
+    assert result.failures == ["ends otherwise than it should: exit status 4"]
+
+
 def test_who_was_not_recorded_is_known_by_what_others_received(tmp_path: Path) -> None:
     """A child without the variable in its environment: the kernel tells the receiver who sent."""
     code = (

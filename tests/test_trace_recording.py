@@ -156,12 +156,13 @@ def test_results_and_failures_are_the_real_kernels(tracing: Kernel, kernel: Kern
     with pytest.raises(MachError) as caught:
         tracing.mach_port_destroy(name)
     assert caught.value.symbol == "KERN_INVALID_NAME" and caught.value.__traceback__ is not None
-    for wrong in (("x",), (1, 2, 3), (), ([],)):
+    wrongs: list[tuple[Any, ...]] = [("x",), (1, 2, 3), (), ([],)]
+    for wrong in wrongs:
         outcomes = []
         for asked in (kernel, tracing):
-            with pytest.raises((TypeError, MachError)) as caught:
-                asked.mach_port_destroy(*wrong)  # type: ignore[arg-type]
-            outcomes.append(type(caught.value))
+            with pytest.raises((TypeError, MachError)) as refused:
+                asked.mach_port_destroy(*wrong)
+            outcomes.append(type(refused.value))
         assert outcomes[0] is outcomes[1]
     with pytest.raises(MachError):
         tracing.mach_msg("no bytes", 1)  # type: ignore[arg-type]

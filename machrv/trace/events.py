@@ -164,6 +164,8 @@ class _Teller:
         elif process.status:
             text = "ends otherwise than it should"
             failure = f"exit status {process.status}"
+        elif process.executed:
+            text = "becomes another program"
         elif process.status is None and not process.said_goodbye:
             text, failure = "is gone", "it did not end in the usual way; how is not known"
         at = max([process.ended, *(call.began for call in process.calls), *(e.began for e in process.exchanges)])

@@ -104,6 +104,8 @@ class Process:
     recorded: bool = True
     #: it said that it was about to end
     said_goodbye: bool = False
+    #: it went on as another program (execve)
+    executed: bool = False
     #: what wait() would say: the exit status, or minus the signal; None where nobody has told
     status: int | None = None
     #: it was still there when the recording ended

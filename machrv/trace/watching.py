@@ -41,7 +41,6 @@ class Ending:
     fd: int
     since: int
     at: int | None = None
-    status: int | None = None
 
 
 class Watcher:
@@ -51,7 +50,7 @@ class Watcher:
         self.directory: str = tempfile.mkdtemp(prefix="machrv-trace-")
         self.keep = False
         self._endings: dict[int, Ending] = {}
-        self._known: dict[int, tuple[int, int]] = {}
+        self._waited: dict[int, tuple[int, int]] = {}
         pipe = os.path.join(self.directory, ANNOUNCEMENTS)
         os.mkfifo(pipe, 0o600)
         self._pipe = os.open(pipe, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -98,16 +97,16 @@ class Watcher:
         except BlockingIOError:
             return
         for word in words:
-            if word.isdigit() and len(word) < 10 and not any(e.pid == int(word) for e in self._endings.values()):
+            if word.isdigit() and len(word) < 10 and not self.sees(int(word)):
                 self.watch(int(word))
 
     def sees(self, pid: int) -> bool:
-        """Whether `wait` returns when this process ends."""
-        return any(ending.pid == pid for ending in self._endings.values())
+        """Whether `wait` returns when the process that has this pid now ends."""
+        return any(ending.pid == pid and ending.at is None for ending in self._endings.values())
 
     def ended(self, pid: int, status: int) -> None:
         """Somebody has waited for the process: the exit status, or minus the signal."""
-        self._known[pid] = (monotonic_ns(), status)
+        self._waited[pid] = (monotonic_ns(), status)
 
     def settle(self, seconds: float = 0.2) -> None:
         """PROGRAM has ended: its children are ending too, mostly. Give them this long to be seen."""
@@ -117,19 +116,30 @@ class Watcher:
 
     def tell(self, processes: list[Process]) -> None:
         """Write into `processes` how they ended, or that they have not."""
-        endings: dict[int, list[Ending]] = {}
-        for ending in self._endings.values():
-            ending.status = self._status(ending.fd) if ending.at is not None else None
-            endings.setdefault(ending.pid, []).append(ending)
-        last = {process.pid: process for process in processes}  # Those before it went on as another program.
-        for process in last.values():
-            for ending in endings.get(process.pid, []):
-                if ending.at is None:
-                    process.survived = not process.said_goodbye
-                else:
-                    process.ended, process.status = ending.at, ending.status
-            if process.pid in self._known:
-                process.ended, process.status = self._known[process.pid]
+        programs: dict[tuple[int, int], list[Process]] = {}
+        for process in processes:
+            version = 0 if process.token is None else process.token.pidversion
+            programs.setdefault((process.pid, version), []).append(process)
+        for same in programs.values():
+            for process, later in zip(same, same[1:]):
+                process.ended, process.executed = later.began, True
+            self._tell(same[0].began, same[-1])
+
+    def _tell(self, began: int, process: Process) -> None:
+        """How a process ended that began then; `process` is the last program that it ran."""
+        pid = process.pid
+        mine = [ending for ending in self._endings.values() if ending.pid == pid and ending.since >= began]
+        if pid in self._waited:  # It was watched before it began to record.
+            mine = [ending for ending in self._endings.values() if ending.pid == pid]
+        if not mine:
+            return
+        ending = min(mine, key=lambda ending: ending.since)
+        if ending.at is None:
+            process.survived = not process.said_goodbye
+        else:
+            process.ended, process.status = ending.at, self._status(ending.fd)
+        if pid in self._waited:
+            process.ended, process.status = self._waited[pid]
 
     @staticmethod
     def _status(fd: int) -> int | None:
