@@ -13,7 +13,7 @@ import argparse
 import inspect
 import re
 import sys
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import FunctionType
@@ -24,7 +24,16 @@ RECORD = Path(__file__).with_name("public_surface.txt")
 INCLUDE = Path(__file__).parent.parent / "include" / "machrv"
 
 #: What users may import from; everything else in the package is nobody's but ours.
-MODULES = ("machrv", "machrv.errors", "machrv.message", "machrv.kernel", "machrv.kernel.linux", "machrv.kernel.darwin")
+MODULES = (
+    "machrv",
+    "machrv.aio",
+    "machrv.errors",
+    "machrv.message",
+    "machrv.kernel",
+    "machrv.kernel.memory",
+    "machrv.kernel.linux",
+    "machrv.kernel.darwin",
+)
 
 #: The headers whose constants `machrv.message` has on every platform.
 HEADERS = ("kern_return", "port", "message", "notify", "bootstrap", "rendezvous")
@@ -74,18 +83,18 @@ def _home(value: object) -> str:
     return getattr(value, "__module__", "") if isinstance(value, (type, FunctionType)) else ""
 
 
-def _described(name: str, value: object, known: Container[int]) -> Iterator[str]:
+def _described(name: str, value: object, known: Mapping[int, str]) -> Iterator[str]:
     if isinstance(value, type):
         yield from _class(name, value, known)
     elif isinstance(value, FunctionType):
-        yield f"def {name}{_signature(value)}"
+        yield f"{_def(value)} {name}{_signature(value)}"
     else:
         yield f"{name}: {type(value).__name__}"
 
 
-def _class(name: str, cls: type, known: Container[int]) -> Iterator[str]:
+def _class(name: str, cls: type, known: Mapping[int, str]) -> Iterator[str]:
     """A class, without what it has as a public base has it."""
-    named = ", ".join(base.__name__ for base in _bases(cls))
+    named = ", ".join(known.get(id(base), base.__name__).removeprefix("machrv.") for base in _bases(cls))
     yield f"class {name}{f'({named})' if named else ''}"
     constructor = _constructor(cls)
     if constructor is not None:
@@ -151,7 +160,7 @@ def _members(cls: type, fields: set[str]) -> dict[str, str | type]:
 def _member(name: str, value: object, annotation: str) -> str | type:
     if isinstance(value, FunctionType):
         abstract = "abstract " if getattr(value, "__isabstractmethod__", False) else ""
-        return f"{abstract}def {name}{_signature(value)}"
+        return f"{abstract}{_def(value)} {name}{_signature(value)}"
     if isinstance(value, (classmethod, staticmethod)):
         bound = isinstance(value, classmethod)
         return f"{type(value).__name__} {name}{_signature(value.__func__, bound)}"
@@ -162,6 +171,10 @@ def _member(name: str, value: object, annotation: str) -> str | type:
         return value
     plain = value is None or isinstance(value, (bool, int, float, str, bytes, tuple))
     return name + (f": {annotation}" if annotation else "") + (f" = {value!r}" if plain else "")
+
+
+def _def(function: object) -> str:
+    return "async def" if inspect.iscoroutinefunction(function) else "def"
 
 
 def _signature(function: object, bound: bool = False) -> str:

@@ -9,6 +9,7 @@ import machrv
 from machrv import (
     AuditToken,
     Disposition,
+    MemoryObject,
     Message,
     PortDescriptor,
     PortSet,
@@ -22,6 +23,7 @@ from machrv import (
     SendOnceRight,
     SendRight,
     Trailer,
+    aio,
     fileport,
     launch,
 )
@@ -94,6 +96,17 @@ def requirements() -> None:
     machrv.VALIDATE_PEER_REQUIREMENTS.override()  # wrong
     machrv.set_verdict_callback(lambda: None)  # wrong
     machrv.nonsense  # wrong
+
+
+async def loops(port: ReceiveRight, right: SendRight) -> None:
+    """What is awaited and what is not."""
+    await port.receive()  # wrong
+    await aio.receive(right)  # wrong
+    await aio.send(port, Message())  # wrong
+    list(port)  # wrong
+    aio.nonsense  # wrong
+    MemoryObject.create("4096")  # wrong
+    MemoryObject.from_right(port)  # wrong
 
 
 class Own(RendezvousServerBase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing_extensions import assert_type
 
 from machrv import AuditToken, Kernel, current
-from machrv.kernel import EventQueue, PortStatus, Process
+from machrv.kernel import EventQueue, PortStatus, Process, Readiness
 from machrv.kernel.darwin import DarwinKernel
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import MACH_PORT_RIGHT_RECEIVE, MACH_RCV_MSG, Disposition
@@ -59,9 +59,14 @@ def waiting(kernel: Kernel, name: int, pid: int) -> None:
     """Processes, and what one thread waits on."""
     process = kernel.open_process(pid)
     assert_type(process, Process)
-    assert_type(process.pid, int)
+    assert_type(process.pid + process.fileno(), int)
     assert_type(process.is_running(), bool)
     assert_type(process.matches(kernel.audit_token()), bool)
+    for readiness in (kernel.readiness(name), kernel.room(name)):
+        assert_type(readiness, Readiness)
+        assert_type(readiness.fileno(), int)
+        readiness.close()
+    assert_type(kernel.port_identity(name), "tuple[str, int]")
     queue = kernel.event_queue()
     assert_type(queue, EventQueue)
     queue.add_port(name)
