@@ -37,3 +37,8 @@ class Buffer:
         self.laid_out = ffi.buffer(
             ffi.cast("char *", body) - wire.BODY, wire.BODY + lib.MACHRV_MAX_INLINE + _LONGEST_TRAILER
         )
+
+    def close(self) -> None:
+        """Close every descriptor that came with what is in here."""
+        count = self.received.nfds
+        lib.machrv_close_all(list(self.received.fds[0:count]), count)

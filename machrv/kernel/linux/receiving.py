@@ -51,16 +51,26 @@ class Receiving(Incoming):
             buffer = Buffer()
         milliseconds = int(max(0.0, min((deadline - monotonic()) * 1000, LONGEST)))
         received, answer = buffer.received, buffer.answer
-        result = _ask(link, id, self._number, milliseconds, received, buffer.rights, self._native, answer)
-        if answer[0] < 0 and result < 0:
-            return None
-        if answer[0] >= 0:
-            return self._receive_answer(answer[0], result, buffer, deadline)
-        count = received.nfds
-        if count:
-            with self._call:
-                self._name_rights(buffer, count)
-        message: bytes = buffer.laid_out[0:result]
+        received.nfds, answer[0] = 0, -1
+        named = False
+        try:
+            result = _ask(link, id, self._number, milliseconds, received, buffer.rights, self._native, answer)
+            if answer[0] >= 0:
+                named = True  # from here on the socket, and what came to it, is looked after there
+                return self._receive_answer(answer[0], result, buffer, deadline)
+            if result < 0:
+                return None
+            if received.nfds:
+                with self._call:
+                    named = True
+                    self._name_rights(buffer, received.nfds)
+            message: bytes = buffer.laid_out[0:result]
+        except BaseException:
+            if not named:  # a signal handler has raised
+                buffer.close()
+                if answer[0] >= 0:
+                    close(answer[0])
+            raise
         self._spare.append(buffer)
         return message
 
@@ -229,7 +239,7 @@ class Receiving(Incoming):
                 port.add(end)
             except OSError:
                 if result >= 0:
-                    lib.machrv_close_all(buffer.received.fds, buffer.received.nfds)
+                    buffer.close()
                 close(fd)
                 return None
         if result > 0:
