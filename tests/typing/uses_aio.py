@@ -48,6 +48,9 @@ async def rendezvous(port: ReceiveRight, requirement: Requirement, right: SendRi
         assert_type(server, aio.RendezvousServer)
         async with server.lock as lock:
             assert_type(lock, aio.LoopLock)
+        assert_type(server.lock.locked(), bool)
+        await server.lock.free()
+        server.lock.when_free(lambda: None)
         await aio.launch("child", server=server)
     async with aio.DirectRendezvousServer({"port": port}) as direct:
         base: aio.RendezvousServerBase = direct

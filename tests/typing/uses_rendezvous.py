@@ -67,6 +67,10 @@ def serving(pid: int, port: RendezvousPort, requirement: Requirement) -> None:
     with server.lock:
         server.set_process_requirement_for_pid(pid, requirement)
         server.register_ports_for_pid(pid, {"port": port})
+    if server.lock.acquire(blocking=False) or server.lock.acquire(timeout=1.0):
+        server.lock.check()
+        server.lock.release()
+    assert_type(server.lock.held(), bool)
     environment: dict[str, str] = {}
     server.add_feature_state_to_environment(environment)
     assert_type(server.service_name, str)

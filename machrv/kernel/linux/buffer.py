@@ -9,8 +9,11 @@ from __future__ import annotations
 from struct import Struct
 
 from machrv._mach import ffi, lib
-
 from machrv.kernel.linux import wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 #: machrv_received before its descriptors, and machrv_wire_header
 FIXED, WIRE = Struct("=qqiII4xQiiiii"), Struct("=IIHHIiIq")
@@ -25,16 +28,16 @@ class Buffer:
     __slots__ = ("received", "rights", "answer", "told", "fixed", "wire", "body", "laid_out")
 
     def __init__(self) -> None:
-        self.received = ffi.new("machrv_received *")
-        self.rights = ffi.new("machrv_arrived[]", lib.MACHRV_MAX_FDS)
-        self.answer = ffi.new("int *")
-        self.told = ffi.buffer(self.rights)
-        self.fixed = ffi.buffer(self.received, FIXED.size)
-        self.wire = ffi.buffer(ffi.addressof(self.received, "header"))
+        self.received: Any = ffi.new("machrv_received *")
+        self.rights: Any = ffi.new("machrv_arrived[]", lib.MACHRV_MAX_FDS)
+        self.answer: Any = ffi.new("int *")
+        self.told: Any = ffi.buffer(self.rights)
+        self.fixed: Any = ffi.buffer(self.received, FIXED.size)
+        self.wire: Any = ffi.buffer(ffi.addressof(self.received, "header"))
         body = ffi.addressof(self.received, "body")
-        self.body = memoryview(ffi.buffer(body, lib.MACHRV_MAX_INLINE))
+        self.body: memoryview[int] = memoryview(ffi.buffer(body, lib.MACHRV_MAX_INLINE))
         #: where machrv_receive_plain puts whole messages; a slice is a copy
-        self.laid_out = ffi.buffer(
+        self.laid_out: Any = ffi.buffer(
             ffi.cast("char *", body) - wire.BODY, wire.BODY + lib.MACHRV_MAX_INLINE + _LONGEST_TRAILER
         )
 
