@@ -122,10 +122,13 @@ class _Receiver(Right):
     def release(self) -> int:
         """See `Right.release`. What `fileno` gave is closed."""
         name = super().release()
+        self._detach()
+        return name
+
+    def _detach(self) -> None:
         attachments = getattr(self, "_attachments", None)
         while attachments:
             attachments.popitem()[1].close()
-        return name
 
     def __aiter__(self) -> Messages:
         """`async for message in port`: see `machrv.aio.messages`."""
@@ -134,6 +137,7 @@ class _Receiver(Right):
         return messages(self)  # type: ignore[arg-type]
 
     def _destroy(self, name: int) -> None:
+        self._detach()
         self._kernel.mach_port_mod_refs(name, self.right, -1)
 
 
