@@ -14,42 +14,25 @@ import os
 import sys
 from _thread import RLock
 from abc import ABC, abstractmethod
-from collections import namedtuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NamedTuple
-
     from machrv.audit import AuditToken
     from machrv.kernel.memory import MemoryCalls
+    from machrv.kernel.status import PortStatus as PortStatus
 
-    class _PortStatus(NamedTuple):
-        pset: int
-        seqno: int
-        mscount: int
-        qlimit: int
-        msgcount: int
-        sorights: int
-        srights: int
-        pdrequest: int
-        nsrequest: int
-        flags: int
-
-else:  # The same without `typing`, which a child would pay for.
-    _PortStatus = namedtuple(
-        "PortStatus", "pset seqno mscount qlimit msgcount sorights srights pdrequest nsrequest flags"
-    )
+__all__ = ["EventQueue", "Kernel", "PortStatus", "Process", "Readiness", "current"]
 
 
-class PortStatus(_PortStatus):
-    """What mach_port_get_attributes(MACH_PORT_RECEIVE_STATUS) tells of a receive right.
+if not TYPE_CHECKING:  # A checker knows what there is.
 
-    `pset` counts the sets that the port is in, `seqno` is the next message's, `mscount` the send rights made since it
-    was last reset, `msgcount` the messages waiting (where the kernel can tell; otherwise 0 or 1), `sorights` the
-    send-once rights in existence; `srights`, `pdrequest` and `nsrequest` are 0 or 1, as in <mach/port.h>.
-    """
+    def __getattr__(name: str) -> object:
+        if name == "PortStatus":  # Few want it, and a child would pay for what it is made of.
+            from machrv.kernel.status import PortStatus
 
-    __slots__ = ()
+            globals()[name] = PortStatus
+            return PortStatus
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class Process(ABC):

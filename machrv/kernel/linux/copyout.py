@@ -20,11 +20,13 @@ from machrv.kernel.linux.answers import OUT_OF_ROOM, check, close
 from machrv.kernel.linux.end import LISTENER, End
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
 from machrv.kernel.linux.space import DEAD, NULL, RECEIVE, SEND, SEND_ONCE, destinations
-from machrv.kernel.linux.transit import Creator, Peer, Right, describe, id_of, made_by, own_address
+from machrv.kernel.linux.transit import Peer, Right, describe, id_of, made_by, own_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from machrv.kernel.linux.transit import Creator
 
 _SEQPACKET, _UNIX = 5, 1
 
@@ -103,7 +105,7 @@ class CopyOut(CopyIn):
         if kind == PORT_SEND and named:
             if id in self._ports:
                 return self._copyout(Right(kind, fd, id=id))  # it may have come home
-            creator = right[3:6]
+            creator: Creator = right[3:6]
             same = self._by_id.get(id)
             if same is None:
                 same = self._by_id[id] = []
@@ -116,7 +118,7 @@ class CopyOut(CopyIn):
                     return entry.name
             entry = self._table.allocate()
             same.append(entry)
-            entry.creator, entry.id = Creator(*creator), id
+            entry.creator, entry.id = creator, id
         else:
             entry = self._table.allocate()
             if named:
@@ -155,7 +157,7 @@ class CopyOut(CopyIn):
         if cookie:
             return bool(cookie == lib.machrv_netns(end.fd))
         maker = made_by(fd)
-        return maker is not None and bool(maker.pid == self._identity.pid)
+        return maker is not None and maker[0] == self._identity.pid
 
     # -- moved receive rights -----------------------------------------------------------------------------------------
 

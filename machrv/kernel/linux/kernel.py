@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
-import weakref
+from _weakref import ref
 from itertools import count
 from time import monotonic
 
@@ -46,7 +46,7 @@ class LinuxKernel(Calls, Kernel):
 
     def __init__(self) -> None:
         super().__init__(next(_numbers))
-        self._queues: weakref.WeakSet[LinuxEventQueue] = weakref.WeakSet()
+        self._queues: list[ref[LinuxEventQueue]] = []
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
@@ -174,7 +174,7 @@ class LinuxKernel(Calls, Kernel):
         """See `Kernel.event_queue`."""
         with shortage("event_queue"):
             queue = LinuxEventQueue(self)
-        self._queues.add(queue)
+        self._queues = [known for known in self._queues if known() is not None] + [ref(queue)]
         return queue
 
     # -- looking on ---------------------------------------------------------------------------------------------------
@@ -223,8 +223,10 @@ class LinuxKernel(Calls, Kernel):
         """In the child of a fork: rights are not inherited. Nothing may be sent, the parent's rights live on."""
         entries = list(self._entries.values())
         ports = list(self._ports.values())
-        for queue in self._queues:
-            queue.forked()
+        for known in self._queues:
+            queue = known()
+            if queue is not None:
+                queue.forked()
         self._forget_readers()
         self._close_watch()
         for entry in entries:

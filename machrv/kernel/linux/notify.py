@@ -100,7 +100,7 @@ class Notifications(CopyOut):
         while self._deferred and self._settling.acquire(False):
             try:
                 while self._deferred:
-                    call, arguments = self._deferred.popleft()
+                    call, arguments = self._deferred.pop(0)
                     try:
                         call(*arguments)
                     except MachError:

@@ -10,9 +10,8 @@ from itself are only a count, until one leaves.
 from __future__ import annotations
 
 import os
-import weakref
-from collections import deque
-from threading import RLock
+from _thread import RLock
+from _weakref import ref
 
 from machrv._mach import ffi, lib
 
@@ -42,7 +41,7 @@ DEAD_RIGHT = Right(PORT_SEND)
 #: where receive rights are on their way to, for the ports that this process knows: a right sent to itself, or to a port
 #: whose own right waits in its queue, could never be received again (ipc_port_check_circularity)
 destinations: dict[bytes, bytes] = {}
-_spaces: dict[int, weakref.ref[Space]] = {}
+_spaces: dict[int, ref[Space]] = {}
 
 
 def all_spaces() -> list[Space]:
@@ -58,7 +57,7 @@ class Space:
         #: a call is at work. A finaliser or a signal handler may run in the middle of it, in the same thread.
         self._inside = False
         #: what finalisers have given up meanwhile
-        self._deferred: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
+        self._deferred: list[tuple[Callable[..., None], tuple[object, ...]]] = []
         self._table = NameTable()
         self._entries = self._table.entries
         #: entries with a send right and a socket, by the port id that the socket claims
@@ -70,7 +69,7 @@ class Space:
         self._serials = 0
         self._serial_prefix = os.urandom(4).hex()
         key = id(self)
-        _spaces[key] = weakref.ref(self, lambda _: _spaces.pop(key))
+        _spaces[key] = ref(self, lambda _: _spaces.pop(key))
 
     # -- provided by the layers above ---------------------------------------------------------------------------------
 

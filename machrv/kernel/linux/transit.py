@@ -7,29 +7,17 @@ never happen here: names, queues, or a decision about whom to believe.
 from __future__ import annotations
 
 import os
-from collections import namedtuple
 
 from machrv._mach import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NamedTuple
-
     from machrv.kernel.linux.port import Port
 
+    #: Who made a socket, as SO_PEERCRED tells: pid, uid, gid. It names the maker, never the present holder.
+    Creator = tuple[int, int, int]
+
 PREFIX = b"\0machrv/"
-
-if TYPE_CHECKING:
-
-    class Creator(NamedTuple):
-        """Who made a socket, as SO_PEERCRED tells: it names the maker, never the present holder."""
-
-        pid: int
-        uid: int
-        gid: int
-
-else:  # The same without `typing`, which a child would pay for.
-    Creator = namedtuple("Creator", "pid uid gid")
 
 
 class Right:
@@ -83,7 +71,7 @@ def made_by(fd: int) -> Creator | None:
     creator = ffi.new("machrv_creator *")
     if lib.machrv_made_by(fd, creator) < 0:
         return None
-    return Creator(creator.pid, creator.uid, creator.gid)
+    return creator.pid, creator.uid, creator.gid
 
 
 def own_address(fd: int) -> bytes:
