@@ -23,16 +23,15 @@ from struct import Struct, calcsize, error
 
 from machrv._mach import lib
 from machrv.audit import AuditToken
+from machrv.constants import Disposition, constant, disposition_name
 from machrv.descriptor import (
     KINDS,
     TYPE_OFFSET,
     Descriptor,
-    Disposition,
     GuardedPortDescriptor,
     OutOfLineDescriptor,
     OutOfLinePortsDescriptor,
     PortDescriptor,
-    disposition_name,
     port_from_members,
 )
 from machrv.errors import MessageFormatError
@@ -85,9 +84,7 @@ _MAX_RUNS = 256
 
 
 def __getattr__(name: str) -> int:
-    if name.startswith(("MACH_", "MACHRV_", "KERN_", "BOOTSTRAP_", "MAX_")) and hasattr(lib, name):
-        return getattr(lib, name)  # type: ignore[no-any-return]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return constant(name, __name__)
 
 
 class Message:

@@ -15,7 +15,6 @@ uint64 is not aligned.
 from __future__ import annotations
 
 from collections import namedtuple
-from operator import ge
 from struct import Struct
 
 from machrv.audit import AuditToken
@@ -44,11 +43,8 @@ REPLY_ID: int = MACHRV_REPLY_ID
 REQUEST_SIZE = len(Message().encode())
 
 #: What is the same in all replies, and what each port adds: a descriptor and a key.
-_REPLY_SIZE, _EACH, _MOST = 36, 16, 253
-_REPLY_BITS = MACH_MSGH_BITS_COMPLEX | Disposition.PORT_SEND_ONCE << 8
+_REPLY_SIZE, _EACH = 36, 16
 AUDIT_TRAILER_SIZE = 52
-#: What of the last word of a descriptor is its disposition; the rest is the type, 0 for a port, and padding.
-_DISPOSITION = 0x00FF0000
 #: Of the bits of a request: whether it is complex, and what the right to answer it is.
 _ANSWERABLE = MACH_MSGH_BITS_COMPLEX | 0x1F
 #: A header, and the trailer: type, size, seqno and two words of a security token; the words of the audit token.
@@ -150,36 +146,6 @@ def parse_reply(message: Message) -> Reply:
     return Reply(dict(zip(numbers, descriptors)), additional_data)
 
 
-def read_reply(data: bytes) -> tuple[Mapping[int, tuple[int, int]], AuditToken] | None:
-    """What `parse_reply(Message.decode(data))` finds, where the reply is as nearly all are: a (name, disposition) by key, and
-    who sent it. None for whatever looks otherwise in the least; it may be a reply all the same.
-
-    A child waits for this one message before it does anything: it is not worth taking apart what nobody will look at.
-    """
-    size = len(data) - AUDIT_TRAILER_SIZE
-    count = (size - _REPLY_SIZE) // _EACH
-    if not 0 < count <= _MOST or size != _REPLY_SIZE + _EACH * count:
-        return None
-    found = _reply_struct(count).unpack(data)
-    bits, msgh_size, remote, _, voucher, id, descriptors = found[:7]
-    if bits != _REPLY_BITS or msgh_size != size or remote or voucher or id != REPLY_ID or descriptors != count:
-        return None
-    words: tuple[int, ...] = found[7 : 7 + 3 * count]
-    keys = found[7 + 3 * count : 7 + 4 * count]
-    length, trailer_type, trailer_size = found[7 + 4 * count : 10 + 4 * count]
-    pid = found[-3]
-    if length or trailer_type or trailer_size != AUDIT_TRAILER_SIZE or not pid or any(words[1::3]):
-        return None
-    if any(map(ge, keys, keys[1:])):
-        return None
-    dispositions = words[2::3]
-    if any([word & ~_DISPOSITION for word in dispositions]):
-        return None
-    return dict(zip(keys, zip(words[::3], [word >> 16 for word in dispositions]))), AuditToken.from_bytes(
-        data[-AuditToken.SIZE :]
-    )
-
-
 _IMAGES: dict[int, Struct] = {}
 
 
@@ -188,17 +154,6 @@ def _image_struct(count: int) -> Struct:
     found = _IMAGES.get(count)
     if found is None:
         found = _IMAGES[count] = Struct(f"=5IiI{4 * count}IQ")
-    return found
-
-
-_STRUCTS: dict[int, Struct] = {}
-
-
-def _reply_struct(count: int) -> Struct:
-    """A reply of so many ports, with its trailer: header and count, descriptors, keys, length; type, size; the token."""
-    found = _STRUCTS.get(count)
-    if found is None:
-        found = _STRUCTS[count] = Struct(f"=5IiI{3 * count}I{count}IQII12x8I")
     return found
 
 

@@ -12,11 +12,11 @@ from _thread import allocate_lock
 from machrv._mach import lib
 
 from machrv.errors import MachError
-from machrv.kernel import EventQueue
+from machrv.kernel.interface import EventQueue
 from machrv.kernel.linux.identity import LinuxProcess
 from machrv.kernel.linux.answers import shortage
 from machrv.kernel.linux.port import starving
-from machrv.kernel.linux.sending import LONGEST
+from machrv.kernel.linux.asking import LONGEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from _weakref import ref
 
 from machrv._mach import lib
 
-from machrv.kernel import Readiness
+from machrv.kernel.interface import Readiness
 from machrv.kernel.linux.answers import check, close
 from machrv.kernel.linux.notify import Notifications
 from machrv.kernel.linux.port import starving
@@ -36,8 +36,8 @@ _RETRY = 100
 class Readers(Notifications):
     """A space whose ports may be watched by event loops. The caller holds the lock, unless it says otherwise."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
+    def _furnish(self) -> None:
+        super()._furnish()
         #: by id; each takes itself out when it is closed, or forgotten
         self._readers: dict[int, ref[LinuxReadiness]] = {}
 

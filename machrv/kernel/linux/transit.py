@@ -46,6 +46,10 @@ class Right:
         self.id: bytes = id
 
 
+#: a right to a port that has died
+DEAD_RIGHT = Right(lib.MACH_MSG_TYPE_PORT_SEND)
+
+
 class Peer:
     """What the socket of a right tells of its other end."""
 

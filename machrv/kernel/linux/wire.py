@@ -14,6 +14,8 @@ from struct import Struct
 
 from machrv._mach import ffi, lib
 
+from machrv.kernel.linux.buffer import BODY as BODY
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +43,6 @@ OOL = Struct("=QBBBBI")
 #: context, flags, disposition, type, name of a guarded port descriptor
 GUARDED = Struct("=QHBBI")
 
-BODY = ffi.sizeof("mach_msg_header_t")
 DESCRIPTORS = BODY + ffi.sizeof("mach_msg_body_t")
 
 
