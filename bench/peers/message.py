@@ -43,14 +43,16 @@ def _others(count: int) -> Iterator[list[int]]:
 @contextmanager
 def machrv_within(size: int, rights: int) -> Iterator[Work]:
     """`Message` objects and owned rights, an audit trailer, decoded."""
-    from machrv import ReceiveRight
+    from machrv import ReceiveRight, destroy_message
 
     with ReceiveRight.allocate() as port, port.make_send() as right, _others(rights) as others:
         message = _message(size, others)
 
         def work() -> None:
             right.send(message)
-            _given_up(port.receive())
+            received = port.receive()
+            if received.descriptors:
+                destroy_message(received)
 
         yield work
 
