@@ -11,20 +11,23 @@ from pathlib import Path
 import pytest
 
 from machrv import (
+    AuditToken,
     DirectRendezvousClient,
     Disposition,
     Message,
+    MessageFormatError,
     PortDescriptor,
     ReceiveRight,
     RendezvousError,
     RendezvousServer,
     SendOnceRight,
+    Trailer,
     destroy_message,
     take_reply_right,
 )
 from machrv.kernel.linux.bootstrap import BootstrapDirectory
 from machrv.message import MACH_MSGH_BITS_COMPLEX
-from machrv.rendezvous.protocol import reply
+from machrv.rendezvous.protocol import REPLY_ID, reply
 
 from .conftest import PATIENCE, wait_for_no_senders, wait_for_server
 from .fuzz import packets_grammar as packets
@@ -87,3 +90,12 @@ def test_a_descriptor_that_holds_no_receive_right_stops_nobody(
     wait_for_server(server)
     packets.release()
     assert not caplog.records
+
+
+def test_a_trailer_stands_at_a_multiple_of_four() -> None:
+    """One that follows a message of 69 bytes at once is refused, however right it looks (target: codec)."""
+    trailer = Trailer(1, (0, 0), AuditToken(0, 0, 0, 0, 0, 7, 0, 1))
+    image = Message(REPLY_ID, bytes(45), trailer=trailer).encode()
+    assert Message.decode(image).trailer == trailer
+    with pytest.raises(MessageFormatError):
+        Message.decode(image[:69] + image[72:])
