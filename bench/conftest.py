@@ -49,11 +49,13 @@ def held(full: bool, benchmark: BenchmarkFixture) -> Held:
     pytest-benchmark runs the rounds. Its own table shows whole rounds; microseconds and ratios go into its `extra_info`.
     """
 
-    def held(group: str, name: str, sides: dict[str, Side], seconds: float = 0.5, count: int = 0) -> Result:
+    def held(
+        group: str, name: str, sides: dict[str, Side], seconds: float = 0.1, count: int = 0, rounds: int = 0
+    ) -> Result:
         benchmark.group = group
-        result = compare(
-            group, name, sides, seconds if full else seconds / 10, 9 if full else 5, benchmark.pedantic, count
-        )
+        # Many short rounds: what disturbs a few of them does not move the median.
+        seconds, rounds = (seconds, rounds or 45) if full else (seconds / 4, rounds or 15)
+        result = compare(group, name, sides, seconds, rounds, benchmark.pedantic, count)
         benchmark.extra_info.update(microseconds=result.times, ratios=result.ratios)
         for side, ratio in result.ratios.items():
             found = TARGETS.get((group, name, side))

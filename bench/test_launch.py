@@ -59,7 +59,7 @@ def _spawned() -> None:
         process.close()
 
 
-def test_launch_python(held: Held, environment: None) -> None:
+def test_launch_python(held: Held, full: bool, environment: None) -> None:
     """From the start to the exit, as the parent sees it: an interpreter, what it imports, a claim."""
     child, with_fd = str(HERE / "programs" / "child.py"), str(HERE / "programs" / "child_fd.py")
     with ReceiveRight.allocate() as port:
@@ -69,7 +69,7 @@ def test_launch_python(held: Held, environment: None) -> None:
             "pass_fds": repeated(lambda: _inheriting(with_fd)),
             "multiprocessing, spawn": repeated(_spawned),
         }
-        held("launch", "a child in Python", sides)
+        held("launch", "a child in Python", sides, rounds=9 if full else 5)
 
 
 def test_launch_c(held: Held, compiled: Callable[[str], str], environment: None) -> None:
@@ -80,7 +80,7 @@ def test_launch_c(held: Held, compiled: Callable[[str], str], environment: None)
             "machrv": repeated(lambda: _claiming(port, [program])),
             "bare C": repeated(lambda: _bare([program, "nothing"])),
         }
-        held("launch", "a child in C", sides, seconds=0.25)
+        held("launch", "a child in C", sides)
 
 
 #: what a child does not pay for (the modules that the target names, and two more as dear)

@@ -30,7 +30,7 @@ def test_message(held: Held, compiled: Callable[[str], str], where: str, size: i
     }
     with ExitStack() as stack:
         sides = {side: stack.enter_context(worker(command)) for side, command in commands.items()}
-        held("message", f"{where}, {f'{rights} rights' if rights else f'{size} bytes'}", sides, seconds=0.25)
+        held("message", f"{where}, {f'{rights} rights' if rights else f'{size} bytes'}", sides, seconds=0.05)
 
 
 @pytest.mark.parametrize("size", [size for size, rights in _KINDS if not rights])
@@ -43,4 +43,4 @@ def test_mach_msg(held: Held, compiled: Callable[[str], str], size: int) -> None
     }
     with ExitStack() as stack:
         sides = {side: stack.enter_context(worker(command)) for side, command in commands.items()}
-        held("message", f"within, {size} bytes, mach_msg", sides, seconds=0.25)
+        held("message", f"within, {size} bytes, mach_msg", sides, seconds=0.05)

@@ -11,6 +11,7 @@ never happen here: work at import time (every child imports this module), or a t
     │   ├── PeerRejectedError     the other end is not who it must be
     │   ├── ServerNotFoundError   nobody serves under that name
     │   └── RendezvousTimeout     no answer in time (also a TimeoutError)
+    ├── ReentryError              a signal handler called while its own thread was in a call (also a RuntimeError)
     └── UnsupportedError          this system cannot do that
 """
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import selectors
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,9 +18,9 @@ from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition
 
 from .linux_tasks import bootstrap, nursery, peer, task  # noqa: F401 (fixtures)
-from .linux_tasks import Peer, code_of, introduce, send
+from .linux_tasks import Peer, code_of, introduce, send, started
 from .loops import warm_uvloop  # noqa: F401 (fixture)
-from .watching import PATIENCE, SecondKernel, comes, readable
+from .watching import PATIENCE, comes, readable
 
 MAKE_SEND_ONCE = Disposition.MAKE_SEND_ONCE
 
@@ -29,47 +28,42 @@ MAKE_SEND_ONCE = Disposition.MAKE_SEND_ONCE
 # -- no descriptor ----------------------------------------------------------------------------------------------------
 
 
-def test_a_look_up_that_no_descriptor_was_free_for(task: LinuxKernel, monkeypatch: pytest.MonkeyPatch) -> None:
+LOOK = """
+import select, time
+from machrv.errors import MachError
+poll, looks, got = select.poll(), 0, None
+poll.register(served.ready.fileno(), select.POLLIN)
+began, used = time.monotonic(), time.process_time()
+while got is None and (left := began + seconds - time.monotonic()) > 0:
+    if poll.poll(left * 1000):
+        looks += 1
+        try:
+            got = served.receive_message(door, 0).id
+        except MachError as error:
+            assert error.code in (lib.MACH_RCV_TIMED_OUT, lib.KERN_RESOURCE_SHORTAGE), error
+result = got, looks, time.process_time() - used
+"""
+
+
+def test_a_look_up_that_no_descriptor_was_free_for(task: LinuxKernel) -> None:
     """While none is free the descriptor is quiet, but for a moment now and then; then it becomes readable by itself."""
-    from machrv.kernel.linux import port as rooms
-
-    class Poor:
-        """The compiled module, but for descriptors."""
-
-        free = False
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(lib, name)
-
-        def machrv_accept(self, fd: int) -> int:
-            return int(lib.machrv_accept(fd)) if self.free else -24
-
-    poor = Poor()
-    with ReceiveRight.adopt(task.bootstrap_check_in("door"), task) as port, SecondKernel() as stranger:
-        assert not readable(port)
-        monkeypatch.setattr(rooms, "lib", poor)
-        to = stranger.bootstrap_look_up("door")
-        send(stranger, to, 4)
-        with pytest.raises(ReceiveTimeout):
-            port.receive(timeout=0)
-        began, looks = time.process_time(), 0
-        until = time.monotonic() + 0.5
-        while (left := until - time.monotonic()) > 0:
-            if readable(port, left):
-                looks += 1
-                with pytest.raises(ReceiveTimeout):
-                    port.receive(timeout=0)
-        assert 1 <= looks < 10 and time.process_time() - began < 0.3
-        poor.free = True
-        while True:
-            assert readable(port, PATIENCE)
-            try:
-                assert port.receive(timeout=0).id == 4
-                break
-            except ReceiveTimeout:
-                pass
-        assert not readable(port)
-        assert not task._watched
+    with started() as poor:
+        poor.limit(300)
+        door = poor.bootstrap_check_in("door")
+        poor.run("served.ready = kernel.readiness(door)", door=door)
+        assert poor.run(LOOK, door=door, seconds=0.01) == (None, 0, pytest.approx(0, abs=0.01))
+        poor.exhaust()
+        to = task.bootstrap_look_up("door")
+        send(task, to, 4)
+        got, looks, used = poor.run(LOOK, door=door, seconds=0.5)
+        assert got is None and 1 <= looks < 10 and used < 0.2
+        poor.free()
+        got, looks, used = poor.run(LOOK, door=door, seconds=PATIENCE)
+        assert got == 4 and looks < 5
+        assert poor.run(LOOK, door=door, seconds=0.3)[:2] == (None, 0)
+        task.mach_port_deallocate(to)
+        poor.run("served.ready.close(); del served.ready")
+        poor.mach_port_destroy(door)
 
 
 # -- the life of a descriptor -----------------------------------------------------------------------------------------

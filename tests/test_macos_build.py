@@ -104,7 +104,9 @@ def test_the_wheels_hold_the_library_and_nothing_else(wheel: Path) -> None:
         contents = b"".join(map(archive.read, names))
     ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "machrv").rglob("*.py*") if path.suffix != ".pyc"}
     packaged = {name for name in names if ".dist-info/" not in name}
-    assert packaged == ours | {f"machrv/{name}" for name in ("_mach.abi3.so", "py.typed", "trace/page.css", "trace/page.js")}
+    assert packaged == ours | {
+        f"machrv/{name}" for name in ("_mach.abi3.so", "py.typed", "trace/page.css", "trace/page.js")
+    }
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     assert str(ROOT).encode() not in contents
 

@@ -59,15 +59,16 @@ def machrv_within(size: int, rights: int) -> Iterator[Work]:
 def kernel_within(size: int, rights: int) -> Iterator[Work]:
     """Bytes, through `Kernel.mach_msg`."""
     from machrv import Disposition, ReceiveRight
-    from machrv.message import MACH_RCV_MSG, MACH_SEND_MSG
+    from machrv.message import MACH_RCV_MSG, MACH_RCV_TRAILER_AUDIT, MACH_SEND_MSG, trailer_request
 
     with ReceiveRight.allocate() as port, port.make_send() as right:
         mach_msg, name = port.kernel.mach_msg, port.name
+        receive = MACH_RCV_MSG | trailer_request(MACH_RCV_TRAILER_AUDIT)
         image = _message(size, []).encode_to(right.name, Disposition.COPY_SEND)
 
         def work() -> None:
             mach_msg(image, MACH_SEND_MSG)
-            mach_msg(None, MACH_RCV_MSG, None, name)
+            mach_msg(None, receive, None, name)
 
         yield work
 

@@ -27,7 +27,9 @@ def parser() -> argparse.ArgumentParser:
         prog="machrv",
         description="Mach port rendezvous: a parent hands port rights to a child it launched.",
         epilog="examples:\n  machrv demo      what it is for, shown with real processes\n"
-        "  machrv doctor    whether it works here, and what to do if not",
+        "  machrv doctor    whether it works here, and what to do if not\n\n"
+        "Commands and options can be completed by the shell: pip install argcomplete, then\n"
+        'eval "$(register-python-argcomplete machrv)"; for fish, see its manual.',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_const", dest="run", const=_version, help="print the version")

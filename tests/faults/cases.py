@@ -74,22 +74,44 @@ CANNOT_FAIL = {
 }
 
 
+#: what does not pass by itself: descriptors and memory that are gone stay gone, and so does the other end
+LASTING = {
+    "EMFILE",
+    "ENFILE",
+    "ENOMEM",
+    "ENOBUFS",
+    "ENOSPC",
+    "ETOOMANYREFS",
+    "EACCES",
+    "ECONNREFUSED",
+    "EPIPE",
+    "ECONNRESET",
+}
+
+
 class Case(NamedTuple):
-    """One fault: `where` is "client", "register" or "dispatch"; `fault` an errno, or "SIGKILL" before the call."""
+    """One fault: `where` is a key of WHERE in __main__; `fault` an errno, or "SIGKILL" before the call; `lasting`: every
+    call of that name fails from then on, until the claim is over."""
 
     where: str
     call: str
     nth: int
     fault: str
+    lasting: bool = False
 
     @property
     def inject(self) -> str:
         """The fault as strace writes it."""
         what = "signal=SIGKILL" if self.fault == "SIGKILL" else f"error={self.fault}"
-        return f"{self.call}:{what}:when={self.nth}"
+        return f"{self.call}:{what}:when={self.nth}{'+' if self.lasting else ''}"
+
+    @property
+    def label(self) -> str:
+        """The fault as the table has it."""
+        return f"{self.fault}, lasting" if self.lasting else self.fault
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.call} #{self.nth} {self.fault}"
+        return f"{self.where}: {self.call} #{self.nth} {self.label}"
 
 
 def faults_of(call: str, line: str = "") -> tuple[str, ...]:

@@ -19,6 +19,9 @@ from .actors import CLAIM_TIMEOUT, Actor, Report, client, server
 from .cases import Case
 from .strace import Call, attached, calls, was_hit
 
+_OF_THE_CLIENT = ("client", "client in steps")
+_OF_THE_SERVER = ("dispatch", "dispatch in steps", "exit")
+
 
 class Row(NamedTuple):
     """What became of a case."""
@@ -59,7 +62,7 @@ class Stage:
         row = self._play(Case(where, "", 0, ""))
         assert not row.problems, row
         found = calls(self._log)
-        if where in ("dispatch", "exit"):
+        if where in _OF_THE_SERVER:
             return found[:-1]  # The last one is still waiting.
         # strace may have come after the order, and left before it saw the report.
         names = [call.name for call in found]
@@ -83,21 +86,24 @@ class Stage:
         inject = case.inject if case.fault else ""
         tracer: Callable[[int], object] = lambda thread: attached(thread, self._log, inject)
         actor.answer()
-        self.server.ask(do="prepare")
+        self.server.ask(do="prepare", steps=case.where == "dispatch in steps")
         with self._traced(case.where == "register", tracer, self.server.pid):
             registered = self._ask(self.server, problems, do="register", pid=actor.pid)
         settled: Report | None = None
         outcome = "gone without asking"
-        thread = {"client": actor.pid, "dispatch": self.thread, "exit": self.thread}.get(case.where, 0)
+        thread = self.thread if case.where in _OF_THE_SERVER else actor.pid if case.where in _OF_THE_CLIENT else 0
         with self._traced(bool(thread), tracer, thread):
             if case.where == "exit":
                 actor.end()
                 settled = self._ask(self.server, problems, do="settle")
             else:
-                outcome = self._claim(actor, problems, may_die=case.where == "client" and case.fault == "SIGKILL")
+                may_die = case.where in _OF_THE_CLIENT and case.fault == "SIGKILL"
+                outcome = self._claim(actor, problems, may_die, case.where == "client in steps")
+        if outcome not in ("killed", "gone without asking"):
+            self._look_at(actor, problems)
         if case.where != "exit":
             settled = self._ask(self.server, problems, do="settle")
-        if settled is not None and case.fault == "SIGKILL" and case.where != "client":
+        if settled is not None and case.fault == "SIGKILL" and case.where not in _OF_THE_CLIENT:
             # The call may have come only after the last answer: whoever was killed by then is dead now.
             if os.waitid(os.P_PID, self.server.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 settled = None
@@ -125,10 +131,10 @@ class Stage:
             problems.append(f"no answer to {what}: it hangs")
             return None
 
-    def _claim(self, actor: Actor, problems: list[str], may_die: bool = False) -> str:
-        """Let the client claim, look at what is left of it, and let it end: its outcome."""
+    def _claim(self, actor: Actor, problems: list[str], may_die: bool = False, steps: bool = False) -> str:
+        """Let the client claim: its outcome."""
         began = monotonic()
-        report = self._ask(actor, problems, service=self.service)
+        report = self._ask(actor, problems, service=self.service, steps=steps)
         if monotonic() - began > CLAIM_TIMEOUT + 1.0:
             problems.append("the client was kept waiting beyond its time")
         if report is None:
@@ -139,12 +145,15 @@ class Stage:
         outcome = str(report["outcome"])
         if outcome.startswith("untyped"):
             problems.append(f"the client got an error that is not typed: {outcome}")
+        return outcome
+
+    def _look_at(self, actor: Actor, problems: list[str]) -> None:
+        """Look at what is left of a client once it has claimed, and let it end."""
         report = self._ask(actor, problems, look=1)
         if report is None or report["left"]:
             problems.append(f"left in the client: {report and report['left']}")
         if actor.wait():
             problems.append("the client did not end well")
-        return outcome
 
     def _judge_server(
         self, case: Case, registered: Report | None, settled: Report | None, problems: list[str]
@@ -152,7 +161,7 @@ class Stage:
         """What the server says of its rights; a new one if it was killed."""
         if settled is None:
             status = self.server.end()
-            if not (case.fault == "SIGKILL" and case.where != "client" and status == -9):
+            if not (case.fault == "SIGKILL" and case.where not in _OF_THE_CLIENT and status == -9):
                 problems.append(f"the server ended with status {status}")
             self._start()
             return []
@@ -173,6 +182,8 @@ class Stage:
         actor.answer()
         registered = self._ask(self.server, problems, do="register", pid=actor.pid)
         outcome = self._claim(actor, problems)
+        if outcome != "killed":
+            self._look_at(actor, problems)
         settled = self._ask(self.server, problems, do="settle")
         if registered != {"registered": "yes"} or outcome != "claimed" or settled is None or any(settled.values()):
             problems.append(f"the next client: {registered}, {outcome}, {settled}")

@@ -7,13 +7,23 @@ from __future__ import annotations
 
 from machrv.audit import AuditToken
 from machrv.errors import MessageFormatError
-from machrv.message import Message, Trailer
-from machrv.rendezvous.protocol import is_refusal, parse_reply, read_reply, read_request, reply
+from machrv.message import Message, PortDescriptor, Trailer
+from machrv.rendezvous.protocol import (
+    REQUEST_ID,
+    is_refusal,
+    parse_reply,
+    read_reply,
+    read_request,
+    reply,
+    reply_image,
+)
 
 from .choices import Choices
 
 COUNTED = "messages"
 COMPLEX = 0x80000000
+#: of a message from process 7
+_TRAILER = Trailer(1, (0, 0), AuditToken(0, 0, 0, 0, 0, 7, 0, 1))
 _TRAILERS = ((0, 8), (1, 12), (2, 20), (3, 52), (4, 60), (6, 68))
 
 
@@ -24,8 +34,10 @@ class Target:
         if not data:
             return 0
         kind, rest = data[0], data[1:]
-        if kind < 128:
+        if kind < 96:
             check(rest)
+        elif kind < 128:
+            check_reply(Choices(rest))
         else:
             check(_true_header(kind, rest))
         return 1
@@ -56,6 +68,7 @@ def check(image: bytes) -> None:
     except MessageFormatError as error:
         assert error.offset is not None and 0 <= error.offset <= len(image), (error, image)
         assert str(error)
+        assert read_reply(image) is None and read_request(image) is None, image
         return
     assert message.encode() == image, image
     again = Message.decode(memoryview(bytearray(image)))
@@ -90,16 +103,39 @@ def check_protocol(message: Message, image: bytes) -> None:
     assert written.descriptors == message.descriptors, image
 
 
+def check_reply(choices: Choices) -> None:
+    """A reply as a server makes it in one piece is the one that is put together; and so it is read, once it has arrived."""
+    count = choices.below(6)
+    ports = {
+        choices.number(): PortDescriptor(choices.number(), choices.of((16, 17, 18, 19, 20, 21))) for _ in range(count)
+    }
+    data = choices.bytes(choices.below(16))
+    remote = choices.number()
+    image = reply_image(remote, [(key, ports[key].name, ports[key].disposition) for key in sorted(ports)], data)
+    assert image == reply(ports, data).encode_to(remote, 18), (remote, ports, data)
+    check(_arrived(image[:8], image[20:24], image[24:]))
+
+
+def _arrived(front: bytes, id: bytes, rest: bytes) -> bytes:
+    """A message as its receiver finds it: from process 7, over a send-once right, on port 0x103."""
+    bits = int.from_bytes(front[:4], "little") & COMPLEX | 18 << 8
+    trailer = _TRAILER.encode()
+    return bits.to_bytes(4, "little") + front[4:] + bytes(4) + b"\x03\1\0\0" + bytes(4) + id + rest + trailer
+
+
 def seeds() -> list[bytes]:
     """Where to begin."""
     found = [bytes([128 + kind]) + bytes(24) for kind in range(4)]
     port = bytes(12)
     found += [bytes([131]) + bytes(21) + bytes([count, 0, 0, 0]) + port * count for count in (0, 1, 3)]
     answer = reply({1: _port(), 2: _port()}, b"data").encode()
+    plain = reply({1: _port(), 2: _port()}).encode()
+    found += [b"\0" + _arrived(one[:8], one[20:24], one[24:]) for one in (answer, plain)]
+    asked = Message(REQUEST_ID, bits=18 | 17 << 8, remote_port=0x2C0B, local_port=0x103, trailer=_TRAILER)
+    found.append(b"\0" + asked.encode())
+    found += [bytes([96]) + bytes(count % 7 for count in range(length)) for length in (2, 20, 60)]
     return [*found, b"\0" + answer, b"\0" + Message(trailer=Trailer(1, (0, 0), AuditToken.KERNEL)).encode()]
 
 
-def _port() -> object:
-    from machrv.message import PortDescriptor
-
+def _port() -> PortDescriptor:
     return PortDescriptor(0x903, 17)

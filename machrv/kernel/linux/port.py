@@ -332,15 +332,15 @@ class Port:
     def _set_out_of_room(self, listener: End, out_of_room: bool) -> None:
         if self.out_of_room != out_of_room:
             self.out_of_room = out_of_room
-            if out_of_room:
-                starving.add(self)
-                _warn_of_starvation(listener.address)
-                if self.kick is not None:
-                    self.kick()
-            else:
-                starving.discard(self)
             if self.epoll is not None:
                 self.epoll.modify(listener.fd, 0 if out_of_room else _READABLE)
+            if out_of_room:
+                starving.add(self)
+                if self.kick is not None:
+                    self.kick()
+                _warn_of_starvation(listener.address)
+            else:
+                starving.discard(self)
 
     def accept_pending(self) -> list[End]:
         """Take in who has looked the port up: their ends."""
@@ -390,7 +390,10 @@ class Port:
 
 def _warn_of_starvation(address: bytes) -> None:
     """Once for each time that it begins: the log says why nobody gets an answer."""
-    import logging
+    try:
+        import logging
+    except (ImportError, OSError):
+        return  # A module is a file, and no descriptor is free.
 
     logging.getLogger("machrv").warning(
         "no descriptor is free: whoever looks up the port behind %s waits until one is (raise `ulimit -n`, or close rights)",
