@@ -164,16 +164,17 @@ class RendezvousClient(_Ports):
         kernel = kernel if kernel is not None else current()
         names = [service_name] if service_name is not None else service_names()
         requirement = _server_requirement
-        began = monotonic()
+        request_id = REQUEST_ID if requirement is None else _request_id(requirement)
         try:
-            answer = kernel.ask(names[0], _request_id(requirement), timeout)
+            answer = kernel.ask(names[0], request_id, timeout)
         except MachError as error:
             raise _explained(error, f"server {names[0]!r}") from error
         if answer is not None:
             return cls(*_answered(answer, f"server {names[0]!r}", requirement, kernel))
-        name, server = _look_up(names, kernel, max(0.0, began + timeout - monotonic()))
+        deadline = monotonic() + timeout
+        name, server = _look_up(names, kernel, timeout)
         with server:
-            return cls(*_ask(server, f"server {name!r}", began + timeout))
+            return cls(*_ask(server, f"server {name!r}", deadline))
 
     @staticmethod
     def set_server_process_requirement(requirement: Requirement | None) -> None:

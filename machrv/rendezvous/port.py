@@ -64,6 +64,8 @@ def four_char_code(text: str) -> int:
 
 def uint32_key(key: Key) -> int:
     """The key as an integer. Raises KeyFormatError for what is neither a uint32 nor four characters."""
+    if type(key) is int and 0 <= key <= 0xFFFFFFFF:
+        return key
     if isinstance(key, str):
         return four_char_code(key)
     if not isinstance(key, int) or not 0 <= key <= 0xFFFFFFFF:

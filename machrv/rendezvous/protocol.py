@@ -15,7 +15,6 @@ uint64 is not aligned.
 from __future__ import annotations
 
 from collections import namedtuple
-from operator import ge
 from struct import Struct
 
 from machrv.audit import AuditToken
@@ -82,13 +81,13 @@ def read_request(data: bytes) -> tuple[int, int, AuditToken] | None:
     """
     if len(data) != REQUEST_SIZE + AUDIT_TRAILER_SIZE:
         return None
-    bits, size, remote, _, voucher, id, kind, trailer_size, *_, pid, _, _ = _REQUEST.unpack(data)
+    bits, size, remote, _, voucher, id, kind, trailer_size, *words = _REQUEST.unpack(data)
     if size != REQUEST_SIZE or kind or trailer_size != AUDIT_TRAILER_SIZE:
         return None
     # The remote right is the reply port's, and nothing comes with it.
-    if bits & _ANSWERABLE != Disposition.PORT_SEND_ONCE or not remote or voucher or not pid:
+    if bits & _ANSWERABLE != Disposition.PORT_SEND_ONCE or not remote or voucher or not words[5]:
         return None
-    return remote, id, AuditToken.from_bytes(data[-AuditToken.SIZE :])
+    return remote, id, tuple.__new__(AuditToken, words)
 
 
 def reply_image(remote: int, ports: Sequence[tuple[int, int, int]], additional_data: bytes = b"") -> bytes:
@@ -164,20 +163,19 @@ def read_reply(data: bytes) -> tuple[Mapping[int, tuple[int, int]], AuditToken] 
     bits, msgh_size, remote, _, voucher, id, descriptors = found[:7]
     if bits != _REPLY_BITS or msgh_size != size or remote or voucher or id != REPLY_ID or descriptors != count:
         return None
-    words: tuple[int, ...] = found[7 : 7 + 3 * count]
-    keys = found[7 + 3 * count : 7 + 4 * count]
-    length, trailer_type, trailer_size = found[7 + 4 * count : 10 + 4 * count]
-    pid = found[-3]
-    if length or trailer_type or trailer_size != AUDIT_TRAILER_SIZE or not pid or any(words[1::3]):
-        return None
-    if any(map(ge, keys, keys[1:])):
-        return None
-    dispositions = words[2::3]
-    if any([word & ~_DISPOSITION for word in dispositions]):
-        return None
-    return dict(zip(keys, zip(words[::3], [word >> 16 for word in dispositions]))), AuditToken.from_bytes(
-        data[-AuditToken.SIZE :]
-    )
+    at = 7 + 4 * count
+    if found[at] or found[at + 1] or found[at + 2] != AUDIT_TRAILER_SIZE or not found[-3]:
+        return None  # additional data, another trailer, or the kernel's own message
+    ports: dict[int, tuple[int, int]] = {}
+    last = -1
+    for number in range(count):
+        at, key = 7 + 3 * number, found[7 + 3 * count + number]
+        word = found[at + 2]
+        if key <= last or found[at + 1] or word & ~_DISPOSITION:
+            return None
+        ports[key] = found[at], word >> 16
+        last = key
+    return ports, tuple.__new__(AuditToken, found[-8:])
 
 
 _IMAGES: dict[int, Struct] = {}

@@ -29,6 +29,9 @@ _LONGEST = 200
 
 
 _checked: set[str] = set()
+#: the paths of names that were looked up, by directory and name
+_links: dict[tuple[str, str], bytes] = {}
+_MOST_LINKS = 64
 
 
 class BootstrapName:
@@ -263,9 +266,18 @@ class BootstrapDirectory:
                 elif is_socket(directory, item.name) and self._is_stale(directory, item.name):
                     BootstrapName(self.path, item.name, item.name).remove()
 
-    def link(self, name: str) -> bytes:
-        """The path of the symbolic link that a name is."""
-        return os.fsencode(f"{self.path}/{self._file(name)}")
+    @classmethod
+    def link(cls, name: str, operation: str) -> bytes:
+        """The path of the symbolic link that a name is, in `current`."""
+        path, _ = chosen_path()
+        found = _links.get((path, name))
+        if found is None or path not in _checked:
+            directory = cls.current(operation)
+            found = os.fsencode(f"{directory.path}/{directory._file(name)}")
+            if len(_links) >= _MOST_LINKS:
+                _links.clear()
+            _links[path, name] = found
+        return found
 
     def look_up(self, name: str, timeout: float = BACKLOG_PATIENCE) -> tuple[int, bytes]:
         """Connect to a name: (the socket, the id of the port). BOOTSTRAP_UNKNOWN_SERVICE if nobody is there.

@@ -9,7 +9,6 @@ from __future__ import annotations
 from machrv._mach import lib
 
 from machrv.errors import MachError, ReentryError
-from machrv.kernel.linux.answers import close
 from machrv.kernel.linux.copyin import COPY_SEND, KIND_OF, MAKE_SEND, Taken
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.port import PORT_SEND_ONCE, Port
@@ -119,7 +118,7 @@ class Calls(Members):
                 if entry.id:
                     self._forget_id(entry)
                 self._table.free(entry)
-                close(entry.fd)
+                lib.machrv_close(entry.fd)
             finally:
                 self._inside = False
         if self._deferred:

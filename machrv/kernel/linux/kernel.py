@@ -125,10 +125,10 @@ class LinuxKernel(Calls, Kernel):
         if self._watched:
             return None
         try:
-            link = BootstrapDirectory.current("bootstrap_look_up").link(service_name)
+            link = BootstrapDirectory.link(service_name, "bootstrap_look_up")
         except MachError:
             return None
-        message = self._ask(link, message_id, monotonic() + timeout)
+        message = self._ask(link, message_id, timeout)
         if self._deferred:
             self._settle()
         return message
