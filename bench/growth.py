@@ -71,21 +71,24 @@ def registrations(program: str, counts: tuple[int, ...] = REGISTRATIONS, rounds:
 
 
 @contextmanager
-def crowds(folder: Path, counts: tuple[int, ...]) -> Iterator[dict[int, Callable[[int], float]]]:
+def crowds(folder: Path, counts: tuple[int, ...], peer: str = "machrv") -> Iterator[dict[int, Callable[[int], float]]]:
     """For each count, the side that lets so many client processes claim from one server, the same for all."""
-    address = str(folder / f"org.machrv.bench.crowd.{os.getpid()}")
+    address = str(folder / f"org.machrv.bench.crowd.{os.getpid()}.{peer.replace(' ', '-')}")
     with ExitStack() as stack:
-        stack.enter_context(
-            server([sys.executable, str(HERE / "programs" / "rendezvous.py"), "serve", "machrv", address, "1"])
-        )
-        crowd = [sys.executable, str(HERE / "programs" / "crowd.py"), os.path.basename(address)]
+        programs = HERE / "programs"
+        stack.enter_context(server([sys.executable, str(programs / "rendezvous.py"), "serve", peer, address, "1"]))
+        crowd = [sys.executable, str(programs / "crowd.py"), peer, address]
         yield {count: stack.enter_context(worker([*crowd, str(count)])) for count in counts}
 
 
 def clients(folder: Path, counts: tuple[int, ...] = CLIENTS, rounds: int = ROUNDS, claims: int = 10_000) -> Series:
     """Microseconds per claim, so many clients being at it at once; `claims` in each round, by all of them together."""
-    with crowds(folder, counts) as sides:
-        return series(counts, rounds, lambda count: {"claim": sides[count](claims) / 1000})
+    with crowds(folder, counts) as ours, crowds(folder, counts, "plain sockets") as sockets:
+        return series(
+            counts,
+            rounds,
+            lambda count: {"claim": ours[count](claims) / 1000, "plain sockets": sockets[count](claims) / 1000},
+        )
 
 
 def measured() -> dict[str, Series]:

@@ -72,10 +72,10 @@ def _group(*groups: str) -> Callable[[Figures], str]:
 def _growth(figures: Figures) -> str:
     """Clients at once, registrations, names: a row for each figure, a column for each number of them."""
     clients, registrations, names = (figures["growth"][what] for what in ("clients", "registrations", "names"))
-    rate = {count: 1e6 / each for count, each in clients["claim"].items()}
+    rates = {what: {count: 1e6 / each for count, each in points.items()} for what, points in clients.items()}
     tables = []
     for first, rows in (
-        ("clients at once", {"claims per second": rate}),
+        ("clients at once", {"claims per second": rates["claim"], "plain sockets": rates["plain sockets"]}),
         (
             "registrations",
             {

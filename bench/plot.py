@@ -119,12 +119,15 @@ def drawings(growth: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[st
         {what: {int(count): figure for count, figure in points.items()} for what, points in growth[of].items()}
         for of in ("clients", "registrations", "names")
     )
-    rate = {count: 1e6 / figure for count, figure in clients["claim"].items()}
+    rates = {
+        name: {count: 1e6 / figure for count, figure in clients[what].items()}
+        for name, what in (("machrv", "claim"), ("plain sockets", "plain sockets"))
+    }
     return {
         "growth-clients.svg": drawing(
             "Claims per second, by clients at once",
-            f"On one server, by client processes at once. {_said(rate, 'claims per second')}.",
-            [Panel("claims per second", "client processes at once", {"claims": rate})],
+            f"On one server, by client processes at once. {_said(rates['machrv'], 'claims per second')}.",
+            [Panel("claims per second", "client processes at once", rates)],
         ),
         "growth-registrations.svg": drawing(
             "What one registration costs, by registrations",

@@ -16,13 +16,8 @@ def test_clients_at_once(held: Held, full: bool, tmp_path: Path) -> None:
     """Time per claim, with so many client processes that ask one server at once."""
     many = 500 if full else 64
     with crowds(tmp_path, (many, 8)) as sides:
-        held(
-            "growth",
-            f"{many} clients",
-            {f"{count} clients": side for count, side in sides.items()},
-            count=20 * many,
-            rounds=5,
-        )
+        found = {f"{count} clients": side for count, side in sides.items()}
+        held("growth", f"{many} clients", found, count=20 * many, rounds=5)
 
 
 def test_memory_of_a_registration(compiled: Callable[[str], str]) -> None:

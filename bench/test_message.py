@@ -35,11 +35,14 @@ def test_message(held: Held, compiled: Callable[[str], str], where: str, size: i
 
 @pytest.mark.parametrize("size", [size for size, rights in _KINDS if not rights])
 def test_mach_msg(held: Held, compiled: Callable[[str], str], size: int) -> None:
-    """Without objects, as C does it: `Kernel.mach_msg`, bytes to bytes."""
+    """Without objects, as C does it: `Kernel.mach_msg`, bytes to bytes; and the C functions below it."""
+    python, common = [sys.executable, str(HERE / "programs" / "message.py")], ["within", str(size), "0"]
+    c = [compiled("message"), "within", "{}", str(_HEADER + size), "0"]
     commands = {
-        "machrv": [sys.executable, str(HERE / "programs" / "message.py"), "Kernel", "within", str(size), "0"],
-        "C": [compiled("message"), "within", "plain", str(_HEADER + size), "0"],
-        "C, attested": [compiled("message"), "within", "attested", str(_HEADER + size), "0"],
+        "machrv": [*python, "Kernel", *common],
+        "C": [part.format("plain") for part in c],
+        "C, attested": [part.format("attested") for part in c],
+        "primitives": [*python, "primitives", *common],
     }
     with ExitStack() as stack:
         sides = {side: stack.enter_context(worker(command)) for side, command in commands.items()}

@@ -253,7 +253,7 @@ class Message:
         message.body = image[end:size]
         if size == length:
             message._trailer = None
-        elif image[size : size + 8] == TRAILER_HEADS.get(length - size):
+        elif image[size : size + 8] == TRAILER_HEADS.get(length - size) and not size & 3:
             message._trailer = image[size:]
         else:
             message._trailer = _decode_trailer(image, size)

@@ -11,20 +11,26 @@ from pathlib import Path
 import pytest
 
 from machrv import (
+    AuditToken,
     DirectRendezvousClient,
     Disposition,
+    MachError,
     Message,
+    MessageFormatError,
     PortDescriptor,
     ReceiveRight,
     RendezvousError,
     RendezvousServer,
     SendOnceRight,
+    Trailer,
     destroy_message,
     take_reply_right,
 )
+from machrv.kernel import current
+from machrv.kernel.linux import LinuxKernel
 from machrv.kernel.linux.bootstrap import BootstrapDirectory
-from machrv.message import MACH_MSGH_BITS_COMPLEX
-from machrv.rendezvous.protocol import reply
+from machrv.message import MACH_MSGH_BITS_COMPLEX, MACH_PORT_RIGHT_DEAD_NAME, MACH_SEND_INVALID_DEST, MACH_SEND_MSG
+from machrv.rendezvous.protocol import REPLY_ID, reply
 
 from .conftest import PATIENCE, wait_for_no_senders, wait_for_server
 from .fuzz import packets_grammar as packets
@@ -87,3 +93,28 @@ def test_a_descriptor_that_holds_no_receive_right_stops_nobody(
     wait_for_server(server)
     packets.release()
     assert not caplog.records
+
+
+def test_a_trailer_stands_at_a_multiple_of_four() -> None:
+    """One that follows a message of 69 bytes at once is refused, however right it looks (target: codec)."""
+    trailer = Trailer(1, (0, 0), AuditToken(0, 0, 0, 0, 0, 7, 0, 1))
+    image = Message(REPLY_ID, bytes(45), trailer=trailer).encode()
+    assert Message.decode(image).trailer == trailer
+    with pytest.raises(MessageFormatError):
+        Message.decode(image[:69] + image[72:])
+
+
+@pytest.mark.parametrize("carried", [[19], [17], [19, 17], [17, 17]], ids=str)
+def test_a_right_to_a_dead_port_that_carries_itself_is_a_dead_name(carried: list[int]) -> None:
+    """Its socket is closed once, and not kept as a number that may be somebody else's by now (target: server)."""
+    other = LinuxKernel()
+    other.bootstrap_check_in("org.machrv.found")
+    name = current().bootstrap_look_up("org.machrv.found")
+    other.close()
+    descriptors = [PortDescriptor(name, disposition) for disposition in carried]
+    message = Message(1, b"", descriptors, remote_port=name, remote_disposition=Disposition.COPY_SEND)
+    with pytest.raises(MachError) as caught:
+        current().mach_msg(message.encode(), MACH_SEND_MSG, timeout=0)
+    assert caught.value.code == MACH_SEND_INVALID_DEST
+    assert current().mach_port_type(name) == 1 << MACH_PORT_RIGHT_DEAD_NAME + 16
+    current().mach_port_deallocate(name)

@@ -381,6 +381,57 @@ def test_threads_that_are_the_first_to_ask_have_one_kernel() -> None:
         subprocess.run([sys.executable, "-c", FIRST], check=True, timeout=PATIENCE)
 
 
+CLAIMS = """
+import gc, os, sys, tempfile, threading
+from machrv import *
+THREADS, ROUNDS = 8, int(sys.argv[1])
+kernel, inbox = current(), ReceiveRight.allocate(1024)
+
+class Server(RendezvousServerBase):
+    def ports_for_client(self, audit_token):
+        assert audit_token.pid == os.getpid(), audit_token
+        rights = [inbox.make_send(), inbox.make_send_once(), ReceiveRight.allocate()]
+        return {key: RendezvousPort.from_right(right) for key, right in enumerate(rights)}
+
+failures, counts = [], {1: 0, 2: 0}
+def claim():
+    try:
+        for _ in range(ROUNDS):
+            with RendezvousClient.connect("claims") as rights:
+                assert rights.port_count == 3 and rights.server_audit_token.pid == os.getpid()
+                with rights.take_send_right(0) as right, rights.take_send_right(1) as once:
+                    right.send(Message(1))
+                    once.send(Message(2))
+    except BaseException as error:
+        failures.append(error)
+
+with tempfile.TemporaryDirectory() as folder:
+    os.environ["MACHRV_BOOTSTRAP_DIR"] = folder
+    with Server(ReceiveRight(kernel.bootstrap_check_in("claims"))):
+        threads = [threading.Thread(target=claim) for _ in range(THREADS)]
+        for thread in threads:
+            thread.start()
+        while sum(counts.values()) < 2 * THREADS * ROUNDS:
+            try:
+                counts[inbox.receive(1).id] += 1
+            except ReceiveTimeout:
+                if failures or not any(thread.is_alive() for thread in threads):
+                    break
+        for thread in threads:
+            thread.join()
+assert not failures and counts == {1: THREADS * ROUNDS, 2: THREADS * ROUNDS}, (failures, counts)
+gc.collect()
+inbox.close()
+assert kernel.mach_port_names() == [], kernel.mach_port_names()
+"""
+
+
+def test_threads_that_claim_at_the_same_time() -> None:
+    """Each claim gets its own rights, each right brings its own message, and nothing is left."""
+    done = subprocess.run([sys.executable, "-c", CLAIMS, "80"], capture_output=True, text=True, timeout=PATIENCE)
+    assert done.returncode == 0, done.stderr
+
+
 def test_spaces_that_come_and_go_while_ports_move(task: LinuxKernel) -> None:
     """Other threads make and close whole spaces meanwhile."""
     stop = threading.Event()

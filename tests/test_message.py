@@ -183,6 +183,7 @@ LIES: dict[str, tuple[bytes, int, str]] = {
     "trailer size below what is there": (header() + struct.pack("=II", 0, 8) + bytes(44), 28, "found 8"),
     "trailer size of 2**32 - 1": (header() + struct.pack("=II", 0, 0xFFFFFFFF) + bytes(44), 28, "found 4294967295"),
     "trailer of no known kind": (header() + trailer(16), 24, "16 bytes are left"),
+    "trailer at an odd offset": (header(size=29) + b"hello" + AUDIT_TRAILER, 32, "49 bytes are left"),
     "two trailers": (header() + trailer(8) + trailer(8), 24, "16 bytes are left"),
 }
 

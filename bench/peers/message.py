@@ -43,14 +43,16 @@ def _others(count: int) -> Iterator[list[int]]:
 @contextmanager
 def machrv_within(size: int, rights: int) -> Iterator[Work]:
     """`Message` objects and owned rights, an audit trailer, decoded."""
-    from machrv import ReceiveRight
+    from machrv import ReceiveRight, destroy_message
 
     with ReceiveRight.allocate() as port, port.make_send() as right, _others(rights) as others:
         message = _message(size, others)
 
         def work() -> None:
             right.send(message)
-            _given_up(port.receive())
+            received = port.receive()
+            if received.descriptors:
+                destroy_message(received)
 
         yield work
 
@@ -69,6 +71,28 @@ def kernel_within(size: int, rights: int) -> Iterator[Work]:
         def work() -> None:
             mach_msg(image, MACH_SEND_MSG)
             mach_msg(None, receive, None, name)
+
+        yield work
+
+
+@contextmanager
+def primitives_within(size: int, rights: int) -> Iterator[Work]:
+    """The two C functions below `Kernel.mach_msg`, called from Python, on a pair of sockets."""
+    import socket
+
+    from machrv import Disposition
+    from machrv._mach import ffi, lib
+
+    image = _message(size, []).encode_to(1, Disposition.COPY_SEND)
+    first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with first, second:
+        second.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        sending, receiving, received = first.fileno(), second.fileno(), ffi.new("machrv_received *")
+        send, receive, length = lib.machrv_send_plain, lib.machrv_receive, len(image)
+
+        def work() -> None:
+            send(sending, image, length, 0)
+            receive(receiving, received)
 
         yield work
 
@@ -180,6 +204,7 @@ def pipe_between(size: int, rights: int) -> Iterator[Work]:
 WAYS = {
     ("machrv", "within"): machrv_within,
     ("Kernel", "within"): kernel_within,
+    ("primitives", "within"): primitives_within,
     ("Pipe", "within"): pipe_within,
     ("machrv", "between"): machrv_between,
     ("Pipe", "between"): pipe_between,

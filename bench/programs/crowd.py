@@ -1,4 +1,4 @@
-"""So many clients at once: `crowd.py SERVICE CLIENTS`. A `bench.measure` worker: of the claims that it is asked for, each
+"""So many clients at once: `crowd.py PEER ADDRESS CLIENTS`. A `bench.measure` worker: of the claims that it is asked for, each
 client, a process of its own, makes its share; the figure is nanoseconds per claim, from the first to the last."""
 
 from __future__ import annotations
@@ -11,18 +11,15 @@ from time import perf_counter_ns
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.measure import answer  # noqa: E402
-from machrv import RendezvousClient  # noqa: E402
+from bench.peers.rendezvous import PEERS  # noqa: E402
 
-service, clients = sys.argv[1], int(sys.argv[2])
+peer, address, clients = PEERS[sys.argv[1]], sys.argv[2], int(sys.argv[3])
 
 
 def claim(count: int) -> None:
     """Claim one right, so many times."""
     for _ in range(count):
-        with RendezvousClient.connect(service) as client:
-            right = client.take_send_right(0)
-            assert right is not None
-            right.close()
+        peer.claim(address, 1)
 
 
 def run(count: int) -> float:

@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
         description="Mach port rendezvous: a parent hands port rights to a child it launched.",
         epilog="examples:\n  machrv demo      what it is for, shown with real processes\n"
         "  machrv doctor    whether it works here, and what to do if not\n\n"
-        "Commands and options can be completed by the shell: pip install argcomplete, then\n"
+        "A shell can complete commands and options: pip install argcomplete, then\n"
         'eval "$(register-python-argcomplete machrv)"; for fish, see its manual.',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

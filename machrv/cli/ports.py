@@ -76,20 +76,26 @@ class Row(NamedTuple):
     service: str
 
 
+_DESCRIPTION = """\
+The port space of a process, as lsmp shows it on a Mac: names, rights,
+references, what waits, and who has the other ends. Without PID, of every
+process of yours.
+"""
 _EXAMPLES = """\
 examples:
   machrv ports                  every process of yours that has port rights
   machrv ports 4711             that process
-  machrv ports 4711 --json      for machines
-
+  machrv ports 4711 --json      for programs
   MACHRV_PORTS=1 python parent.py
-      run a program, and its children, so that they tell their port names as well
+                                run a program, and its children, so that they
+                                tell their port names as well
 
-NAME, REFS and MSGS are known of a process that runs with MACHRV_PORTS=1 in its
-environment, and "-" of others. ENDS: of a receive right the rights to it that exist, of
-others the descriptors that hold it, of a set its members. OTHER END: the processes that
-have it, and how many ends; "nobody to be seen" may be a message that is on its way, or a
-process of another user's.
+NAME and REFS are known of a process that runs with MACHRV_PORTS=1 in its
+environment, and "-" of others; so is MSGS, unless nothing waits. BYTES wait.
+ENDS are the rights to a receive right that exist, the descriptors that hold
+another one, or the members of a set. OTHER END has the processes that have it,
+and how many ends; "nobody to be seen" may be a message on its way, or a process
+of another user's.
 """
 
 
@@ -100,8 +106,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     parser = commands.add_parser(
         "ports",
         help="the port rights of a process, and who has the other ends",
-        description="The port space of a process, as lsmp shows it on a Mac: names, rights, references,\n"
-        "what waits, and who has the other ends. Without PID, of all of yours.",
+        description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

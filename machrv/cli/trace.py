@@ -57,10 +57,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _bytes(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 1 << 20:
-        raise ValueError
-    return number
+    import argparse
+
+    if not text.isascii() or not text.isdigit() or not int(text) <= 1 << 20:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of bytes from 0 to {1 << 20}")
+    return int(text)
 
 
 def run(arguments: argparse.Namespace) -> int:

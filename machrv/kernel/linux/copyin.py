@@ -80,8 +80,8 @@ class CopyIn(Space):
             return None if port is None else self._take_receive(entry, port, taken)
         if disposition not in KIND_OF:
             return None
-        if entry.type & SEND_RIGHTS and not alive:
-            self._died(entry)
+        if entry.type & SEND_RIGHTS and not alive and entry not in taken.entries:
+            self._died(entry)  # Not once something was taken out of it: what was taken is its socket.
         if entry.type & DEAD_NAME:
             if not dead_ok:
                 return None

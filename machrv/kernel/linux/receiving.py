@@ -98,8 +98,8 @@ class Receiving(Incoming):
                     if not _wait([fd], deadline):
                         raise MachError(lib.MACH_RCV_TIMED_OUT, _OPERATION)
         finally:
-            if fd in port.ends:
-                with self._lock:
+            with self._lock:
+                if port.ends.get(fd) is end:  # Once it is closed, another thread's may have its number.
                     port.drop(end)
 
     # -- which --------------------------------------------------------------------------------------------------------
