@@ -124,20 +124,6 @@ def _send_descriptors(kernel: Kernel, message: Message, name: int, disposition: 
                 kernel.mach_port_deallocate(held)
 
 
-def send_image(right: Right, image: bytes) -> None:
-    """Send an encoded message that spends `right`, a send-once right, and moves no other; without waiting for room.
-
-    If that fails, the right is held as before, unless Mach has destroyed it.
-    """
-    name = right.release()
-    try:
-        right.kernel.mach_msg(image, MACH_SEND_MSG, timeout=0)
-    except BaseException:
-        if holds(right.kernel, name, right.right):
-            right.restore(name)
-        raise
-
-
 def _cannot_be_checked(descriptor: Any) -> bool:
     """Whether the kernel may find fault with a descriptor that `_check_borrowed` finds none with."""
     if isinstance(descriptor, OutOfLineDescriptor):

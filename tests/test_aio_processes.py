@@ -145,7 +145,8 @@ def test_a_child_that_leaves_without_asking(run: Run[None], program: Program) ->
                 assert await child.wait() == 42
                 await no_senders(port)
                 assert server.registration_count == 0
-            child = await aio.launch([sys.executable, "-S", "-c", ""], server=server)
+            child = await aio.launch([sys.executable, "-S", "-c", "input()"], server=server, stdin=subprocess.PIPE)
+            os.kill(child.pid, signal.SIGKILL)  # The loop does not go round before the next line.
             os.waitid(os.P_PID, child.pid, os.WEXITED)
             await child.wait()
 

@@ -28,7 +28,7 @@ from machrv import (
 from machrv.kernel.linux import LinuxKernel
 from machrv.kernel.linux.transit import PREFIX
 
-from .conftest import PATIENCE, open_descriptors
+from .conftest import PATIENCE
 from .linux_tasks import receive, send
 
 NAME = "org.machrv.test.claims"
@@ -117,7 +117,7 @@ def test_a_handler_that_raises_in_the_middle_of_a_claim_leaves_nothing(client: L
         raise TimeoutError("enough")
 
     RendezvousClient.connect(NAME, PATIENCE, client).close()
-    before, handler = len(open_descriptors()), signal.signal(signal.SIGALRM, enough)
+    handler = signal.signal(signal.SIGALRM, enough)
     server.may_answer.clear()
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.05)
@@ -130,8 +130,6 @@ def test_a_handler_that_raises_in_the_middle_of_a_claim_leaves_nothing(client: L
     assert client.mach_port_names() == []
     server.may_answer.set()
     RendezvousClient.connect(NAME, PATIENCE, client).close()  # and so the answer before it was tried
-    server.target.kernel.mach_port_names()
-    assert len(open_descriptors()) <= before + 2  # rights that were made and that nobody holds go when there are many
 
 
 def test_a_handler_that_returns_does_not_end_a_claim(client: LinuxKernel, server: Server) -> None:

@@ -184,7 +184,6 @@ class Scene:
         self.task, self.evil, self.good = task, evil, good
         self.port, self.to = introduce(task, evil)
         self.way = give(task, good, self.port, Disposition.MAKE_SEND)
-        assert nothing_waits(task, self.port)  # from here on there is what it takes to look at two ends
 
     def run(self, packet: h.Packet) -> list[Any]:
         """Have one process write a packet and the other one send a message; what comes out before the good message.

@@ -428,7 +428,7 @@ assert kernel.mach_port_names() == [], kernel.mach_port_names()
 
 def test_threads_that_claim_at_the_same_time() -> None:
     """Each claim gets its own rights, each right brings its own message, and nothing is left."""
-    done = subprocess.run([sys.executable, "-c", CLAIMS, "150"], capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run([sys.executable, "-c", CLAIMS, "80"], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
 
 

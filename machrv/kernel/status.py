@@ -1,16 +1,15 @@
 """What a kernel tells of a receive right: `PortStatus`.
 
-What belongs here: that value. What must never happen here: an import of this module by anybody who does not ask for one;
-what it is made of costs a child as much as the rest of the interface.
+What belongs here: that value. What must never happen here: an import that a child would pay for, or one at the time of a
+call: there may be no descriptor left for it.
 """
 
 from __future__ import annotations
 
-from collections import namedtuple
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NamedTuple
+    from collections.abc import Iterable
+    from typing import Any, NamedTuple
 
     class _PortStatus(NamedTuple):
         pset: int
@@ -24,10 +23,47 @@ if TYPE_CHECKING:
         nsrequest: int
         flags: int
 
-else:  # The same without `typing`.
-    _PortStatus = namedtuple(
-        "PortStatus", "pset seqno mscount qlimit msgcount sorights srights pdrequest nsrequest flags"
+else:  # The same without `typing` and `collections`.
+    _FIELDS = (
+        "pset",
+        "seqno",
+        "mscount",
+        "qlimit",
+        "msgcount",
+        "sorights",
+        "srights",
+        "pdrequest",
+        "nsrequest",
+        "flags",
     )
+
+    class _PortStatus(tuple):
+        __slots__ = ()
+        _fields = __match_args__ = _FIELDS
+        _field_defaults: dict[str, Any] = {}
+
+        def __new__(cls, pset, seqno, mscount, qlimit, msgcount, sorights, srights, pdrequest, nsrequest, flags):
+            values = pset, seqno, mscount, qlimit, msgcount, sorights, srights, pdrequest, nsrequest, flags
+            return tuple.__new__(cls, values)
+
+        @classmethod
+        def _make(cls, values: Iterable[int]):
+            return cls(*values)
+
+        def _asdict(self):
+            return dict(zip(_FIELDS, self))
+
+        def _replace(self, **changes: int):
+            return type(self)(**{**self._asdict(), **changes})
+
+        def __getnewargs__(self):
+            return tuple(self)
+
+        def __repr__(self):
+            return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._asdict().items())})"
+
+    for _index, _name in enumerate(_FIELDS):
+        setattr(_PortStatus, _name, property(lambda self, index=_index: self[index]))
 
 
 class PortStatus(_PortStatus):

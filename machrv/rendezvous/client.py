@@ -130,10 +130,11 @@ class RendezvousClient(_Ports):
                 try:
                     RendezvousClient._instance = cls.connect()
                 except Exception as error:
-                    from machrv.errors import MachrvError
+                    if not isinstance(error, OSError):  # No descriptor is left to load with what would say more.
+                        from machrv.errors import MachrvError
 
-                    if not isinstance(error, MachrvError):
-                        raise
+                        if not isinstance(error, MachrvError):
+                            raise
                     import logging
 
                     logging.getLogger("machrv").error("no rendezvous with the parent: %s", error)
@@ -154,9 +155,9 @@ class RendezvousClient(_Ports):
         kernel = kernel if kernel is not None else begun()
         names = [service_name] if service_name is not None else service_names()
         requirement = _server_requirement
-        began = monotonic()
+        request_id = MACHRV_REQUEST_ID if requirement is None else _request_id(requirement)
         try:
-            answer = kernel.ask(names[0], _request_id(requirement), timeout)
+            answer = kernel.ask(names[0], request_id, timeout)
         except Exception as error:
             from machrv.errors import MachError
 
@@ -169,10 +170,11 @@ class RendezvousClient(_Ports):
             return cls._of(answer, f"server {names[0]!r}", requirement, kernel)
         from machrv.rendezvous.steps import ask, look_up
 
-        name, server = look_up(names, kernel, max(0.0, began + timeout - monotonic()))
+        deadline = monotonic() + timeout
+        name, server = look_up(names, kernel, timeout)
         what = f"server {name!r}"
         with server:
-            return cls._of(ask(server, what, requirement, began + timeout), what, requirement, kernel)
+            return cls._of(ask(server, what, requirement, deadline), what, requirement, kernel)
 
     @staticmethod
     def set_server_process_requirement(requirement: Requirement | None) -> None:
@@ -209,9 +211,7 @@ class DirectRendezvousClient(_Ports):
         return cls._of(ask(send_right, "server", requirement, deadline), "server", requirement, kernel)
 
 
-def _request_id(requirement: Requirement | None) -> int:
-    if requirement is None:
-        return MACHRV_REQUEST_ID
+def _request_id(requirement: Requirement) -> int:
     from machrv.rendezvous.steps import request_id
 
     return request_id(requirement)

@@ -78,13 +78,13 @@ def read_request(data: bytes) -> tuple[int, int, AuditToken] | None:
     """
     if len(data) != REQUEST_SIZE + AUDIT_TRAILER_SIZE:
         return None
-    bits, size, remote, _, voucher, id, kind, trailer_size, *_, pid, _, _ = _REQUEST.unpack(data)
+    bits, size, remote, _, voucher, id, kind, trailer_size, *words = _REQUEST.unpack(data)
     if size != REQUEST_SIZE or kind or trailer_size != AUDIT_TRAILER_SIZE:
         return None
     # The remote right is the reply port's, and nothing comes with it.
-    if bits & _ANSWERABLE != Disposition.PORT_SEND_ONCE or not remote or voucher or not pid:
+    if bits & _ANSWERABLE != Disposition.PORT_SEND_ONCE or not remote or voucher or not words[5]:
         return None
-    return remote, id, AuditToken.from_bytes(data[-AuditToken.SIZE :])
+    return remote, id, tuple.__new__(AuditToken, words)
 
 
 def reply_image(remote: int, ports: Sequence[tuple[int, int, int]], additional_data: bytes = b"") -> bytes:

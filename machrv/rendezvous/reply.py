@@ -22,6 +22,8 @@ _HEAD, _EACH, _TAIL = 7, 4, 15
 #: How many ports there can be (`machrv.rendezvous.port.MAX_PORTS`), and the size of the trailer in bytes.
 _MOST, _TRAILER_SIZE = 253, 52
 _TOKEN_SIZE = 32
+#: no additional data, and the trailer that was asked for
+_BEHIND = [0, 0, 0, _TRAILER_SIZE]
 _BITS = MACH_MSGH_BITS_COMPLEX | Disposition.PORT_SEND_ONCE << 8
 _ID = MACHRV_REPLY_ID
 #: What of the last word of a descriptor is its disposition; the rest is the type, 0 for a port, and padding.
@@ -36,19 +38,22 @@ def read_reply(data: bytes) -> tuple[Mapping[int, tuple[int, int]], bytes] | Non
     if not 0 < count <= _MOST or len(data) != 4 * (_HEAD + _EACH * count + _TAIL):
         return None
     words = memoryview(data).cast("I").tolist()
-    keys_at, end = _HEAD + 3 * count, _HEAD + 4 * count
     bits, size, remote, _, voucher, id, descriptors = words[:_HEAD]
     if bits != _BITS or size != len(data) - _TRAILER_SIZE or remote or voucher or id != _ID or descriptors != count:
         return None
-    low, high, trailer_type, trailer_size = words[end : end + 4]
-    pid = words[-3]
-    if low or high or trailer_type or trailer_size != _TRAILER_SIZE or not pid or any(words[_HEAD + 1 : keys_at : 3]):
-        return None
-    keys, dispositions = words[keys_at:end], words[_HEAD + 2 : keys_at : 3]
-    if any(map(int.__ge__, keys, keys[1:])) or any([word & ~_DISPOSITION for word in dispositions]):
-        return None
-    names = words[_HEAD:keys_at:3]
-    return dict(zip(keys, zip(names, [word >> 16 for word in dispositions]))), data[-_TOKEN_SIZE:]
+    keys, end = _HEAD + 3 * count, _HEAD + 4 * count
+    if words[end : end + 4] != _BEHIND or not words[-3]:
+        return None  # additional data, another trailer, or the kernel's own message
+    ports: dict[int, tuple[int, int]] = {}
+    last = -1
+    for number in range(count):
+        at, key = _HEAD + 3 * number, words[keys + number]
+        word = words[at + 2]
+        if key <= last or words[at + 1] or word & ~_DISPOSITION:
+            return None
+        ports[key] = words[at], word >> 16
+        last = key
+    return ports, data[-_TOKEN_SIZE:]
 
 
 def four_char_code(text: str) -> int:
@@ -66,6 +71,8 @@ def four_char_code(text: str) -> int:
 
 def uint32_key(key: Key) -> int:
     """The key as an integer. Raises KeyFormatError for what is neither a uint32 nor four characters."""
+    if type(key) is int and 0 <= key <= 0xFFFFFFFF:
+        return key
     if isinstance(key, str):
         return four_char_code(key)
     if not isinstance(key, int) or not 0 <= key <= 0xFFFFFFFF:

@@ -16,8 +16,15 @@ import threading
 from machrv.dispatch import Dispatcher, log_failure
 from machrv.errors import MachError, RendezvousError, RightError
 from machrv.kernel import current
-from machrv.message import MACH_MSG_MASK, MACH_RCV_BODY_ERROR, MACH_RCV_TIMED_OUT, MACH_RCV_TOO_LARGE, Message
-from machrv.ownership import Closing
+from machrv.message import (
+    MACH_MSG_MASK,
+    MACH_RCV_BODY_ERROR,
+    MACH_RCV_TIMED_OUT,
+    MACH_RCV_TOO_LARGE,
+    MACH_SEND_MSG,
+    Message,
+)
+from machrv.ownership import Closing, holds
 from machrv.received import destroy_message
 from machrv.rendezvous.policy import add_feature_state_to_environment, refusal
 from machrv.rendezvous.names import server_name
@@ -33,7 +40,7 @@ from machrv.rendezvous.protocol import (
 )
 from machrv.rendezvous.registry import Registry
 from machrv.rights import ReceiveRight, SendOnceRight
-from machrv.transfer import RECEIVE_OPTIONS, send_image
+from machrv.transfer import RECEIVE_OPTIONS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -144,8 +151,8 @@ class RendezvousServerBase(Closing):
 
     def _answer(self, reply_port: int, message_id: int, token: AuditToken) -> None:
         """Answer on the right under `reply_port`. Closing it unused is what refuses a client."""
-        reply_right = SendOnceRight(reply_port, self._kernel)
         ports: Mapping[int, RendezvousPort] = {}
+        borrowed, held = None, True
         try:
             answer = self.ports_for_client(token)
             if answer is None:
@@ -155,9 +162,12 @@ class RendezvousServerBase(Closing):
             borrowed = borrowed_ports(ports)
             if borrowed is None:
                 descriptors = {key: port.descriptor(self._kernel) for key, port in ports.items()}
-                reply_right.send(reply(descriptors, additional_data), timeout=0)
+                held = False
+                with SendOnceRight(reply_port, self._kernel) as reply_right:
+                    reply_right.send(reply(descriptors, additional_data), timeout=0)
             else:
-                send_image(reply_right, reply_image(reply_port, borrowed, additional_data))
+                self._kernel.mach_msg(reply_image(reply_port, borrowed, additional_data), MACH_SEND_MSG, timeout=0)
+                held = False
         except (MachError, RightError) as error:
             import logging
 
@@ -170,8 +180,10 @@ class RendezvousServerBase(Closing):
         except Exception:
             log_failure(f"the request of process {token.pid} failed: it is refused, and its ports were given up")
         finally:
-            reply_right.close()
-            destroy_ports(ports)  # What was moved in the reply is spent: this finds what was not.
+            if held and holds(self._kernel, reply_port, SendOnceRight.right):
+                self._kernel.mach_port_deallocate(reply_port)
+            if borrowed is None:
+                destroy_ports(ports)  # What was moved in the reply is spent: this finds what was not.
 
     def _is_additional(self, message_id: int) -> bool:
         try:

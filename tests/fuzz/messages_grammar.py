@@ -6,6 +6,7 @@ message that is only sent where the library thinks it right: names and dispositi
 
 from __future__ import annotations
 
+from os import fstat
 from typing import Any
 
 from machrv.errors import MachrvError
@@ -37,7 +38,9 @@ class Sender(Closing):
         self.right = SendRight(self.kernel.bootstrap_look_up(service), self.kernel)
 
     def close(self) -> None:
-        """Destroy every name of this process. The right may have been moved away."""
+        """Destroy every name of this process. The right may have been moved away, but each name has what it says."""
+        for entry in self.kernel._entries.values():  # type: ignore[attr-defined]
+            assert entry.fd < 0 or fstat(entry.fd), entry.name
         self.right.release()
         for name, _ in self.kernel.mach_port_names():
             try:

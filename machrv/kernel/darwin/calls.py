@@ -11,12 +11,11 @@ from __future__ import annotations
 from machrv._mach import lib as constants
 
 from machrv.errors import MachError
+from machrv.kernel.status import PortStatus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from machrv.kernel.status import PortStatus
 
 _LIMITS_INFO = constants.MACH_PORT_LIMITS_INFO
 _RECEIVE_STATUS = constants.MACH_PORT_RECEIVE_STATUS
@@ -156,8 +155,6 @@ class Calls:
         if flavor != _RECEIVE_STATUS:
             raise MachError(constants.KERN_INVALID_ARGUMENT, "mach_port_get_attributes")
         status = self._attributes(name, flavor, "mach_port_status_t *", constants.MACH_PORT_RECEIVE_STATUS_COUNT)
-        from machrv.kernel.status import PortStatus  # Here: few ask for it.
-
         return PortStatus(
             status.mps_pset,
             status.mps_seqno,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from time import monotonic
 
-from machrv._mach import lib
+from machrv._mach import ffi, lib
 
 from machrv.kernel.linux.buffer import ARRIVED, BEFORE_ID, Buffer
 from machrv.kernel.linux.directory import link_of
@@ -25,6 +25,8 @@ _PORT_SEND = lib.MACH_MSG_TYPE_PORT_SEND
 #: the C functions take no longer time, in milliseconds
 LONGEST = 2**31 - 1
 _ask = lib.machrv_ask
+_ONE_SOCKET = (SEND, SEND_ONCE)
+_NOTHING = bytes(24)
 
 
 class Asking(Space):
@@ -48,19 +50,20 @@ class Asking(Space):
         link = link_of(service_name)
         if link is None:
             return None
-        message = self._ask(link, message_id, monotonic() + timeout)
+        message = self._ask(link, message_id, timeout)
         if self._deferred:
             self._settle()
         return message
 
-    def _ask(self, link: bytes, id: int, deadline: float) -> bytes | None:
+    def _ask(self, link: bytes, id: int, timeout: float) -> bytes | None:
         """Look up, request and receive the answer, at a socket that is no port's. None: nothing was sent. Takes the lock
         itself, and not while it waits."""
         try:
             buffer = self._spare.pop()
         except IndexError:
             buffer = Buffer()
-        milliseconds = int(max(0.0, min((deadline - monotonic()) * 1000, LONGEST)))
+        deadline = monotonic() + timeout
+        milliseconds = int(timeout * 1000) if 0 < timeout < LONGEST / 1000 else LONGEST if timeout > 0 else 0
         received, answer = buffer.received, buffer.answer
         received.nfds, answer[0] = 0, -1
         named = False
@@ -141,11 +144,11 @@ class Asking(Space):
             self._deallocate(name)
 
     def _deallocate_at_once(self, name: int) -> bool:
-        """The common case, which must cost little: a reference of a send right that nobody has asked about. Takes the lock
-        itself."""
+        """The common case, which must cost little: a reference of a send right, or a send-once right, that nobody has asked
+        about. Takes the lock itself. Nothing is loaded for it: who has no descriptor left can give up what came."""
         with self._lock:
             entry = self._entries.get(name)
-            if self._inside or entry is None or entry.type != SEND or entry.request is not None:
+            if self._inside or entry is None or entry.type not in _ONE_SOCKET or entry.request is not None:
                 return False
             if entry.urefs > 1:
                 entry.drop_uref()
@@ -154,13 +157,25 @@ class Asking(Space):
             try:
                 if entry.id:
                     self._forget_id(entry)
+                once, fd = entry.type == SEND_ONCE, entry.fd
                 self._table.free(entry)
-                lib.machrv_close(entry.fd)
+                if once:
+                    self._destroy_once(fd)
+                else:
+                    lib.machrv_close(fd)
             finally:
                 self._inside = False
         if self._deferred:
             self._settle()
         return True
+
+    def _destroy_once(self, fd: int) -> None:
+        """Give an unused send-once right up. The end-of-file alone would tell, but not when it was: a packet keeps its
+        place among the messages to the port."""
+        lib.machrv_send(
+            fd, _NOTHING, len(_NOTHING), 0, 0, lib.MACHRV_WIRE_DESTROYED, self._number, 0, b"", 0, ffi.NULL, 0
+        )
+        lib.machrv_close(fd)
 
 
 class Begun(Asking):

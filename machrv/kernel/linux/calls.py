@@ -9,7 +9,6 @@ from __future__ import annotations
 from machrv._mach import lib
 
 from machrv.errors import MachError, ReentryError
-from machrv.kernel.linux.answers import close
 from machrv.kernel.linux.copyin import COPY_SEND, KIND_OF, MAKE_SEND, Taken
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.port import PORT_SEND_ONCE, Port

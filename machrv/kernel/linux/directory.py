@@ -13,6 +13,9 @@ import stat
 
 _LONGEST = 200
 _checked: set[str] = set()
+#: the paths of names that were looked up, by directory and name
+_links: dict[tuple[str, str], bytes] = {}
+_MOST_LINKS = 64
 
 
 def chosen_path() -> tuple[str, str]:
@@ -67,4 +70,12 @@ def file_of(name: str) -> str:
 def link_of(name: str) -> bytes | None:
     """The path of the symbolic link that a name is; None if the directory cannot be used."""
     path, _ = chosen_path()
-    return None if problem_with(path) else os.fsencode(f"{path}/{file_of(name)}")
+    found = _links.get((path, name))
+    if found is None or path not in _checked:
+        if problem_with(path):
+            return None
+        found = os.fsencode(f"{path}/{file_of(name)}")
+        if len(_links) >= _MOST_LINKS:
+            _links.clear()
+        _links[path, name] = found
+    return found

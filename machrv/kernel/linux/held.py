@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from machrv._mach import ffi, lib
+from machrv._mach import lib
 
 from machrv.errors import MachError
 from machrv.kernel.linux.answers import close, hangups
@@ -21,8 +21,6 @@ from machrv.kernel.linux.identity import Identity
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
 from machrv.kernel.linux.space import DEAD, DEAD_NAME, NULL, RECEIVE, SEND, SEND_ONCE
 from machrv.kernel.linux.transit import Right
-
-_NOTHING = bytes(24)
 
 #: where receive rights are on their way to, for the ports that this process knows: a right sent to itself, or to a port
 #: whose own right waits in its queue, could never be received again (ipc_port_check_circularity)
@@ -120,14 +118,6 @@ class Held(Asking):
                 self._destroy_once(fd)
             else:
                 close(fd)
-
-    def _destroy_once(self, fd: int) -> None:
-        """Give an unused send-once right up. The end-of-file alone would tell, but not when it was: a packet keeps its
-        place among the messages to the port."""
-        lib.machrv_send(
-            fd, _NOTHING, len(_NOTHING), 0, 0, lib.MACHRV_WIRE_DESTROYED, self._identity.space, 0, b"", 0, ffi.NULL, 0
-        )
-        close(fd)
 
     def _release(self, right: Right) -> None:
         """Destroy a right that was on its way."""

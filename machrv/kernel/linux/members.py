@@ -14,10 +14,7 @@ from machrv.kernel.linux.port import PORT_SEND_ONCE, Port
 from machrv.kernel.linux.pset import PortSet
 from machrv.kernel.linux.receiving import Receiving
 from machrv.kernel.linux.space import DEAD, NULL
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from machrv.kernel.status import PortStatus
+from machrv.kernel.status import PortStatus
 
 
 class Members(Receiving):
@@ -85,8 +82,6 @@ class Members(Receiving):
             port = self._receive_right(name, operation)
             if flavor == lib.MACH_PORT_LIMITS_INFO:
                 return port.qlimit
-            from machrv.kernel.status import PortStatus  # Here: few ask for it.
-
             srights = self._has_senders(port)
             sorights = sum(end.kind == PORT_SEND_ONCE for end in port.ends.values())
             return PortStatus(

@@ -118,7 +118,9 @@ class Port:
         try:
             if self.epoll is not None:
                 self.epoll.register(end.fd, _READABLE)
-            elif len(self.ends) == 1 and end.kind != LISTENER and not self.sets:
+            elif len(self.ends) > 1:
+                self.watch()  # Now, and not when somebody waits: there may be no descriptor for it then.
+            elif end.kind != LISTENER and not self.sets:
                 self.single = end
             if self.ordered:
                 end.stamp()  # The others are stamped. However many there are, one more costs no more.
@@ -258,11 +260,10 @@ class Port:
 
     def _ready(self) -> list[End]:
         """The ends with something to read that do not stand in the heap. Takes in who has looked the port up."""
-        if self.epoll is None and len(self.ends) < 2:
+        if self.epoll is None:
             found = list(self.ends.values())
         else:
-            epoll = self.watch()
-            found = [self.ends[fd] for fd, _ in epoll.poll(0, len(self.ends) + 1) if fd in self.ends]
+            found = [self.ends[fd] for fd, _ in self.epoll.poll(0, len(self.ends) + 1) if fd in self.ends]
         accepted = self.accept_pending() if self.out_of_room else []
         ready = []
         for end in found:

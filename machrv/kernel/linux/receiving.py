@@ -73,8 +73,8 @@ class Receiving(Incoming):
 
     def _receive_message(self, name: int, size: int | None, option: int, timeout: float | None) -> bytes:
         """Receive, waiting for at most `timeout`. Takes the lock itself."""
-        if size is None and not self._watched:
-            # The common case, which must cost little: one sender, in this process; nothing to wait or look for.
+        if not self._watched and not option & _LARGE:
+            # The common cases, which must cost little: one sender, in this process; or one that has looked the port up.
             with self._lock:
                 if self._inside:
                     raise ReentryError(
@@ -83,12 +83,16 @@ class Receiving(Incoming):
                 self._inside = True
                 try:
                     entry = self._entries.get(name)
-                    if entry is not None and (port := entry.port) is not None and (end := port.single) is not None:
-                        plain = self._receive_plain(port, end, TRAILER_SIZES[option >> 24 & 15])
-                        if type(plain) is bytes:
-                            return plain
-                        if plain == 0 and (other := self._consume(port, end, None, option)) is not None:
-                            return other
+                    if entry is not None and (port := entry.port) is not None:
+                        if (end := port.single) is not None:
+                            limit = NO_LIMIT if size is None else size
+                            plain = self._receive_plain(port, end, TRAILER_SIZES[option >> 24 & 15], limit)
+                            if type(plain) is bytes:
+                                return plain
+                            if plain == 0 and (other := self._consume(port, end, size, option)) is not None:
+                                return other
+                        elif port.listener is not None and (served := self._serve(port, size, option)) is not None:
+                            return served
                 finally:
                     self._inside = False
         return self._receive_other(name, size, option, timeout)
@@ -178,12 +182,12 @@ class Receiving(Incoming):
 
     def _serve(self, port: Port, size: int | None, option: int) -> bytes | None:
         """The message of whoever has just looked the port up, if that is the oldest; None: look further."""
-        listener = port.listener
-        if listener is None or not port.in_order or port.nsrequest is not None or option & _LARGE:
+        listener, epoll = port.listener, port.epoll
+        if listener is None or epoll is None or not port.in_order or port.nsrequest is not None or option & _LARGE:
             return None
         buffer = self._buffer
         accepted, limit = buffer.answer, NO_LIMIT if size is None else size
-        others, trailer = port.watch().fileno(), TRAILER_SIZES[option >> 24 & 15]
+        others, trailer = epoll.fileno(), TRAILER_SIZES[option >> 24 & 15]
         result = _serve(
             listener.fd,
             others,
@@ -206,10 +210,11 @@ class Receiving(Incoming):
             try:
                 port.add(end)
             except OSError:
-                if result >= 0:
-                    buffer.close()
-                close(fd)
-                return None
+                close(fd)  # There is no room for another sender: this is all that is heard of it.
+                if result <= 0:
+                    if result == 0:
+                        buffer.close()
+                    return None
         if result > 0:
             count = buffer.received.nfds
             if count:
