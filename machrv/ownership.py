@@ -21,7 +21,7 @@ from _warnings import (
 )  # Not from warnings: this one is there before, costs nothing, and works until Python has ended.
 
 from machrv.constants import MACH_PORT_RIGHT_DEAD_NAME, MACH_PORT_RIGHT_RECEIVE
-from machrv.kernel import current
+from machrv.kernel import current, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Right(Closing):
     @property
     def kernel(self) -> Kernel:
         """The kernel whose port space the name belongs to."""
-        return self._kernel
+        return whole(self._kernel)
 
     def release(self) -> int:
         """Give the bare name up to the caller, who then owns the reference. The object is spent."""

@@ -41,7 +41,8 @@ def test_it_is_the_kernel_of_the_process(server: RendezvousServer) -> None:
 from machrv import Kernel, current
 from machrv.kernel.linux import LinuxKernel
 before = right._kernel
-assert current() is before is right.kernel and type(before) is LinuxKernel and isinstance(before, Kernel)
+assert isinstance(right.kernel, Kernel) and type(right.kernel) is LinuxKernel
+assert current() is before is right.kernel
 assert [name for name, _ in current().mach_port_names()] == [right.name]
 right.close()
 assert current().mach_port_names() == []

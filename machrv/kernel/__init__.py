@@ -62,6 +62,11 @@ def begun() -> Kernel:
     return _begun if _begun is not None else _begin()
 
 
+def whole(kernel: Kernel) -> Kernel:
+    """A kernel as those know it who may look what it is: of one that is no more than `begun()`, all."""
+    return current() if kernel is _begun else kernel
+
+
 def _made() -> Kernel:
     """Made once, however many threads ask at the same time: rights of one kernel are nothing to another."""
     global _current
