@@ -79,8 +79,7 @@ _new_tuple: Any = tuple.__new__
 
 #: A base and some descriptors, by their kinds, or by their number where all are ports: what was seen is packed in one call.
 _runs: dict[int | tuple[type, ...], Struct] = {}
-_MAX_RUN = 64
-_MAX_RUNS = 256
+_MAX_RUN, _MAX_RUNS = 64, 256
 
 
 def __getattr__(name: str) -> int:
@@ -389,8 +388,7 @@ def _misfit(image: bytes, size: int, offset: int, index: int, count: int) -> Mes
     if number not in KINDS:
         known = ", ".join(map(str, KINDS))
         return MessageFormatError(f"expected a descriptor of type {known}: found {number}", offset + TYPE_OFFSET)
-    kind, width, _ = KINDS[number]
-    expected = f"expected the {width} bytes of descriptor {index} ({kind.__name__})"
+    expected = f"expected the {KINDS[number][1]} bytes of descriptor {index} ({KINDS[number][0].__name__})"
     return MessageFormatError(f"{expected}: the message ends at {size}", offset)
 
 
