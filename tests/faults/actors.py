@@ -48,6 +48,8 @@ _PR_SET_PTRACER = 0x59616D61
 
 def warm_up() -> None:
     """Import what a claim imports, once for all actors: an import that fails is Python's to report."""
+    import machrv.rendezvous.steps  # noqa: F401  # What is imported when the short way does not do.
+
     with RendezvousServer.get_instance() as instance, ReceiveRight.allocate() as port:
         with instance.lock:
             instance.register_ports_for_pid(os.getpid(), {"send": port.make_send()})
