@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         MemoryObjectError as MemoryObjectError,
         ReadOnlyMemoryError as ReadOnlyMemoryError,
     )
+    from machrv.constants import Disposition as Disposition
     from machrv.message import (
-        Disposition as Disposition,
         GuardedPortDescriptor as GuardedPortDescriptor,
         Message as Message,
         OutOfLineDescriptor as OutOfLineDescriptor,
@@ -41,13 +41,11 @@ if TYPE_CHECKING:
     from machrv.received import (
         destroy_message as destroy_message,
         take_reply_right as take_reply_right,
-        take_right as take_right,
         take_rights as take_rights,
     )
     from machrv.rendezvous.client import (
         DirectRendezvousClient as DirectRendezvousClient,
         RendezvousClient as RendezvousClient,
-        RendezvousPermissionError as RendezvousPermissionError,
     )
     from machrv.rendezvous.names import base_bundle_id as base_bundle_id, set_base_bundle_id as set_base_bundle_id
     from machrv.rendezvous.policy import (
@@ -63,14 +61,15 @@ if TYPE_CHECKING:
         KeyFormatError as KeyFormatError,
         RegistrationError as RegistrationError,
         RendezvousPort as RendezvousPort,
-        four_char_code as four_char_code,
     )
     from machrv.rendezvous.registry import LockNotHeldError as LockNotHeldError, ProcessGoneError as ProcessGoneError
+    from machrv.rendezvous.reply import four_char_code as four_char_code
     from machrv.rendezvous.server import (
         DirectRendezvousServer as DirectRendezvousServer,
         RendezvousServer as RendezvousServer,
         RendezvousServerBase as RendezvousServerBase,
     )
+    from machrv.rendezvous.steps import RendezvousPermissionError as RendezvousPermissionError
     from machrv.requirement import (
         Requirement as Requirement,
         RequirementError as RequirementError,
@@ -82,28 +81,32 @@ if TYPE_CHECKING:
         ReceiveRight as ReceiveRight,
         SendOnceRight as SendOnceRight,
         SendRight as SendRight,
+        take_right as take_right,
     )
     from machrv.transfer import ReceiveTimeout as ReceiveTimeout, SendTimeout as SendTimeout
 
 #: Where each public name comes from.
 _MODULES = {
     "machrv.audit": "AuditToken",
+    "machrv.constants": "Disposition",
     "machrv.errors": "MachError MachrvError MessageFormatError PeerRejectedError RendezvousError RendezvousTimeout RightError ServerNotFoundError UnsupportedError",
     "machrv.files": "fileport fileport_fd",
     "machrv.kernel": "Kernel current",
     "machrv.launching": "launch",
     "machrv.memory": "MemoryObject MemoryObjectError ReadOnlyMemoryError",
-    "machrv.message": "Disposition GuardedPortDescriptor Message OutOfLineDescriptor OutOfLinePortsDescriptor PortDescriptor Trailer",
-    "machrv.received": "destroy_message take_reply_right take_right take_rights",
-    "machrv.rendezvous.client": "DirectRendezvousClient RendezvousClient RendezvousPermissionError",
+    "machrv.message": "GuardedPortDescriptor Message OutOfLineDescriptor OutOfLinePortsDescriptor PortDescriptor Trailer",
+    "machrv.received": "destroy_message take_reply_right take_rights",
+    "machrv.rendezvous.client": "DirectRendezvousClient RendezvousClient",
     "machrv.rendezvous.names": "base_bundle_id set_base_bundle_id",
     "machrv.rendezvous.policy": "ENFORCE_PEER_REQUIREMENTS VALIDATE_PEER_REQUIREMENTS Feature PeerValidationPolicy Verdict peer_validation_policy set_verdict_callback",
-    "machrv.rendezvous.port": "KeyFormatError RegistrationError RendezvousPort four_char_code",
+    "machrv.rendezvous.port": "KeyFormatError RegistrationError RendezvousPort",
     "machrv.rendezvous.registry": "LockNotHeldError ProcessGoneError",
+    "machrv.rendezvous.reply": "four_char_code",
     "machrv.rendezvous.server": "DirectRendezvousServer RendezvousServer RendezvousServerBase",
+    "machrv.rendezvous.steps": "RendezvousPermissionError",
     "machrv.requirement": "Requirement RequirementError UnsupportedRequirementError",
     "machrv.requirement.process": "ProcessRequirement",
-    "machrv.rights": "PortSet ReceiveRight SendOnceRight SendRight",
+    "machrv.rights": "PortSet ReceiveRight SendOnceRight SendRight take_right",
     "machrv.transfer": "ReceiveTimeout SendTimeout",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -9,7 +9,7 @@ distance between an object and its bytes is one call of `struct`. `field` gives 
 
 from __future__ import annotations
 
-from operator import itemgetter
+from _operator import itemgetter
 
 from machrv._mach import ffi, lib
 

@@ -23,16 +23,15 @@ from struct import Struct, calcsize, error
 
 from machrv._mach import lib
 from machrv.audit import AuditToken
+from machrv.constants import Disposition, constant, disposition_name
 from machrv.descriptor import (
     KINDS,
     TYPE_OFFSET,
     Descriptor,
-    Disposition,
     GuardedPortDescriptor,
     OutOfLineDescriptor,
     OutOfLinePortsDescriptor,
     PortDescriptor,
-    disposition_name,
     port_from_members,
 )
 from machrv.errors import MessageFormatError
@@ -80,14 +79,11 @@ _new_tuple: Any = tuple.__new__
 
 #: A base and some descriptors, by their kinds, or by their number where all are ports: what was seen is packed in one call.
 _runs: dict[int | tuple[type, ...], Struct] = {}
-_MAX_RUN = 64
-_MAX_RUNS = 256
+_MAX_RUN, _MAX_RUNS = 64, 256
 
 
 def __getattr__(name: str) -> int:
-    if name.startswith(("MACH_", "MACHRV_", "KERN_", "BOOTSTRAP_", "MAX_")) and hasattr(lib, name):
-        return getattr(lib, name)  # type: ignore[no-any-return]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return constant(name, __name__)
 
 
 class Message:
@@ -392,8 +388,7 @@ def _misfit(image: bytes, size: int, offset: int, index: int, count: int) -> Mes
     if number not in KINDS:
         known = ", ".join(map(str, KINDS))
         return MessageFormatError(f"expected a descriptor of type {known}: found {number}", offset + TYPE_OFFSET)
-    kind, width, _ = KINDS[number]
-    expected = f"expected the {width} bytes of descriptor {index} ({kind.__name__})"
+    expected = f"expected the {KINDS[number][1]} bytes of descriptor {index} ({KINDS[number][0].__name__})"
     return MessageFormatError(f"{expected}: the message ends at {size}", offset)
 
 

@@ -20,9 +20,8 @@ from _warnings import (
     warn,
 )  # Not from warnings: this one is there before, costs nothing, and works until Python has ended.
 
-from machrv.errors import MachError, RightError
-from machrv.kernel import current
-from machrv.message import MACH_PORT_RIGHT_DEAD_NAME, MACH_PORT_RIGHT_RECEIVE
+from machrv.constants import MACH_PORT_RIGHT_DEAD_NAME, MACH_PORT_RIGHT_RECEIVE
+from machrv.kernel import current, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from machrv.constants import Disposition
     from machrv.kernel import Kernel
-    from machrv.message import Disposition
 
 #: Replaced in the child of a fork: a right of another epoch names nothing here.
 _epoch = object()
@@ -96,6 +95,11 @@ class Right(Closing):
 
         Raises RightError, and takes nothing, if the name stands for no such right.
         """
+        from machrv.errors import (
+            MachError,
+            RightError,
+        )  # Here, as below: a child where nothing fails has no use for them.
+
         kernel = kernel if kernel is not None else current()
         try:
             found = kernel.mach_port_type(name)
@@ -114,6 +118,8 @@ class Right(Closing):
         if self._epoch is _epoch:
             for name in self._held:
                 return name
+        from machrv.errors import RightError
+
         raise RightError(
             f"this {type(self).__name__} is spent: it was closed, released, moved away, or made before fork"
         )
@@ -126,7 +132,7 @@ class Right(Closing):
     @property
     def kernel(self) -> Kernel:
         """The kernel whose port space the name belongs to."""
-        return self._kernel
+        return whole(self._kernel)
 
     def release(self) -> int:
         """Give the bare name up to the caller, who then owns the reference. The object is spent."""
@@ -184,7 +190,11 @@ def holds(kernel: Kernel, name: int, right: int) -> bool:
     """Whether the name stands for a right of the kind MACH_PORT_RIGHT_*, or for what is left of one whose port died."""
     try:
         found = kernel.mach_port_type(name)
-    except MachError:
-        return False
+    except Exception as error:
+        from machrv.errors import MachError
+
+        if isinstance(error, MachError):
+            return False
+        raise
     dead = 0 if right == MACH_PORT_RIGHT_RECEIVE else type_bit(MACH_PORT_RIGHT_DEAD_NAME)
     return bool(found & (type_bit(right) | dead))

@@ -8,38 +8,21 @@ from __future__ import annotations
 
 from machrv.kernel import current
 from machrv.message import (
-    MACH_PORT_DEAD,
-    MACH_PORT_NULL,
-    Disposition,
     GuardedPortDescriptor,
     Message,
     OutOfLineDescriptor,
     OutOfLinePortsDescriptor,
     PortDescriptor,
 )
-from machrv.rights import ReceiveRight, SendOnceRight, SendRight
+from machrv.rights import ReceiveRight, SendOnceRight, SendRight, take_right as take_right
 from machrv.transfer import copied_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Union
+    from typing import Any
 
     from machrv.kernel import Kernel
-
-    OwnedRight = Union[ReceiveRight, SendRight, SendOnceRight]
-
-_KINDS: dict[int, type[ReceiveRight] | type[SendRight] | type[SendOnceRight]] = {
-    Disposition.PORT_RECEIVE: ReceiveRight,
-    Disposition.PORT_SEND: SendRight,
-    Disposition.PORT_SEND_ONCE: SendOnceRight,
-}
-
-
-def take_right(name: int, disposition: int, kernel: Kernel | None = None) -> OwnedRight | None:
-    """The right that arrived under `name` as an owned object; None for MACH_PORT_NULL and MACH_PORT_DEAD."""
-    if name in (MACH_PORT_NULL, MACH_PORT_DEAD) or disposition not in _KINDS:
-        return None
-    return _KINDS[disposition](name, kernel)
+    from machrv.rights import OwnedRight as OwnedRight
 
 
 def take_rights(message: Message, kernel: Kernel | None = None) -> list[OwnedRight | None]:

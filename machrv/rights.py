@@ -6,26 +6,44 @@ made that nobody owns. How ownership works is in `machrv.ownership`; how rights 
 
 from __future__ import annotations
 
-from machrv.kernel import current
-from machrv.message import (
+from machrv.constants import (
+    MACH_PORT_DEAD,
     MACH_PORT_LIMITS_INFO,
+    MACH_PORT_NULL,
     MACH_PORT_RIGHT_PORT_SET,
     MACH_PORT_RIGHT_RECEIVE,
     MACH_PORT_RIGHT_SEND,
     MACH_PORT_RIGHT_SEND_ONCE,
     Disposition,
 )
+from machrv.kernel import current
 from machrv.ownership import Right, holds
-from machrv.transfer import receive_message, send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import ClassVar
+    from typing import ClassVar, Union
 
     from machrv.aio.transfer import Messages
     from machrv.kernel import Kernel, Readiness
     from machrv.message import Message
+    from machrv.transfer import receive_message, send_message
+
+    OwnedRight = Union["ReceiveRight", "SendRight", "SendOnceRight"]
+
+else:  # A child that only takes its rights does not pay for what moves messages: each puts itself there when it is needed.
+
+    def receive_message(*arguments):
+        global receive_message
+        from machrv.transfer import receive_message
+
+        return receive_message(*arguments)
+
+    def send_message(*arguments):
+        global send_message
+        from machrv.transfer import send_message
+
+        return send_message(*arguments)
 
 
 class SendRight(Right):
@@ -192,3 +210,17 @@ class PortSet(_Receiver):
     def extract(self, member: ReceiveRight) -> None:
         """Take a port out. Raises MachError (KERN_NOT_IN_SET)."""
         self._kernel.mach_port_extract_member(member.name, self.name)
+
+
+_KINDS: dict[int, type[ReceiveRight] | type[SendRight] | type[SendOnceRight]] = {
+    Disposition.PORT_RECEIVE: ReceiveRight,
+    Disposition.PORT_SEND: SendRight,
+    Disposition.PORT_SEND_ONCE: SendOnceRight,
+}
+
+
+def take_right(name: int, disposition: int, kernel: Kernel | None = None) -> OwnedRight | None:
+    """The right that arrived under `name` as an owned object; None for MACH_PORT_NULL and MACH_PORT_DEAD."""
+    if name in (MACH_PORT_NULL, MACH_PORT_DEAD) or disposition not in _KINDS:
+        return None
+    return _KINDS[disposition](name, kernel)

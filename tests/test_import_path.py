@@ -7,18 +7,63 @@ import sys
 
 import pytest
 
+from machrv import Disposition, ReceiveRight, RendezvousPort, RendezvousServer, launch
+
+from .conftest import PATIENCE
+
+#: What a child that uses its rights never loads.
 FORBIDDEN = {"socket", "asyncio", "typing", "dataclasses", "re", "inspect", "ctypes", "subprocess", "logging", "enum"}
+FORBIDDEN |= {
+    "collections",
+    "threading",
+    "functools",
+    "weakref",
+    "heapq",
+    "operator",
+    "contextlib",
+    "keyword",
+    "reprlib",
+}
+#: What a child that takes its rights, and gives them up, does without besides.
+SPARED = {"struct", "_struct", "select", "errno", "itertools", "machrv.errors", "machrv.message", "machrv.transfer"}
+
+#: What every interpreter loads for its site, which these here do without.
+BARE = "import os"
+
+#: A child that does the least, and one that does something with what it got.
+CLAIM = """
+from machrv import RendezvousClient
+with RendezvousClient.connect() as rights:
+    right = rights.take_send_right("port")
+    right.close()
+"""
+USE = """
+from machrv import Message, RendezvousClient
+with RendezvousClient.connect() as rights, rights.take_send_right("port") as right:
+    right.send(Message(1), timeout=30)
+"""
+
+
+def interpreter(program: str) -> list[str]:
+    """The command for a program that prints, at its end, what it has loaded."""
+    # -I -S: what a user's site brings along is none of machrv's doing; the path is handed on instead.
+    path = f"import sys; sys.path[:] = {sys.path!r}\n"
+    return [sys.executable, "-I", "-S", "-c", f"{path}{program}\nimport sys; print(*sys.modules)"]
 
 
 def modules_after(program: str) -> set[str]:
     """What a fresh interpreter has loaded at the end of a program, beyond what it loads for an empty one."""
-    show = "\nimport sys; print(*sys.modules)"
-    # -I -S: what a user's site brings along is none of machrv's doing; the path is handed on instead.
-    command = [sys.executable, "-I", "-S", "-c"]
-    path = f"import sys; sys.path[:] = {sys.path!r}\n"
-    bare, loaded = (
-        set(subprocess.check_output([*command, path + body + show], text=True).split()) for body in ("", program)
-    )
+    bare, loaded = (set(subprocess.check_output(interpreter(body), text=True).split()) for body in (BARE, program))
+    return loaded - bare
+
+
+def modules_of_a_child(program: str, port: ReceiveRight) -> set[str]:
+    """The same for a child that this process launches, with a right to the port under "port"."""
+    bare = set(subprocess.check_output(interpreter(BARE), text=True).split())
+    ports = {"port": RendezvousPort(port.name, Disposition.MAKE_SEND)}
+    with launch(interpreter(program), ports, stdout=subprocess.PIPE, text=True) as child:
+        loaded = set(child.communicate(timeout=PATIENCE)[0].split())
+    assert child.returncode == 0
     return loaded - bare
 
 
@@ -36,3 +81,23 @@ def modules_after(program: str) -> set[str]:
 def test_the_childs_path_loads_no_heavy_module(program: str) -> None:
     """Importing the client, setting the kernel up and sending a message load none of the expensive modules."""
     assert modules_after(program) & FORBIDDEN == set()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the short way is the Linux kernel's")
+def test_a_claim_loads_little(server: RendezvousServer) -> None:
+    """A child that claims a right and gives it up loads no module of the standard library but such as are built in, and of
+    machrv what a claim is made of."""
+    with ReceiveRight.allocate() as port:
+        loaded = modules_of_a_child(CLAIM, port)
+    assert loaded & (FORBIDDEN | SPARED) == set()
+    ours = {name for name in loaded if name.startswith("machrv")}
+    assert "machrv.rendezvous.client" in ours
+    assert loaded - ours <= {"__future__", "_cffi_backend", *sys.builtin_module_names}
+    assert len(ours) <= 19, sorted(ours)  # Each is a hundredth of a bare start, and more.
+
+
+def test_a_child_that_uses_its_right_loads_no_heavy_module(server: RendezvousServer) -> None:
+    """What a claim leaves to be loaded later is not heavy either."""
+    with ReceiveRight.allocate() as port:
+        assert modules_of_a_child(USE, port) & FORBIDDEN == set()
+        assert port.receive(PATIENCE).id == 1

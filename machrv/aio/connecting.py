@@ -1,7 +1,7 @@
 """The child's end on the loop: one request, one reply.
 
 What belongs here: the waits of a rendezvous. What must never happen here: an await between the reply taken and its
-rights owned. What is asked, and what a reply must be, is the business of `machrv.rendezvous.client`.
+rights owned. What is asked, and what a reply must be, is the business of `machrv.rendezvous.steps`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from machrv.kernel import current
 from machrv.rendezvous import client
 from machrv.rendezvous.client import DirectRendezvousClient, RendezvousClient
 from machrv.rendezvous.names import service_names
-from machrv.rendezvous.policy import wants_info_plist
-from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, request
+from machrv.rendezvous.protocol import request
+from machrv.rendezvous.steps import explained, look_up, request_id, taken
 from machrv.rights import ReceiveRight, SendRight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from machrv.audit import AuditToken
     from machrv.kernel import Kernel
-    from machrv.received import OwnedRight
+    from machrv.rights import OwnedRight
 
 #: Seconds between two tries to be taken in by a server that is very busy: at first, and at most.
 _FIRST_PAUSE = 0.001
@@ -63,7 +63,7 @@ async def _look_up(names: list[str], kernel: Kernel, deadline: float) -> tuple[s
     pause = _FIRST_PAUSE
     while True:
         try:
-            return client._look_up(names, kernel, 0)
+            return look_up(names, kernel, 0)
         except RendezvousTimeout:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
@@ -75,14 +75,13 @@ async def _look_up(names: list[str], kernel: Kernel, deadline: float) -> tuple[s
 async def _ask(server: SendRight, what: str, deadline: float) -> tuple[dict[int, OwnedRight], AuditToken | None]:
     """Send a request to `server`, whose right is spent then, and take what the reply brings."""
     loop, kernel, requirement = asyncio.get_running_loop(), server.kernel, client._server_requirement
-    request_id = REQUEST_WITH_INFO_PLIST_ID if wants_info_plist(requirement) else REQUEST_ID
     with ReceiveRight(kernel.mach_reply_port(), kernel) as reply_port:
         try:
             # Its right is copied into the request and closed behind it: to the server that is the same as a move, and a
             # request that is given up before it was sent has not touched it.
-            await send(server, request(reply_port.name, request_id), max(0.0, deadline - loop.time()))
+            await send(server, request(reply_port.name, request_id(requirement)), max(0.0, deadline - loop.time()))
             server.close()
             reply = await receive(reply_port, max(0.0, deadline - loop.time()))
         except MachError as error:
-            raise client._explained(error, what) from error
-    return client._taken(reply, what, requirement, kernel)
+            raise explained(error, what) from error
+    return taken(reply, what, requirement, kernel)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from machrv._mach import lib
 from machrv.anatomy.fields import Field, Problem, Reading, Walk, odd, wrong
 from machrv.anatomy.meanings import counted, key, port_name
-from machrv.descriptor import Disposition
+from machrv.constants import Disposition
 from machrv.layout import layout, offset_of
 
 if TYPE_CHECKING:

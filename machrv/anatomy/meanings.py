@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from machrv._mach import lib
 from machrv.anatomy.fields import Reading, Remark, odd, wrong
-from machrv.descriptor import Disposition
+from machrv.constants import Disposition
 
 #: Dispositions that Mach has names for and no message carries.
 _ELSEWHERE = {

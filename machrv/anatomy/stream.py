@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from machrv._mach import lib
 from machrv.anatomy.message import HEADER, LARGEST
 from machrv.anatomy.trailers import FORMAT_0, SMALLEST, TRAILERS, agrees
-from machrv.descriptor import Disposition
+from machrv.constants import Disposition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,9 +1,10 @@
 """The child's end: one request, one reply, and the rights until somebody takes them.
 
-What belongs here: looking the server up, asking, and owning what came. What must never happen here: a wait without a
-deadline, or a right that is handed out before the server was judged.
+What belongs here: asking in the way in which nearly every child can, and owning what came. What must never happen here:
+a wait without a deadline, or a right that is handed out before the server was judged.
 
-A child imports this before anything else happens in it: imports here are what every start of a process pays for.
+A child imports this before anything else happens in it: imports here are what every start of a process pays for. So
+whatever else may be needed, `machrv.rendezvous.steps` above all, is imported where it is.
 """
 
 from __future__ import annotations
@@ -13,40 +14,12 @@ import os
 from _thread import allocate_lock
 from time import monotonic
 
-from machrv.errors import (
-    MachError,
-    MachrvError,
-    MessageFormatError,
-    PeerRejectedError,
-    RendezvousError,
-    RendezvousTimeout,
-    ServerNotFoundError,
-)
-from machrv.kernel import current
-from machrv.message import (
-    BOOTSTRAP_NOT_PRIVILEGED,
-    BOOTSTRAP_UNKNOWN_SERVICE,
-    KERN_OPERATION_TIMED_OUT,
-    MACH_RCV_TIMED_OUT,
-    MACH_SEND_INVALID_DEST,
-    MACH_SEND_TIMED_OUT,
-    Disposition,
-)
+from machrv.constants import MACHRV_REQUEST_ID
+from machrv.kernel import begun
 from machrv.ownership import Closing
-from machrv.received import destroy_message, take_right
 from machrv.rendezvous.names import service_names
-from machrv.rendezvous.policy import refusal, wants_info_plist
-from machrv.rendezvous.port import uint32_key
-from machrv.rendezvous.protocol import (
-    REQUEST_ID,
-    REQUEST_WITH_INFO_PLIST_ID,
-    is_refusal,
-    parse_reply,
-    read_reply,
-    request,
-)
-from machrv.rights import ReceiveRight, SendOnceRight, SendRight
-from machrv.transfer import RECEIVE_OPTIONS, received_message, send_message
+from machrv.rendezvous.reply import read_reply, uint32_key
+from machrv.rights import ReceiveRight, SendOnceRight, SendRight, take_right
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,16 +30,11 @@ if TYPE_CHECKING:
 
     from machrv.audit import AuditToken
     from machrv.kernel import Kernel
-    from machrv.message import Message
-    from machrv.received import OwnedRight
     from machrv.rendezvous.port import Key
     from machrv.requirement import Requirement
+    from machrv.rights import OwnedRight
 
 _DEFAULT_TIMEOUT = 30.0
-
-
-class RendezvousPermissionError(RendezvousError, PermissionError):
-    """The system does not let this process look the server up; the message says what may be the reason."""
 
 
 class _Ports(Closing):
@@ -80,12 +48,18 @@ class _Ports(Closing):
     def __init__(self, ports: dict[int, OwnedRight], server_audit_token: AuditToken | None) -> None:
         self._ports = ports
         self._lock = allocate_lock()
-        self._server_audit_token = server_audit_token
+        #: as bytes until somebody wants to know
+        self._server_audit_token: AuditToken | bytes | None = server_audit_token
 
     @property
     def server_audit_token(self) -> AuditToken | None:
         """Who answered, in the kernel's words; None if nobody did: the server refused this process, or went away."""
-        return self._server_audit_token
+        token = self._server_audit_token
+        if isinstance(token, bytes):
+            from machrv.audit import AuditToken
+
+            token = self._server_audit_token = AuditToken.from_bytes(token)
+        return token
 
     @property
     def port_count(self) -> int:
@@ -110,6 +84,18 @@ class _Ports(Closing):
         number = uint32_key(key)
         with self._lock:
             return self._ports.pop(number) if isinstance(self._ports.get(number), kinds) else None
+
+    @classmethod
+    def _of(cls, answer: bytes, what: str, requirement: Requirement | None, kernel: Kernel) -> Self:
+        """What an answer brings: a message as `Kernel.mach_msg` received it. Raises as `RendezvousClient.connect`."""
+        if requirement is None and (usual := read_reply(answer)) is not None:
+            client = cls(owned(usual[0], kernel), None)
+            client._server_audit_token = usual[1]
+            return client
+        from machrv.rendezvous.steps import taken
+        from machrv.transfer import received_message
+
+        return cls(*taken(received_message(kernel, answer), what, requirement, kernel))
 
     def close(self) -> None:
         """Give up every right that nobody took. Idempotent."""
@@ -143,7 +129,12 @@ class RendezvousClient(_Ports):
                 atexit.register(_close_instance)
                 try:
                     RendezvousClient._instance = cls.connect()
-                except MachrvError as error:
+                except Exception as error:
+                    if not isinstance(error, OSError):  # No descriptor is left to load with what would say more.
+                        from machrv.errors import MachrvError
+
+                        if not isinstance(error, MachrvError):
+                            raise
                     import logging
 
                     logging.getLogger("machrv").error("no rendezvous with the parent: %s", error)
@@ -161,20 +152,29 @@ class RendezvousClient(_Ports):
         with something else than a reply). Otherwise a server that refuses this process, or that has nothing for it,
         makes no failure but a client without ports.
         """
-        kernel = kernel if kernel is not None else current()
+        kernel = kernel if kernel is not None else begun()
         names = [service_name] if service_name is not None else service_names()
         requirement = _server_requirement
-        request_id = REQUEST_ID if requirement is None else _request_id(requirement)
+        request_id = MACHRV_REQUEST_ID if requirement is None else _request_id(requirement)
         try:
             answer = kernel.ask(names[0], request_id, timeout)
-        except MachError as error:
-            raise _explained(error, f"server {names[0]!r}") from error
+        except Exception as error:
+            from machrv.errors import MachError
+
+            if not isinstance(error, MachError):
+                raise
+            from machrv.rendezvous.steps import explained
+
+            raise explained(error, f"server {names[0]!r}") from error
         if answer is not None:
-            return cls(*_answered(answer, f"server {names[0]!r}", requirement, kernel))
+            return cls._of(answer, f"server {names[0]!r}", requirement, kernel)
+        from machrv.rendezvous.steps import ask, look_up
+
         deadline = monotonic() + timeout
-        name, server = _look_up(names, kernel, timeout)
+        name, server = look_up(names, kernel, timeout)
+        what = f"server {name!r}"
         with server:
-            return cls(*_ask(server, f"server {name!r}", deadline))
+            return cls._of(ask(server, what, requirement, deadline), what, requirement, kernel)
 
     @staticmethod
     def set_server_process_requirement(requirement: Requirement | None) -> None:
@@ -205,55 +205,19 @@ class DirectRendezvousClient(_Ports):
 
         Raises as `RendezvousClient.connect`; if the request could not be sent, the caller still owns the right.
         """
-        return cls(*_ask(send_right, "server", monotonic() + timeout))
+        from machrv.rendezvous.steps import ask
+
+        deadline, requirement, kernel = monotonic() + timeout, _server_requirement, send_right.kernel
+        return cls._of(ask(send_right, "server", requirement, deadline), "server", requirement, kernel)
 
 
-def _look_up(names: list[str], kernel: Kernel, timeout: float) -> tuple[str, SendRight]:
-    """A send right to the first of these services that there is; `timeout` for each, should it be too busy."""
-    failures: list[tuple[str, MachError]] = []
-    for name in names:
-        try:
-            return name, SendRight(kernel.bootstrap_look_up(name, timeout), kernel)
-        except MachError as error:
-            failures.append((name, error))
-    name, failure = failures[0]
-    if failure.code == BOOTSTRAP_UNKNOWN_SERVICE:
-        cause = ""
-        if len(names) > 1:
-            cause = f" ({names[1]!r}, from the environment, is not there either)"
-        if os.getppid() == 1 and name.endswith(".1"):
-            cause += ". The parent of this process is process 1: whoever launched it has most likely exited"
-        raise ServerNotFoundError(f"{failure}. It was {name!r} that was looked up{cause}") from failure
-    if failure.code == BOOTSTRAP_NOT_PRIVILEGED:
-        raise RendezvousPermissionError(f"{failure}. It was {name!r} that was looked up") from failure
-    if failure.code == KERN_OPERATION_TIMED_OUT:
-        raise RendezvousTimeout(f"the server {name!r} has no room for another that asks: it hangs, or is very busy")
-    raise RendezvousError(f"looking {name!r} up failed: {failure}") from failure
+def _request_id(requirement: Requirement) -> int:
+    from machrv.rendezvous.steps import request_id
+
+    return request_id(requirement)
 
 
-def _ask(server: SendRight, what: str, deadline: float) -> tuple[dict[int, OwnedRight], AuditToken | None]:
-    """Send a request to `server`, whose right is moved, and take what the reply brings: the ports, and who sent them."""
-    kernel = server.kernel
-    requirement = _server_requirement
-    with ReceiveRight(kernel.mach_reply_port(), kernel) as reply_port:
-        name = server.release()
-        try:
-            message = request(reply_port.name, _request_id(requirement))
-            send_message(kernel, message, name, Disposition.MOVE_SEND, max(0.0, deadline - monotonic()))
-        except BaseException as error:
-            server.restore(name)
-            if isinstance(error, MachError):
-                raise _explained(error, what) from error
-            raise
-        try:
-            timeout = max(0.0, deadline - monotonic())
-            answer = kernel.mach_msg(None, RECEIVE_OPTIONS, None, reply_port.name, timeout) or b""
-        except MachError as error:
-            raise _explained(error, what) from error
-    return _answered(answer, what, requirement, kernel)
-
-
-def _owned(ports: Mapping[int, tuple[int, int]], kernel: Kernel) -> dict[int, OwnedRight]:
+def owned(ports: Mapping[int, tuple[int, int]], kernel: Kernel) -> dict[int, OwnedRight]:
     """The rights under these (name, disposition), but for those whose ports have died on the way."""
     rights: dict[int, OwnedRight] = {}
     for key, (name, disposition) in ports.items():
@@ -261,51 +225,6 @@ def _owned(ports: Mapping[int, tuple[int, int]], kernel: Kernel) -> dict[int, Ow
         if right is not None:
             rights[key] = right
     return rights
-
-
-def _request_id(requirement: Requirement | None) -> int:
-    return REQUEST_WITH_INFO_PLIST_ID if wants_info_plist(requirement) else REQUEST_ID
-
-
-def _answered(
-    answer: bytes, what: str, requirement: Requirement | None, kernel: Kernel
-) -> tuple[dict[int, OwnedRight], AuditToken | None]:
-    """`_taken` of a message as `Kernel.mach_msg` received it."""
-    if requirement is None and (usual := read_reply(answer)) is not None:
-        ports, token = usual
-        return _owned(ports, kernel), token
-    return _taken(received_message(kernel, answer), what, requirement, kernel)
-
-
-def _taken(
-    message: Message, what: str, requirement: Requirement | None, kernel: Kernel
-) -> tuple[dict[int, OwnedRight], AuditToken | None]:
-    """The rights of a reply, owned, once the server was judged."""
-    if is_refusal(message):
-        if refusal("server", requirement, None) is not None:
-            raise PeerRejectedError(f"the {what} did not answer, so it could not show that it meets {requirement!r}")
-        return {}, None
-    try:
-        descriptors, additional_data = parse_reply(message)
-    except MessageFormatError as error:
-        destroy_message(message, kernel)
-        raise RendezvousError(f"what the {what} sent is no reply: {error}") from error
-    sender = message.audit_token
-    why = refusal("server", requirement, sender, additional_data)
-    if why is not None:
-        destroy_message(message, kernel)
-        raise PeerRejectedError(
-            f"the {what} is process {sender and sender.pid}, which does not meet {requirement!r}: {why}"
-        )
-    return _owned({key: (found.name, found.disposition) for key, found in descriptors.items()}, kernel), sender
-
-
-def _explained(error: MachError, what: str) -> RendezvousError:
-    if error.code in (MACH_SEND_TIMED_OUT, MACH_RCV_TIMED_OUT):
-        return RendezvousTimeout(f"the {what} did not answer in time: it hangs, or is very busy ({error.symbol})")
-    if error.code == MACH_SEND_INVALID_DEST:
-        return ServerNotFoundError(f"the {what} went away before it could be asked: its process has most likely exited")
-    return RendezvousError(f"asking the {what} failed: {error}")
 
 
 _server_requirement: Requirement | None = None

@@ -1,6 +1,6 @@
 """A port for a rendezvous: what travels under one key, and who owns it until then.
 
-What belongs here: `RendezvousPort`, keys, and the checks that a set of ports must pass before anything of it is moved.
+What belongs here: `RendezvousPort`, and the checks that a set of ports must pass before anything of it is moved.
 What must never happen here: moving some of a set and then failing.
 """
 
@@ -10,6 +10,7 @@ from machrv.errors import MachError, RendezvousError, RightError
 from machrv.kernel import current
 from machrv.message import Disposition, PortDescriptor
 from machrv.ownership import Right
+from machrv.rendezvous.reply import four_char_code as four_char_code, uint32_key as uint32_key
 from machrv.rights import ReceiveRight, SendOnceRight, SendRight
 from machrv.transfer import NEEDED_RIGHT
 
@@ -49,28 +50,6 @@ class KeyFormatError(RendezvousError, ValueError):
 
 class RegistrationError(RendezvousError, ValueError):
     """A set of ports cannot be registered; the message says why. Nothing of it was moved."""
-
-
-def four_char_code(text: str) -> int:
-    """The uint32 that four Latin-1 characters stand for, the first in the highest byte, as C reads 'port'."""
-    try:
-        encoded = text.encode("latin-1")
-    except UnicodeEncodeError:
-        encoded = b""
-    if len(encoded) != 4:
-        raise KeyFormatError(f"{text!r} is no key: give four characters, or an integer of 32 bits")
-    return int.from_bytes(encoded, "big")
-
-
-def uint32_key(key: Key) -> int:
-    """The key as an integer. Raises KeyFormatError for what is neither a uint32 nor four characters."""
-    if type(key) is int and 0 <= key <= 0xFFFFFFFF:
-        return key
-    if isinstance(key, str):
-        return four_char_code(key)
-    if not isinstance(key, int) or not 0 <= key <= 0xFFFFFFFF:
-        raise KeyFormatError(f"{key!r} is no key: give an integer from 0 to 2**32 - 1, or four characters")
-    return int(key)
 
 
 class RendezvousPort:

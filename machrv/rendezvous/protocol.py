@@ -43,11 +43,8 @@ REPLY_ID: int = MACHRV_REPLY_ID
 REQUEST_SIZE = len(Message().encode())
 
 #: What is the same in all replies, and what each port adds: a descriptor and a key.
-_REPLY_SIZE, _EACH, _MOST = 36, 16, 253
-_REPLY_BITS = MACH_MSGH_BITS_COMPLEX | Disposition.PORT_SEND_ONCE << 8
+_REPLY_SIZE, _EACH = 36, 16
 AUDIT_TRAILER_SIZE = 52
-#: What of the last word of a descriptor is its disposition; the rest is the type, 0 for a port, and padding.
-_DISPOSITION = 0x00FF0000
 #: Of the bits of a request: whether it is complex, and what the right to answer it is.
 _ANSWERABLE = MACH_MSGH_BITS_COMPLEX | 0x1F
 #: A header, and the trailer: type, size, seqno and two words of a security token; the words of the audit token.
@@ -149,35 +146,6 @@ def parse_reply(message: Message) -> Reply:
     return Reply(dict(zip(numbers, descriptors)), additional_data)
 
 
-def read_reply(data: bytes) -> tuple[Mapping[int, tuple[int, int]], AuditToken] | None:
-    """What `parse_reply(Message.decode(data))` finds, where the reply is as nearly all are: a (name, disposition) by key, and
-    who sent it. None for whatever looks otherwise in the least; it may be a reply all the same.
-
-    A child waits for this one message before it does anything: it is not worth taking apart what nobody will look at.
-    """
-    size = len(data) - AUDIT_TRAILER_SIZE
-    count = (size - _REPLY_SIZE) // _EACH
-    if not 0 < count <= _MOST or size != _REPLY_SIZE + _EACH * count:
-        return None
-    found = _reply_struct(count).unpack(data)
-    bits, msgh_size, remote, _, voucher, id, descriptors = found[:7]
-    if bits != _REPLY_BITS or msgh_size != size or remote or voucher or id != REPLY_ID or descriptors != count:
-        return None
-    at = 7 + 4 * count
-    if found[at] or found[at + 1] or found[at + 2] != AUDIT_TRAILER_SIZE or not found[-3]:
-        return None  # additional data, another trailer, or the kernel's own message
-    ports: dict[int, tuple[int, int]] = {}
-    last = -1
-    for number in range(count):
-        at, key = 7 + 3 * number, found[7 + 3 * count + number]
-        word = found[at + 2]
-        if key <= last or found[at + 1] or word & ~_DISPOSITION:
-            return None
-        ports[key] = found[at], word >> 16
-        last = key
-    return ports, tuple.__new__(AuditToken, found[-8:])
-
-
 _IMAGES: dict[int, Struct] = {}
 
 
@@ -186,17 +154,6 @@ def _image_struct(count: int) -> Struct:
     found = _IMAGES.get(count)
     if found is None:
         found = _IMAGES[count] = Struct(f"=5IiI{4 * count}IQ")
-    return found
-
-
-_STRUCTS: dict[int, Struct] = {}
-
-
-def _reply_struct(count: int) -> Struct:
-    """A reply of so many ports, with its trailer: header and count, descriptors, keys, length; type, size; the token."""
-    found = _STRUCTS.get(count)
-    if found is None:
-        found = _STRUCTS[count] = Struct(f"=5IiI{3 * count}I{count}IQII12x8I")
     return found
 
 

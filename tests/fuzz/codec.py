@@ -12,11 +12,11 @@ from machrv.rendezvous.protocol import (
     REQUEST_ID,
     is_refusal,
     parse_reply,
-    read_reply,
     read_request,
     reply,
     reply_image,
 )
+from machrv.rendezvous.reply import read_reply
 
 from .choices import Choices
 
@@ -96,7 +96,7 @@ def check_protocol(message: Message, image: bytes) -> None:
     if usual is not None:
         assert not data, image
         assert usual[0] == {key: (port.name, port.disposition) for key, port in ports.items()}, image
-        assert usual[1] == message.audit_token, image
+        assert message.audit_token is not None and usual[1] == bytes(message.audit_token), image
     assert list(ports) == sorted(ports), image
     written = reply(ports, data)
     assert written.body == message.body or not message.is_complex, image

@@ -11,7 +11,7 @@ from __future__ import annotations
 from machrv._mach import lib as constants
 
 from machrv.errors import MachError
-from machrv.kernel import PortStatus
+from machrv.kernel.status import PortStatus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,12 +5,12 @@ What belongs here: the event queue. What must never happen here: receiving.
 
 from __future__ import annotations
 
-from threading import Lock
+from _thread import allocate_lock
 
 from machrv._mach import lib as constants
 
 from machrv.errors import MachError
-from machrv.kernel import EventQueue, Process
+from machrv.kernel.interface import EventQueue, Process
 from machrv.kernel.darwin.kqueue import Kqueue
 from machrv.kernel.darwin.process import DarwinProcess
 
@@ -34,7 +34,7 @@ class DarwinEventQueue(EventQueue):
 
     def __init__(self, lib: Any, ffi: Any) -> None:
         self._kqueue = Kqueue(lib, ffi)
-        self._lock = Lock()
+        self._lock = allocate_lock()
         self._last_mark = 0
         self._processes: dict[int, DarwinProcess] = {}
         try:

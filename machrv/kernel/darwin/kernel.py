@@ -12,7 +12,7 @@ from errno import EAGAIN, EINVAL, EMFILE, ENFILE, ENOMEM
 from machrv._mach import lib as constants
 
 from machrv.errors import MachError
-from machrv.kernel import Kernel
+from machrv.kernel.interface import Kernel
 from machrv.kernel.darwin.messages import Messages
 
 TYPE_CHECKING = False

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import os
 from errno import ESRCH
-from threading import Lock
+from _thread import allocate_lock
 
 from machrv._mach import lib as constants
 
 from machrv.audit import AuditToken
 from machrv.errors import MachError
-from machrv.kernel import Process
+from machrv.kernel.interface import Process
 from machrv.kernel.darwin.kqueue import Kqueue
 
 TYPE_CHECKING = False
@@ -64,7 +64,7 @@ class DarwinProcess(Process):
         self.pidversion: int | None = None
         self._pinned: int | None = None
         self._exited = False
-        self._lock = Lock()
+        self._lock = allocate_lock()
         if pid <= 0:
             raise ProcessLookupError(ESRCH, f"there is no process {pid}")
         self._kqueue = Kqueue(lib, ffi)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from machrv._mach import lib as constants
 
-from machrv.kernel import Readiness
+from machrv.kernel.interface import Readiness
 from machrv.kernel.darwin.kqueue import Kqueue
 
 TYPE_CHECKING = False

@@ -123,7 +123,7 @@ def account() -> list[dict[str, Any]]:
 def _account(space: Space) -> list[dict[str, Any]]:
     found = []
     for name, bits in space.mach_port_names():  # type: ignore[attr-defined]  # a LinuxKernel, as all of them are
-        with space._call:  # type: ignore[attr-defined]
+        with space._call:
             entry = space._entries.get(name)
             if entry is None:
                 continue  # It was given up meanwhile.

@@ -1,10 +1,8 @@
 """Bootstrap names: a directory that only this user can enter.
 
-A name is a symbolic link to a listening socket whose file name is the id of the port. What belongs here: the directory
-and what is in it. What must never happen here: the abstract namespace, which anybody can squat, or a directory that
-somebody else owns or can write to.
-
-Where: `$MACHRV_BOOTSTRAP_DIR`, else `$XDG_RUNTIME_DIR/machrv`, else `/tmp/machrv-UID`.
+A name is a symbolic link to a listening socket whose file name is the id of the port. What belongs here: what is in the
+directory. What must never happen here: the abstract namespace, which anybody can squat. Where it is, and whether it is
+safe, is in `machrv.kernel.linux.directory`.
 """
 
 from __future__ import annotations
@@ -18,6 +16,7 @@ from machrv._mach import lib
 
 from machrv.errors import MachError
 from machrv.kernel.linux.answers import check, close
+from machrv.kernel.linux.directory import chosen_path, file_of, forget, problem_with
 
 #: how long a look-up waits for a place in the backlog of a busy server
 BACKLOG_PATIENCE = 10.0
@@ -25,13 +24,6 @@ BACKLOG_PATIENCE = 10.0
 SWEEP = 64
 _LOCK = ".lock"
 _SOCKET_PREFIX = "."
-_LONGEST = 200
-
-
-_checked: set[str] = set()
-#: the paths of names that were looked up, by directory and name
-_links: dict[tuple[str, str], bytes] = {}
-_MOST_LINKS = 64
 
 
 class BootstrapName:
@@ -101,17 +93,6 @@ def arrived_with(address: bytes) -> BootstrapName | None:
     return BootstrapName(directory, "", socket)
 
 
-def chosen_path() -> tuple[str, str]:
-    """Where the directory is by this process's environment, and the variable that says so, "" if none does."""
-    path = os.environ.get("MACHRV_BOOTSTRAP_DIR", "")
-    if path:
-        return path, "MACHRV_BOOTSTRAP_DIR"
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if runtime.startswith("/") and os.path.isdir(runtime):
-        return os.path.join(runtime, "machrv"), "XDG_RUNTIME_DIR"
-    return f"/tmp/machrv-{os.getuid()}", ""
-
-
 class BootstrapDirectory:
     """The directory, checked."""
 
@@ -125,39 +106,10 @@ class BootstrapDirectory:
     def current(cls, operation: str) -> BootstrapDirectory:
         """The directory of this process's environment, made if it is missing; BOOTSTRAP_NOT_PRIVILEGED if unsafe."""
         path, _ = chosen_path()
-        if path not in _checked:
-            cls._check(path, operation)
-            _checked.add(path)
+        problem = problem_with(path)
+        if problem:
+            raise MachError(lib.BOOTSTRAP_NOT_PRIVILEGED, f"{operation} ({problem})")
         return cls(path, operation)
-
-    @staticmethod
-    def _check(path: str, operation: str) -> None:
-        """Make the directory if it is missing. One that was ours and nobody else's stays so: whoever could change that
-        could do anything in this user's name."""
-        try:
-            os.mkdir(path, 0o700)
-        except FileExistsError:
-            pass
-        except OSError as error:
-            raise MachError(
-                lib.BOOTSTRAP_NOT_PRIVILEGED, f"{operation} (cannot make {path}: {error.strerror})"
-            ) from None
-        found = os.lstat(path)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-            raise MachError(
-                lib.BOOTSTRAP_NOT_PRIVILEGED,
-                f"{operation} ({path} must be a directory of user {os.geteuid()} with mode 0700; "
-                "set MACHRV_BOOTSTRAP_DIR to one that is)",
-            )
-
-    def _file(self, name: str) -> str:
-        """The file name for a service name: itself where that can be one, else a digest."""
-        safe = bool(name) and "/" not in name and "\0" not in name and name[0] not in ".%"
-        if safe and (len(name) * 4 <= _LONGEST or len(os.fsencode(name)) <= _LONGEST):
-            return name
-        from hashlib import sha256
-
-        return "%" + sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
 
     def _short(self, directory: int, file: str) -> str:
         """A path that fits into a socket address."""
@@ -169,7 +121,7 @@ class BootstrapDirectory:
         BOOTSTRAP_NAME_IN_USE if somebody lives there."""
         if not name:
             raise MachError(lib.BOOTSTRAP_UNKNOWN_SERVICE, f"{self.operation} (the name is empty)")
-        file, socket = self._file(name), _SOCKET_PREFIX + id.decode()
+        file, socket = file_of(name), _SOCKET_PREFIX + id.decode()
         directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         lock = -1
         try:
@@ -266,19 +218,6 @@ class BootstrapDirectory:
                 elif is_socket(directory, item.name) and self._is_stale(directory, item.name):
                     BootstrapName(self.path, item.name, item.name).remove()
 
-    @classmethod
-    def link(cls, name: str, operation: str) -> bytes:
-        """The path of the symbolic link that a name is, in `current`."""
-        path, _ = chosen_path()
-        found = _links.get((path, name))
-        if found is None or path not in _checked:
-            directory = cls.current(operation)
-            found = os.fsencode(f"{directory.path}/{directory._file(name)}")
-            if len(_links) >= _MOST_LINKS:
-                _links.clear()
-            _links[path, name] = found
-        return found
-
     def look_up(self, name: str, timeout: float = BACKLOG_PATIENCE) -> tuple[int, bytes]:
         """Connect to a name: (the socket, the id of the port). BOOTSTRAP_UNKNOWN_SERVICE if nobody is there.
 
@@ -286,7 +225,7 @@ class BootstrapDirectory:
         """
         directory = -1
         try:
-            link = f"{self.path}/{self._file(name)}"
+            link = f"{self.path}/{file_of(name)}"
             socket = os.readlink(link) if name and os.path.islink(link) else ""
             if not is_socket_name(socket):
                 raise FileNotFoundError
@@ -303,7 +242,7 @@ class BootstrapDirectory:
                 raise FileNotFoundError
             return check(fd), os.fsencode(socket[len(_SOCKET_PREFIX) :])
         except (FileNotFoundError, NotADirectoryError):
-            _checked.discard(self.path)
+            forget(self.path)
             raise MachError(lib.BOOTSTRAP_UNKNOWN_SERVICE, f"{self.operation} of {name!r}") from None
         finally:
             if directory >= 0:

@@ -1,45 +1,42 @@
 """Where a packet is received into, and the views that Python reads it through.
 
-What belongs here: the memory, and the shapes of include/machrv/linux.h as `struct` sees them. What must never happen
-here: a decision about what is read.
+What belongs here: the memory. What must never happen here: a decision about what is read.
 """
 
 from __future__ import annotations
 
-from struct import Struct
-
 from machrv._mach import ffi, lib
-from machrv.kernel.linux import wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-#: machrv_received before its descriptors, and machrv_wire_header
-FIXED, WIRE = Struct("=qqiII4xQiiiii"), Struct("=IIHHIiIq")
-#: machrv_arrived
-ARRIVED = Struct("=IiiiII32s")
+#: where a Mach message has its body, or the count of its descriptors
+BODY = ffi.sizeof("mach_msg_header_t")
+#: the 32-bit words of a machrv_arrived, and how many of them come before its id
+ARRIVED, BEFORE_ID = ffi.sizeof("machrv_arrived") // 4, ffi.offsetof("machrv_arrived", "id") // 4
+_BODY_AT = ffi.offsetof("machrv_received", "body")
 _LONGEST_TRAILER = 68
+_ROOM = BODY + lib.MACHRV_MAX_INLINE + _LONGEST_TRAILER
 
 
 class Buffer:
     """Room for one packet and for what machrv_receive_plain tells of the rights in it."""
 
-    __slots__ = ("received", "rights", "answer", "told", "fixed", "wire", "body", "laid_out")
+    __slots__ = ("received", "rights", "answer", "told", "image", "laid_out", "words")
 
     def __init__(self) -> None:
         self.received: Any = ffi.new("machrv_received *")
         self.rights: Any = ffi.new("machrv_arrived[]", lib.MACHRV_MAX_FDS)
         self.answer: Any = ffi.new("int *")
-        self.told: Any = ffi.buffer(self.rights)
-        self.fixed: Any = ffi.buffer(self.received, FIXED.size)
-        self.wire: Any = ffi.buffer(ffi.addressof(self.received, "header"))
-        body = ffi.addressof(self.received, "body")
-        self.body: memoryview[int] = memoryview(ffi.buffer(body, lib.MACHRV_MAX_INLINE))
+        #: `rights` as 32-bit words
+        self.told: Any = memoryview(ffi.buffer(self.rights)).cast("B").cast("I")
+        #: all of `received`; a slice is a copy
+        self.image: Any = ffi.buffer(self.received)
         #: where machrv_receive_plain puts whole messages; a slice is a copy
-        self.laid_out: Any = ffi.buffer(
-            ffi.cast("char *", body) - wire.BODY, wire.BODY + lib.MACHRV_MAX_INLINE + _LONGEST_TRAILER
-        )
+        self.laid_out: Any = ffi.buffer(ffi.cast("char *", self.received) + _BODY_AT - BODY, _ROOM)
+        #: the same as 32-bit words, to be written to
+        self.words: Any = memoryview(self.laid_out).cast("I")
 
     def close(self) -> None:
         """Close every descriptor that came with what is in here."""

@@ -96,36 +96,13 @@ class Calls(Members):
 
     # -- giving up ----------------------------------------------------------------------------------------------------
 
-    def mach_port_deallocate(self, name: int) -> None:
-        """See `Kernel.mach_port_deallocate`."""
-        if self._watched or not self._deallocate_at_once(name):
-            try:
-                self._deallocate(name)
-            except ReentryError:
-                self._deferred.append((self.mach_port_deallocate, (name,)))
-
-    def _deallocate_at_once(self, name: int) -> bool:
-        """The common case, which must cost little: a reference of a send right that nobody has asked about."""
-        with self._lock:
-            entry = self._entries.get(name)
-            if self._inside or entry is None or entry.type != SEND or entry.request is not None:
-                return False
-            if entry.urefs > 1:
-                entry.drop_uref()
-                return True
-            self._inside = True
-            try:
-                if entry.id:
-                    self._forget_id(entry)
-                self._table.free(entry)
-                lib.machrv_close(entry.fd)
-            finally:
-                self._inside = False
-        if self._deferred:
-            self._settle()
-        return True
-
     def _deallocate(self, name: int) -> None:
+        try:
+            self._deallocate_now(name)
+        except ReentryError:
+            self._deferred.append((self.mach_port_deallocate, (name,)))
+
+    def _deallocate_now(self, name: int) -> None:
         with self._call:
             if name in (NULL, DEAD):
                 return

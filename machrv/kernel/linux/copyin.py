@@ -15,8 +15,9 @@ from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.answers import close
 from machrv.kernel.linux.end import End
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
-from machrv.kernel.linux.space import DEAD_NAME, DEAD_RIGHT, RECEIVE, SEND, SEND_ONCE, SEND_RIGHTS, Space
-from machrv.kernel.linux.transit import Right
+from machrv.kernel.linux.held import Held
+from machrv.kernel.linux.space import DEAD_NAME, RECEIVE, SEND, SEND_ONCE, SEND_RIGHTS
+from machrv.kernel.linux.transit import DEAD_RIGHT, Right
 
 PORT_RECEIVE = lib.MACH_MSG_TYPE_PORT_RECEIVE
 MOVE_RECEIVE = lib.MACH_MSG_TYPE_MOVE_RECEIVE
@@ -62,7 +63,7 @@ class Taken:
             self.entries[entry] = tuple([getattr(entry, slot) for slot in Entry.__slots__])
 
 
-class CopyIn(Space):
+class CopyIn(Held):
     """A space that rights can be taken out of."""
 
     def _copyin(

@@ -18,13 +18,10 @@ from machrv.kernel.linux.copyin import PORT_RECEIVE, CopyIn
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.answers import OUT_OF_ROOM, check, close
 from machrv.kernel.linux.end import LISTENER, End
+from machrv.kernel.linux.held import destinations
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
-from machrv.kernel.linux.space import DEAD, NULL, RECEIVE, SEND, SEND_ONCE, destinations
-from machrv.kernel.linux.transit import Creator, Peer, Right, describe, id_of, made_by, own_address
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from machrv.kernel.linux.space import DEAD, NULL, RECEIVE, SEND, SEND_ONCE
+from machrv.kernel.linux.transit import Peer, Right, describe, id_of, made_by, own_address
 
 _SEQPACKET, _UNIX = 5, 1
 
@@ -96,35 +93,6 @@ class CopyOut(CopyIn):
             self._remember_id(entry)
         return entry.name
 
-    def _copyout_described(self, right: tuple[Any, ...], spent: list[int]) -> int:
-        """As `_copyout`, for a right that machrv_receive_plain has described: it is a socket whose port lives. If it is not
-        needed any more, it is for the caller to close."""
-        kind, fd, named, _, _, _, id = right
-        if kind == PORT_SEND and named:
-            if id in self._ports:
-                return self._copyout(Right(kind, fd, id=id))  # it may have come home
-            creator = right[3:6]
-            same = self._by_id.get(id)
-            if same is None:
-                same = self._by_id[id] = []
-            for entry in same:
-                if entry.creator is None:
-                    entry.creator = made_by(entry.fd)
-                if entry.creator == creator:
-                    spent.append(fd)
-                    entry.add_uref()
-                    return entry.name
-            entry = self._table.allocate()
-            same.append(entry)
-            entry.creator, entry.id = Creator(*creator), id
-        else:
-            entry = self._table.allocate()
-            if named:
-                entry.id = id
-        entry.type = SEND if kind == PORT_SEND else SEND_ONCE
-        entry.urefs, entry.fd = 1, fd
-        return entry.name
-
     def _same_port(self, right: Right) -> Entry | None:
         """The entry for the port of an arrived send right, if the space has one already."""
         if not right.id:
@@ -155,7 +123,7 @@ class CopyOut(CopyIn):
         if cookie:
             return bool(cookie == lib.machrv_netns(end.fd))
         maker = made_by(fd)
-        return maker is not None and bool(maker.pid == self._identity.pid)
+        return maker is not None and maker[0] == self._identity.pid
 
     # -- moved receive rights -----------------------------------------------------------------------------------------
 

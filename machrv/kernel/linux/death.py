@@ -11,9 +11,10 @@ from machrv._mach import lib
 
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.answers import close
+from machrv.kernel.linux.held import destinations
 from machrv.kernel.linux.port import Port
 from machrv.kernel.linux.readiness import Readers
-from machrv.kernel.linux.space import all_spaces, destinations
+from machrv.kernel.linux.space import all_spaces
 from machrv.kernel.linux.transit import Right
 
 TYPE_CHECKING = False
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
 class Deaths(Readers):
     """A space whose ports can die."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
+    def _furnish(self) -> None:
+        super()._furnish()
         #: messages to be destroyed; None unless that is going on
         self._dying: list[Packet] | None = None
 

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import os
 import select
-from threading import Lock
+from _thread import allocate_lock
 
 from machrv._mach import lib
 
 from machrv.errors import MachError
-from machrv.kernel import EventQueue
+from machrv.kernel.interface import EventQueue
 from machrv.kernel.linux.identity import LinuxProcess
 from machrv.kernel.linux.answers import shortage
 from machrv.kernel.linux.port import starving
-from machrv.kernel.linux.sending import LONGEST
+from machrv.kernel.linux.asking import LONGEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class LinuxEventQueue(EventQueue):
 
     def __init__(self, kernel: LinuxKernel) -> None:
         self._kernel = kernel
-        self._lock = Lock()
+        self._lock = allocate_lock()
         #: watched ports by the descriptor that they are watched with, and the other way round
         self._ports: dict[int, int] = {}
         self._fds: dict[int, int] = {}
@@ -148,7 +148,7 @@ class LinuxEventQueue(EventQueue):
 
     def forked(self) -> None:
         """In the child of a fork: the parent's queue is none of ours."""
-        self._lock = Lock()
+        self._lock = allocate_lock()
         self._ports.clear()
         self._fds.clear()
         self._processes.clear()

@@ -15,10 +15,10 @@ import os
 from select import POLLIN, poll
 from struct import Struct
 
-from machrv._mach import ffi, lib
+from machrv._mach import lib
 
 from machrv.audit import AuditToken
-from machrv.kernel import Process
+from machrv.kernel.interface import Process
 from machrv.kernel.linux.answers import check, close
 
 TYPE_CHECKING = False
@@ -36,17 +36,17 @@ class Identity:
 
     __slots__ = ("pid", "process", "space", "token", "native", "_of")
 
-    def __init__(self, space: int) -> None:
+    def __init__(self, space: int, native: Any) -> None:
         self.pid: int = os.getpid()
-        self.space: int = space & 0xFFFF
+        self.space: int = space
         pidfd = lib.machrv_pidfd_open(self.pid)
         try:
             self.process: int = lib.machrv_process(self.pid, pidfd)
         finally:
             if pidfd >= 0:
                 close(pidfd)
-        #: the same for machrv_receive_plain; of no uid until the first message has told
-        self.native: Any = ffi.new("machrv_identity *")
+        #: the same for machrv_receive_plain (machrv_identity *): filled in by the first message that tells
+        self.native = native
         #: the token of a message from this process, and the ids that it was made from
         self.token: bytes = b""
         self._of: tuple[int, ...] | None = None

@@ -14,7 +14,7 @@ from machrv._mach import ffi, lib
 from machrv.errors import MachError
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.answers import close
-from machrv.kernel.linux.buffer import ARRIVED, FIXED, WIRE, Buffer
+from machrv.kernel.linux.buffer import Buffer
 from machrv.kernel.linux.end import LISTENER, End
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
 from machrv.kernel.linux.sending import HEADER, Sending
@@ -31,7 +31,10 @@ _receive = lib.machrv_receive
 _receive_plain = lib.machrv_receive_plain
 NO_LIMIT = 0xFFFFFFFF
 
-_SECURITY, _TOKEN, _U32 = Struct("=II"), Struct("=8I"), Struct("=I")
+#: machrv_received before its descriptors, and machrv_wire_header, as `struct` sees them
+_FIXED, _WIRE = Struct("=qqiII4xQiiiii"), Struct("=IIHHIiIq")
+_WIRE_AT, _BODY_AT = ffi.offsetof("machrv_received", "header"), ffi.offsetof("machrv_received", "body")
+_SECURITY, _TOKEN = Struct("=II"), Struct("=8I")
 _TRAILER = Struct("=IIIII")
 _KERNEL_TOKEN = bytes(32)
 _KERNEL_SECURITY = (0, 1)  # KERNEL_SECURITY_TOKEN_VALUE (osfmk/mach/message.h)
@@ -74,13 +77,11 @@ def destroyed() -> Packet:
 class Incoming(Sending):
     """A space that can read packets."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self._native = self._identity.native
+    def _furnish(self) -> None:
+        super()._furnish()
         self._buffer = Buffer()
-        #: where answers come that are waited for without a port, and buffers for whoever waits: see `Receiving._ask`
-        self._asking = Port()
-        self._spare: list[Buffer] = []
+        #: where answers come that are waited for without a port, which needs no id: see `Asking._ask`
+        self._asking = Port(bytes(32))
 
     # -- the common case ----------------------------------------------------------------------------------------------
 
@@ -118,25 +119,12 @@ class Incoming(Sending):
         message: bytes = buffer.laid_out[0:length]
         return message
 
-    def _name_rights(self, buffer: Buffer, count: int) -> None:
-        """Give the rights of a message that is laid out their names: the reply right first, the body from behind."""
-        told, laid_out, first = buffer.told, buffer.laid_out, 0
-        spent: list[int] = []
-        if laid_out[0] != b"\0":
-            first = 1
-            _U32.pack_into(laid_out, 8, self._copyout_described(ARRIVED.unpack_from(told), spent))
-        for at in range(count - 1, first - 1, -1):
-            name = self._copyout_described(ARRIVED.unpack_from(told, at * ARRIVED.size), spent)
-            _U32.pack_into(laid_out, wire.DESCRIPTORS + 12 * (at - first), name)
-        if spent:
-            lib.machrv_close_all(spent, len(spent))
-
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def _read(self, end: End) -> Packet | None:
         """The packet in the buffer. None at an end-of-file that means nothing; Malformed, with all that came closed."""
-        length, _, pid, uid, gid, process, pidfd, euid, egid, cut, nfds = FIXED.unpack(self._buffer.fixed)
-        bits, size, flags, space, reply, id, _, _ = WIRE.unpack(self._buffer.wire)
+        length, _, pid, uid, gid, process, pidfd, euid, egid, cut, nfds = _FIXED.unpack_from(self._buffer.image)
+        bits, size, flags, space, reply, id, _, _ = _WIRE.unpack_from(self._buffer.image, _WIRE_AT)
         end.received(length)
         fds = list(self._buffer.received.fds[0:nfds]) if nfds else []
         if length == 0 or flags & _DESTROYED and cut != 1:
@@ -167,7 +155,7 @@ class Incoming(Sending):
         if flags & _OUT_OF_LINE:
             data += self._read_large(fds)
         else:
-            data += self._buffer.body[: length - lib.MACHRV_WIRE_HEADER]
+            data += self._buffer.image[_BODY_AT : _BODY_AT + length - lib.MACHRV_WIRE_HEADER]
         self._read_rights(packet, size, reply, fds, own)
         return packet
 

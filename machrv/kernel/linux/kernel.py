@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import atexit
 import os
-import weakref
-from itertools import count
+from _weakref import ref
 from time import monotonic
 
 from machrv._mach import ffi, lib
 
 from machrv.errors import MachError
-from machrv.kernel import Kernel
+from machrv.kernel.interface import Kernel
 from machrv.kernel.linux.bootstrap import BootstrapDirectory
 from machrv.kernel.linux.calls import Calls
 from machrv.kernel.linux.events import LinuxEventQueue
 from machrv.kernel.linux.identity import LinuxProcess
 from machrv.kernel.linux.answers import check, close, shortage
 from machrv.kernel.linux.end import LISTENER, End
+from machrv.kernel.linux.held import destinations
 from machrv.kernel.linux.port import PORT_SEND, starving
-from machrv.kernel.linux.space import SEND, SEND_RIGHTS, all_spaces, destinations
+from machrv.kernel.linux.space import SEND, SEND_RIGHTS, Space, all_spaces, next_number
 from machrv.kernel.linux.readiness import LinuxReadiness, Room
 from machrv.kernel.linux.transit import Right, new_id
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 _SEND_MSG = int(lib.MACH_SEND_MSG)
 _RCV_MSG = int(lib.MACH_RCV_MSG)
 
-_numbers = count()
-
 
 class LinuxKernel(Calls, Kernel):
     """A port space of its own in this process; the first is number 0. `close()` destroys everything in it."""
@@ -45,8 +43,12 @@ class LinuxKernel(Calls, Kernel):
     name = "linux"
 
     def __init__(self) -> None:
-        super().__init__(next(_numbers))
-        self._queues: weakref.WeakSet[LinuxEventQueue] = weakref.WeakSet()
+        super().__init__(next_number())
+        self._furnish()
+
+    def _furnish(self) -> None:
+        super()._furnish()
+        self._queues: list[ref[LinuxEventQueue]] = []
 
     # -- messages -----------------------------------------------------------------------------------------------------
 
@@ -120,19 +122,6 @@ class LinuxKernel(Calls, Kernel):
         with self._call:
             return self._copyout(Right(PORT_SEND, fd, id=id))
 
-    def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
-        """See `Kernel.ask`. One call of C, as long as no notification may become due meanwhile."""
-        if self._watched:
-            return None
-        try:
-            link = BootstrapDirectory.link(service_name, "bootstrap_look_up")
-        except MachError:
-            return None
-        message = self._ask(link, message_id, timeout)
-        if self._deferred:
-            self._settle()
-        return message
-
     # -- descriptors, processes ---------------------------------------------------------------------------------------
 
     def fileport_makeport(self, fd: int) -> int:
@@ -174,7 +163,7 @@ class LinuxKernel(Calls, Kernel):
         """See `Kernel.event_queue`."""
         with shortage("event_queue"):
             queue = LinuxEventQueue(self)
-        self._queues.add(queue)
+        self._queues = [known for known in self._queues if known() is not None] + [ref(queue)]
         return queue
 
     # -- looking on ---------------------------------------------------------------------------------------------------
@@ -223,8 +212,10 @@ class LinuxKernel(Calls, Kernel):
         """In the child of a fork: rights are not inherited. Nothing may be sent, the parent's rights live on."""
         entries = list(self._entries.values())
         ports = list(self._ports.values())
-        for queue in self._queues:
-            queue.forked()
+        for known in self._queues:
+            queue = known()
+            if queue is not None:
+                queue.forked()
         self._forget_readers()
         self._close_watch()
         for entry in entries:
@@ -238,7 +229,8 @@ class LinuxKernel(Calls, Kernel):
         for port in ports:
             port.bootstrap = None
             self._discard(port)
-        Calls.__init__(self, self._identity.space)
+        Space.__init__(self, self._number)
+        self._furnish()
 
 
 def _at_exit() -> None:
@@ -249,28 +241,10 @@ def _at_exit() -> None:
                 port.bootstrap.remove()
 
 
-_held: list[LinuxKernel] = []
-
-
-def _before_fork() -> None:
-    """No other thread is in the middle of a call when the child's copy of it is made."""
-    _held[:] = [space for space in all_spaces() if isinstance(space, LinuxKernel)]
-    for space in _held:
-        space._lock.acquire()
-
-
-def _after_fork_in_parent() -> None:
-    while _held:
-        _held.pop()._lock.release()
-
-
 def _after_fork_in_child() -> None:
     destinations.clear()
     starving.clear()
-    for space in _held:
-        space._forked()
-    _held.clear()
 
 
 atexit.register(_at_exit)
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -9,12 +9,12 @@ from __future__ import annotations
 from machrv._mach import lib
 
 from machrv.errors import MachError
-from machrv.kernel import PortStatus
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.port import PORT_SEND_ONCE, Port
 from machrv.kernel.linux.pset import PortSet
 from machrv.kernel.linux.receiving import Receiving
 from machrv.kernel.linux.space import DEAD, NULL
+from machrv.kernel.status import PortStatus
 
 
 class Members(Receiving):

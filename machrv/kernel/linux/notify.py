@@ -13,74 +13,32 @@ from __future__ import annotations
 
 import os
 import select
-from _thread import allocate_lock
 from struct import Struct
 
 from machrv._mach import ffi, lib
 
-from machrv.errors import MachError, ReentryError
+from machrv.errors import MachError
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.copyin import KIND_OF, Taken
 from machrv.kernel.linux.copyout import CopyOut
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.answers import close, hangups
 from machrv.kernel.linux.port import PORT_SEND_ONCE, Port
-from machrv.kernel.linux.space import DEAD, DEAD_NAME, DEAD_RIGHT, NULL, RECEIVE, SEND, SEND_RIGHTS
-from machrv.kernel.linux.transit import Right
+from machrv.kernel.linux.space import DEAD, DEAD_NAME, NULL, RECEIVE, SEND, SEND_RIGHTS
+from machrv.kernel.linux.transit import DEAD_RIGHT, Right
 
 _HEADER = Struct("=6I")
 _NDR = bytes((0, 0, 0, 0, 1, 0, 0, 0))  # NDR_record of a little-endian machine (mach/ndr.h)
 _OPERATION = "mach_port_request_notification"
 
 
-class Call:
-    """A call on a space: its lock is held, nobody else is inside, notifications that have become due have been sent.
-
-    Where no descriptor is free, KERN_RESOURCE_SHORTAGE. Raises ReentryError if this very thread is inside already.
-    """
-
-    __slots__ = ("_space",)
-
-    def __init__(self, space: Notifications) -> None:
-        self._space = space
-
-    def __enter__(self) -> None:
-        space = self._space
-        space._lock.acquire()
-        if space._inside:
-            space._lock.release()
-            raise ReentryError(
-                "a signal handler has called the kernel in the middle of another call on it: act after the call"
-            )
-        space._inside = True
-        if space._watched:
-            try:
-                space._pump()
-            except BaseException:
-                space._inside = False
-                space._lock.release()
-                raise
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        space = self._space
-        space._inside = False
-        space._lock.release()
-        if space._deferred:
-            space._settle()
-        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, TimeoutError):
-            raise MachError(lib.KERN_RESOURCE_SHORTAGE, "a mach_port call") from error
-
-
 class Notifications(CopyOut):
     """A space that tells of what happens to its rights."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self._call = Call(self)
-        self._settling = allocate_lock()
-        #: what deaths are waited for: sockets of entries with a request, ports with one (edge-triggered)
+    def _furnish(self) -> None:
+        super()._furnish()
+        #: becomes readable when something may be due for what is in `_watched`
         self._watch: select.epoll | None = None
-        self._watched: dict[int, Entry | Port | None] = {}
         #: a timer: when it has run out, `_try_again` is due
         self._retry = -1
         #: how many threads wait on this space, how often they have been woken, how many have yet to notice
@@ -91,22 +49,6 @@ class Notifications(CopyOut):
 
     def _try_again(self) -> None:
         raise NotImplementedError  # provided by the layer above
-
-    def _settle(self) -> None:
-        """Give up what finalisers wanted to give up in the middle of a call.
-
-        Each is a call, at whose end it is settled again: there only one of all does the work, whatever there is to do.
-        """
-        while self._deferred and self._settling.acquire(False):
-            try:
-                while self._deferred:
-                    call, arguments = self._deferred.popleft()
-                    try:
-                        call(*arguments)
-                    except MachError:
-                        pass  # as in the finaliser, there is nobody to tell
-            finally:
-                self._settling.release()
 
     # -- asking -------------------------------------------------------------------------------------------------------
 

@@ -28,8 +28,8 @@ from machrv.kernel.linux.death import Deaths
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.answers import check, close, hangups
 from machrv.kernel.linux.port import PORT_SEND, Port
-from machrv.kernel.linux.space import DEAD, DEAD_NAME, DEAD_RIGHT, NULL, SEND, SEND_ONCE, SEND_RIGHTS
-from machrv.kernel.linux.transit import Right
+from machrv.kernel.linux.space import DEAD, DEAD_NAME, NULL, SEND, SEND_ONCE, SEND_RIGHTS
+from machrv.kernel.linux.transit import DEAD_RIGHT, Right
 
 _MAX_PORTS = lib.MACH_PORT_UREFS_MAX // 4
 _OPERATION = "mach_msg"

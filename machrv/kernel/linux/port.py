@@ -8,9 +8,8 @@ belief in anything that a packet says. The caller holds the space's lock; nothin
 from __future__ import annotations
 
 import select
-import weakref
+from _heapq import heappop, heappush  # Not from heapq, whose other half nobody uses: a child pays for it.
 from errno import EADDRINUSE, EAGAIN
-from heapq import heappop, heappush
 from time import time_ns
 
 from machrv._mach import ffi, lib
@@ -38,7 +37,7 @@ _READABLE = select.EPOLLIN | select.EPOLLRDHUP
 
 
 #: the ports of this process that found no descriptor to accept with
-starving: weakref.WeakSet[Port] = weakref.WeakSet()
+starving: set[Port] = set()
 
 
 class Port:
@@ -380,6 +379,7 @@ class Port:
             close(fd)
         self.ends.clear()
         self.single = None
+        starving.discard(self)
         self._heap.clear()
         if self.loop >= 0:
             close(self.loop)

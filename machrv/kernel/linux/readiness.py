@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import os
 import select
-import weakref
+from _weakref import ref
 
 from machrv._mach import lib
 
-from machrv.kernel import Readiness
+from machrv.kernel.interface import Readiness
 from machrv.kernel.linux.answers import check, close
 from machrv.kernel.linux.notify import Notifications
 from machrv.kernel.linux.port import starving
@@ -36,9 +36,10 @@ _RETRY = 100
 class Readers(Notifications):
     """A space whose ports may be watched by event loops. The caller holds the lock, unless it says otherwise."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self._readers: weakref.WeakSet[LinuxReadiness] = weakref.WeakSet()
+    def _furnish(self) -> None:
+        super()._furnish()
+        #: by id; each takes itself out when it is closed, or forgotten
+        self._readers: dict[int, ref[LinuxReadiness]] = {}
 
     def _add_reader(self, reader: LinuxReadiness) -> None:
         if self._retry < 0:
@@ -49,23 +50,27 @@ class Readers(Notifications):
                 close(timer)
                 raise
             self._retry = timer
-        self._readers.add(reader)
+        self._readers[id(reader)] = ref(reader)
         self._retry_later()
 
     def _drop_reader(self, reader: LinuxReadiness) -> None:
-        self._readers.discard(reader)
+        self._readers.pop(id(reader), None)
         if not self._readers:
             self._close_retry()
 
     def _end_readers(self, source: Port | PortSet) -> None:
         """A port or set has gone from its name."""
         if self._retry >= 0:
-            for reader in [reader for reader in self._readers if reader.source is source]:
-                reader.end()
+            for reader in self._living_readers():
+                if reader.source is source:
+                    reader.end()
+
+    def _living_readers(self) -> list[LinuxReadiness]:
+        return [reader for known in list(self._readers.values()) if (reader := known()) is not None]
 
     def _forget_readers(self) -> None:
         """In the child of a fork: the parent's descriptors are none of ours."""
-        for reader in list(self._readers):
+        for reader in self._living_readers():
             reader.forget()
         self._readers.clear()
 

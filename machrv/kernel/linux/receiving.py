@@ -20,7 +20,8 @@ from machrv.kernel.linux.buffer import Buffer
 from machrv.kernel.linux.end import End
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
 from machrv.kernel.linux.pset import PortSet
-from machrv.kernel.linux.sending import LONGEST, MAX_SIZE
+from machrv.kernel.linux.asking import LONGEST
+from machrv.kernel.linux.sending import MAX_SIZE
 
 _OPERATION = "mach_msg"
 _LARGE = int(lib.MACH_RCV_LARGE)
@@ -29,7 +30,6 @@ _BUSY = object()
 #: how much is looked at before others get the lock
 _AT_ONCE = 256
 _receive = lib.machrv_receive
-_ask = lib.machrv_ask
 _serve = lib.machrv_serve
 #: how often a server that was out of descriptors looks whether it can accept again, in seconds
 _RETRY = 0.1
@@ -41,39 +41,6 @@ class Receiving(Incoming):
     """A space that receives."""
 
     # -- asking -------------------------------------------------------------------------------------------------------
-
-    def _ask(self, link: bytes, id: int, timeout: float) -> bytes | None:
-        """Look up, request and receive the answer, at a socket that is no port's. None: nothing was sent. Takes the lock
-        itself, and not while it waits."""
-        try:
-            buffer = self._spare.pop()
-        except IndexError:
-            buffer = Buffer()
-        deadline = monotonic() + timeout
-        milliseconds = int(timeout * 1000) if 0 < timeout < LONGEST / 1000 else LONGEST if timeout > 0 else 0
-        received, answer = buffer.received, buffer.answer
-        received.nfds, answer[0] = 0, -1
-        named = False
-        try:
-            result = _ask(link, id, self._number, milliseconds, received, buffer.rights, self._native, answer)
-            if answer[0] >= 0:
-                named = True  # from here on the socket, and what came to it, is looked after there
-                return self._receive_answer(answer[0], result, buffer, deadline)
-            if result < 0:
-                return None
-            if received.nfds:
-                with self._call:
-                    named = True
-                    self._name_rights(buffer, received.nfds)
-            message: bytes = buffer.laid_out[0:result]
-        except BaseException:
-            if not named:  # a signal handler has raised
-                buffer.close()
-                if answer[0] >= 0:
-                    close(answer[0])
-            raise
-        self._spare.append(buffer)
-        return message
 
     def _receive_answer(self, fd: int, result: int, buffer: Buffer, deadline: float) -> bytes:
         """The one message that comes to a socket, where that is not plain or not in time; owns `fd`."""

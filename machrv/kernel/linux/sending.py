@@ -15,6 +15,7 @@ from machrv._mach import ffi, lib
 
 from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import wire
+from machrv.kernel.linux.asking import LONGEST
 from machrv.kernel.linux.copyin import COPY_SEND, MOVE_SEND_ONCE, Taken
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.outgoing import Outgoing, Parcel
@@ -36,8 +37,6 @@ MAX_SIZE = 64 * 1024 * 1024 - 68
 _NOT_SENT = 1
 #: a message so small goes out from one buffer
 _SMALL = 2048
-#: poll() takes no longer time, in milliseconds
-LONGEST = 2**31 - 1
 _OPERATION = "mach_msg"
 
 

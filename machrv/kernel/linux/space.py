@@ -1,31 +1,25 @@
-"""The port space: its names, and what stands behind each.
+"""The port space: its names, its lock, and what is put off until nobody is inside.
 
-What belongs here: state, looking at entries, finding out that a port has died, giving rights up. What must never happen
-here: messages and waiting. Methods with a leading underscore expect the space's lock to be held.
-
-Rights are sockets. A send right under a name of its own keeps one; a space's send rights to a port that it receives
-from itself are only a count, until one leaves.
+What belongs here: what every room needs, and a child that only asks needs too. What must never happen here: messages and
+waiting. Methods with a leading underscore expect the space's lock to be held.
 """
 
 from __future__ import annotations
 
 import os
-import weakref
-from collections import deque
-from threading import RLock
+from _thread import RLock, allocate_lock
+from _weakref import ref
 
 from machrv._mach import ffi, lib
 
-from machrv.errors import MachError
 from machrv.kernel.linux.entry import Entry, NameTable
-from machrv.kernel.linux.identity import Identity
-from machrv.kernel.linux.answers import close, hangups
-from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
-from machrv.kernel.linux.transit import Right
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
+
+    from machrv.kernel.linux.port import Port
 
 SEND = lib.MACH_PORT_TYPE_SEND
 RECEIVE = lib.MACH_PORT_TYPE_RECEIVE
@@ -35,14 +29,10 @@ DEAD_NAME = lib.MACH_PORT_TYPE_DEAD_NAME
 SEND_RIGHTS = SEND | SEND_ONCE
 NULL = lib.MACH_PORT_NULL
 DEAD = lib.MACH_PORT_DEAD
-_NOTHING = bytes(24)
 
-#: a right to a port that has died
-DEAD_RIGHT = Right(PORT_SEND)
-#: where receive rights are on their way to, for the ports that this process knows: a right sent to itself, or to a port
-#: whose own right waits in its queue, could never be received again (ipc_port_check_circularity)
-destinations: dict[bytes, bytes] = {}
-_spaces: dict[int, weakref.ref[Space]] = {}
+_spaces: dict[int, ref[Space]] = {}
+#: how many there have been
+_made = 0
 
 
 def all_spaces() -> list[Space]:
@@ -50,87 +40,102 @@ def all_spaces() -> list[Space]:
     return [space for reference in list(_spaces.values()) if (space := reference()) is not None]
 
 
+def next_number() -> int:
+    """The number of a new space in this process; the first is number 0."""
+    global _made
+    _made += 1
+    return _made - 1
+
+
+class Call:
+    """A call on a space: its lock is held, nobody else is inside, notifications that have become due have been sent.
+
+    Where no descriptor is free, KERN_RESOURCE_SHORTAGE. Raises ReentryError if this very thread is inside already.
+    """
+
+    __slots__ = ("_space",)
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+
+    def __enter__(self) -> None:
+        space = self._space
+        space._lock.acquire()
+        if space._inside:
+            space._lock.release()
+            from machrv.errors import ReentryError  # Here, as below: a child where nothing fails has no use for them.
+
+            raise ReentryError(
+                "a signal handler has called the kernel in the middle of another call on it: act after the call"
+            )
+        space._inside = True
+        if space._watched:
+            try:
+                space._pump()
+            except BaseException:
+                space._inside = False
+                space._lock.release()
+                raise
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        space = self._space
+        space._inside = False
+        space._lock.release()
+        if space._deferred:
+            space._settle()
+        if isinstance(error, OSError) and error.errno is not None and not isinstance(error, TimeoutError):
+            from machrv.errors import MachError
+
+            raise MachError(lib.KERN_RESOURCE_SHORTAGE, "a mach_port call") from error
+
+
 class Space:
     """The names of one task, and the ports that it receives from."""
 
     def __init__(self, number: int) -> None:
+        self._number = number & 0xFFFF
         self._lock = RLock()
+        self._call = Call(self)
         #: a call is at work. A finaliser or a signal handler may run in the middle of it, in the same thread.
         self._inside = False
         #: what finalisers have given up meanwhile
-        self._deferred: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
+        self._deferred: list[tuple[Callable[..., None], tuple[object, ...]]] = []
+        self._settling = allocate_lock()
         self._table = NameTable()
         self._entries = self._table.entries
         #: entries with a send right and a socket, by the port id that the socket claims
         self._by_id: dict[bytes, list[Entry]] = {}
         #: ports whose receive right is here
         self._ports: dict[bytes, Port] = {}
-        self._identity = Identity(number)
-        self._number = self._identity.space
-        self._serials = 0
-        self._serial_prefix = os.urandom(4).hex()
+        #: what deaths are waited for: sockets of entries with a request, ports with one (edge-triggered)
+        self._watched: dict[int, Entry | Port | None] = {}
+        #: this process, for machrv_receive_plain; of no uid until the first message has told
+        self._native: Any = ffi.new("machrv_identity *")
         key = id(self)
-        _spaces[key] = weakref.ref(self, lambda _: _spaces.pop(key))
+        _spaces[key] = ref(self, lambda _: _spaces.pop(key))
 
-    # -- provided by the layers above ---------------------------------------------------------------------------------
+    if TYPE_CHECKING:  # provided by the rooms above: nothing is watched before they are there
 
-    def _notify_dead_name(self, to: Right, name: int) -> None:
-        raise NotImplementedError
+        def _pump(self) -> None: ...
 
-    def _notify_port_deleted(self, to: Right, name: int) -> None:
-        raise NotImplementedError
+    def _settle(self) -> None:
+        """Give up what finalisers wanted to give up in the middle of a call.
 
-    def _unwatch(self, fd: int) -> None:
-        raise NotImplementedError
+        Each is a call, at whose end it is settled again: there only one of all does the work, whatever there is to do.
+        """
+        while self._deferred and self._settling.acquire(False):
+            try:
+                while self._deferred:
+                    call, arguments = self._deferred.pop(0)
+                    try:
+                        call(*arguments)
+                    except Exception as error:
+                        from machrv.errors import MachError
 
-    def _watch_entry(self, entry: Entry) -> None:
-        raise NotImplementedError
-
-    def _check_senders(self, port: Port) -> None:
-        raise NotImplementedError
-
-    def _destroy_port(self, port: Port) -> None:
-        raise NotImplementedError
-
-    # -- looking ------------------------------------------------------------------------------------------------------
-
-    def _lookup(self, name: int, operation: str) -> Entry:
-        entry = self._entries.get(name)
-        if entry is None:
-            raise MachError(lib.KERN_INVALID_NAME, operation)
-        return entry
-
-    def _receive_right(self, name: int, operation: str) -> Port:
-        if name in (NULL, DEAD):
-            raise MachError(lib.KERN_INVALID_RIGHT, operation)
-        port = self._lookup(name, operation).port
-        if port is None:
-            raise MachError(lib.KERN_INVALID_RIGHT, operation)
-        return port
-
-    def _died(self, entry: Entry) -> bool:
-        """Whether the port of a send or send-once right has died; if so the entry is a dead name from now on."""
-        if entry.fd < 0 or entry.is_file or entry.type & RECEIVE or not any(hangups([entry.fd])):
-            return False
-        self._bury(entry)
-        return True
-
-    def _check_all(self) -> None:
-        """Find all send rights whose ports have died."""
-        entries = [e for e in self._entries.values() if e.fd >= 0 and not e.is_file and not e.type & RECEIVE]
-        for entry, gone in zip(entries, hangups([e.fd for e in entries])):
-            if gone:
-                self._bury(entry)
-
-    def _bury(self, entry: Entry) -> None:
-        """Make a dead name of an entry whose port has died; a request for it brings a reference more."""
-        request = entry.request
-        self._forget_id(entry)
-        self._close_socket(entry)
-        entry.type, entry.request, entry.port = DEAD_NAME, None, None
-        if request is not None:
-            entry.add_uref()
-            self._notify_dead_name(request, entry.name)
+                        if not isinstance(error, MachError):
+                            raise  # but for those, as in the finaliser, there is nobody to tell
+            finally:
+                self._settling.release()
 
     def _remember_id(self, entry: Entry) -> None:
         if entry.id and entry.fd >= 0 and entry.type & SEND:
@@ -143,65 +148,33 @@ class Space:
             if not same:
                 del self._by_id[entry.id]
 
-    # -- making and giving up -----------------------------------------------------------------------------------------
+    def _forked(self) -> None:
+        """In the child of a fork: rights are not inherited. Nothing may be sent, the parent's rights live on."""
+        for entry in self._entries.values():
+            if entry.fd >= 0:
+                lib.machrv_close(entry.fd)
+        Space.__init__(self, self._number)
 
-    def _serial(self) -> str:
-        self._serials += 1
-        return f"{self._serial_prefix}{self._serials:x}"
 
-    def _give_socket(self, entry: Entry, port: Port) -> None:
-        """The first right to leave a port's own name: from here on that has a socket, which the copies share."""
-        if entry.fd < 0:
-            entry.fd = port.make(PORT_SEND, self._serial())[0]
-            entry.id = port.id
-            entry.creator = None
+_held: list[Space] = []
 
-    def _close_socket(self, entry: Entry) -> None:
-        fd, entry.fd = entry.fd, -1
-        if fd >= 0:
-            if entry.request is not None:
-                self._unwatch(fd)
-            if entry.type & SEND_ONCE:
-                self._destroy_once(fd)
-            else:
-                close(fd)
 
-    def _destroy_once(self, fd: int) -> None:
-        """Give an unused send-once right up. The end-of-file alone would tell, but not when it was: a packet keeps its
-        place among the messages to the port."""
-        lib.machrv_send(
-            fd, _NOTHING, len(_NOTHING), 0, 0, lib.MACHRV_WIRE_DESTROYED, self._identity.space, 0, b"", 0, ffi.NULL, 0
-        )
-        close(fd)
+def _before_fork() -> None:
+    """No other thread is in the middle of a call when the child's copy of it is made."""
+    _held[:] = all_spaces()
+    for space in _held:
+        space._lock.acquire()
 
-    def _release(self, right: Right) -> None:
-        """Destroy a right that was on its way."""
-        if right.port is not None:
-            self._destroy_port(right.port)
-        elif right.fd >= 0 and not right.borrowed:
-            if right.kind == PORT_SEND_ONCE:
-                self._destroy_once(right.fd)
-            else:
-                close(right.fd)
-            right.fd = -1
 
-    def _free(self, entry: Entry) -> None:
-        """Give a name up with what it still has of its own, and tell who asked about it."""
-        request = entry.request
-        self._forget_id(entry)
-        self._close_socket(entry)
-        entry.request = None
-        self._table.free(entry)
-        if request is not None:
-            self._notify_port_deleted(request, entry.name)
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop()._lock.release()
 
-    def _end_send(self, entry: Entry) -> None:
-        """The last send reference of an entry is gone."""
-        port = entry.port
-        if port is None:
-            self._free(entry)
-            return
-        entry.urefs = 0
-        entry.type &= ~SEND
-        self._close_socket(entry)
-        self._check_senders(port)
+
+def _after_fork_in_child() -> None:
+    for space in _held:
+        space._forked()
+    _held.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

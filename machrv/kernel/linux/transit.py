@@ -7,29 +7,17 @@ never happen here: names, queues, or a decision about whom to believe.
 from __future__ import annotations
 
 import os
-from collections import namedtuple
 
 from machrv._mach import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NamedTuple
-
     from machrv.kernel.linux.port import Port
 
+    #: Who made a socket, as SO_PEERCRED tells: pid, uid, gid. It names the maker, never the present holder.
+    Creator = tuple[int, int, int]
+
 PREFIX = b"\0machrv/"
-
-if TYPE_CHECKING:
-
-    class Creator(NamedTuple):
-        """Who made a socket, as SO_PEERCRED tells: it names the maker, never the present holder."""
-
-        pid: int
-        uid: int
-        gid: int
-
-else:  # The same without `typing`, which a child would pay for.
-    Creator = namedtuple("Creator", "pid uid gid")
 
 
 class Right:
@@ -58,6 +46,10 @@ class Right:
         self.id: bytes = id
 
 
+#: a right to a port that has died
+DEAD_RIGHT = Right(lib.MACH_MSG_TYPE_PORT_SEND)
+
+
 class Peer:
     """What the socket of a right tells of its other end."""
 
@@ -83,7 +75,7 @@ def made_by(fd: int) -> Creator | None:
     creator = ffi.new("machrv_creator *")
     if lib.machrv_made_by(fd, creator) < 0:
         return None
-    return Creator(creator.pid, creator.uid, creator.gid)
+    return creator.pid, creator.uid, creator.gid
 
 
 def own_address(fd: int) -> bytes:

@@ -10,15 +10,15 @@ ports, system calls.
 
 from __future__ import annotations
 
-from collections import namedtuple
 from struct import Struct
 
 from machrv._mach import ffi, lib
 
+from machrv.kernel.linux.buffer import BODY as BODY
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NamedTuple
 
 SLOT_NULL = 0
 SLOT_DEAD = 0xFFFFFFFF
@@ -43,33 +43,34 @@ OOL = Struct("=QBBBBI")
 #: context, flags, disposition, type, name of a guarded port descriptor
 GUARDED = Struct("=QHBBI")
 
-BODY = ffi.sizeof("mach_msg_header_t")
 DESCRIPTORS = BODY + ffi.sizeof("mach_msg_body_t")
 
-if TYPE_CHECKING:
 
-    class Carried(NamedTuple):
-        """One descriptor of a received packet: where it stands in the message, its type, the disposition of its rights,
-        their slots (for memory, the one of its memfd), and the size in bytes of memory."""
+class Carried:
+    """One descriptor of a received packet: where it stands in the message, its type, the disposition of its rights,
+    their slots (for memory, the one of its memfd), and the size in bytes of memory."""
 
-        offset: int
-        type: int
-        disposition: int
-        slots: Sequence[int]
-        size: int
+    __slots__ = ("offset", "type", "disposition", "slots", "size")
 
-    class BundleHead(NamedTuple):
-        """What the first packet of a bundle says of the port, and the kinds of the ends that it brings."""
+    def __init__(self, offset: int, type: int, disposition: int, slots: Sequence[int], size: int) -> None:
+        self.offset: int = offset
+        self.type: int = type
+        self.disposition: int = disposition
+        self.slots: Sequence[int] = slots
+        self.size: int = size
 
-        flags: int
-        qlimit: int
-        ends: int
-        id: bytes
-        kinds: bytes
 
-else:  # The same without `typing`, which a child would pay for.
-    Carried = namedtuple("Carried", "offset type disposition slots size")
-    BundleHead = namedtuple("BundleHead", "flags qlimit ends id kinds")
+class BundleHead:
+    """What the first packet of a bundle says of the port, and the kinds of the ends that it brings."""
+
+    __slots__ = ("flags", "qlimit", "ends", "id", "kinds")
+
+    def __init__(self, flags: int, qlimit: int, ends: int, id: bytes, kinds: bytes) -> None:
+        self.flags: int = flags
+        self.qlimit: int = qlimit
+        self.ends: int = ends
+        self.id: bytes = id
+        self.kinds: bytes = kinds
 
 
 class Malformed(Exception):

@@ -1,0 +1,124 @@
+"""A kernel that has only been asked for a claim, and turns into all of one when more is wanted: it is the same all the time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from machrv import Disposition, ReceiveRight, RendezvousPort, RendezvousServer, launch
+
+from .conftest import PATIENCE, wait_for_no_senders
+
+CLAIM = """
+import os, sys
+from machrv import RendezvousClient
+import machrv.kernel
+client = RendezvousClient.connect()
+right = client.take_send_right("port")
+assert "machrv.kernel.linux.kernel" not in sys.modules
+
+def descriptors():
+    return sorted(int(fd) for fd in os.listdir("/proc/self/fd"))[:-1]
+"""
+
+
+def claims(server: RendezvousServer, program: str, sent: int = 0) -> None:
+    """Have a child claim a right and go on like that; it sends so many messages, and no right is left when it ends."""
+    with ReceiveRight.allocate() as port:
+        ports = {"port": RendezvousPort(port.name, Disposition.MAKE_SEND)}
+        with launch([sys.executable, "-c", CLAIM + program], ports, stderr=subprocess.PIPE, text=True) as child:
+            _, told = child.communicate(timeout=PATIENCE)
+        assert (child.returncode, told) == (0, "")
+        assert [port.receive(PATIENCE).id for _ in range(sent)] == sorted(range(sent))
+        wait_for_no_senders(port)
+
+
+def test_it_is_the_kernel_of_the_process(server: RendezvousServer) -> None:
+    """The right's kernel is `current()`, which is a whole one, and has the right's name."""
+    claims(
+        server,
+        """
+from machrv import Kernel, current
+from machrv.kernel.linux import LinuxKernel
+before = right._kernel
+assert isinstance(right.kernel, Kernel) and type(right.kernel) is LinuxKernel
+assert current() is before is right.kernel
+assert [name for name, _ in current().mach_port_names()] == [right.name]
+right.close()
+assert current().mach_port_names() == []
+""",
+    )
+
+
+def test_it_turns_into_one_when_the_right_is_used(server: RendezvousServer) -> None:
+    """Nobody asks for the kernel: sending does."""
+    claims(
+        server,
+        """
+from machrv import Message
+right.send(Message(0), timeout=30)
+assert machrv.kernel.current() is right.kernel
+right.close()
+""",
+        sent=1,
+    )
+
+
+def test_threads_want_all_of_it_at_the_same_time(server: RendezvousServer) -> None:
+    """Each finds a whole kernel."""
+    claims(
+        server,
+        """
+import threading
+together, failures = threading.Barrier(8), []
+def use():
+    try:
+        together.wait()
+        name = right._kernel.mach_reply_port()
+        right._kernel.mach_port_mod_refs(name, 1, -1)
+    except BaseException as error:
+        failures.append(error)
+threads = [threading.Thread(target=use) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+assert failures == []
+right.close()
+assert machrv.kernel.current().mach_port_names() == []
+""",
+    )
+
+
+def test_a_fork_inherits_nothing_of_it(server: RendezvousServer) -> None:
+    """The child of a fork has an empty space and no descriptor of the parent's; the parent's right lives on."""
+    claims(
+        server,
+        """
+before = descriptors()
+pid = os.fork()
+if pid == 0:
+    assert right.closed and len(descriptors()) == len(before) - 1
+    kernel = machrv.kernel.current()
+    assert kernel is right._kernel and kernel.mach_port_names() == []
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+from machrv import Message
+right.send(Message(0), timeout=30)
+right.close()
+""",
+        sent=1,
+    )
+
+
+def test_what_came_is_given_up_without_a_descriptor_to_spare(server: RendezvousServer) -> None:
+    """A child whose descriptors are used up closes its right: nothing has to be loaded for that."""
+    claims(
+        server,
+        """
+import resource
+before = len(descriptors())
+resource.setrlimit(resource.RLIMIT_NOFILE, (before, before))
+right.close()
+assert right.closed and len(os.listdir("/proc/self/fd")) == before
+assert "machrv.kernel.linux.kernel" not in sys.modules
+""",
+    )
