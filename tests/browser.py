@@ -49,6 +49,10 @@ class Browser:
         """The value of a script in the page."""
         return self.call("POST", "/execute/sync", script=script, args=list(arguments))
 
+    def painted(self) -> None:
+        """Wait until what was asked for is drawn: a page draws at the next frame."""
+        self.run("return new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
+
     def picture(self, selector: str) -> bytes:
         """An element as it looks, all of it: a PNG."""
         element = self.call("POST", "/element", using="css selector", value=selector)

@@ -108,6 +108,7 @@ def test_a_failure_in_the_list_leads_to_its_row(browser: Browser, demo: tuple[Pa
     assert "BOOTSTRAP_UNKNOWN_SERVICE" in browser.run("return document.querySelector('.failures').innerText")
     browser.click(".failures button")
     assert "BOOTSTRAP_UNKNOWN_SERVICE" in details(browser)
+    browser.painted()
     assert any("BOOTSTRAP_UNKNOWN_SERVICE" in text for text in texts(browser))
 
 

@@ -65,7 +65,10 @@ class Calls(Members):
             if name == DEAD:
                 return int(DEAD_NAME)
             entry = self._lookup(name, "mach_port_type")
-            self._died(entry)
+            try:
+                self._died(entry)
+            except OSError:
+                pass  # There is no memory to look with: it is what it was. This call has no such answer to give.
             return self._type_of(entry)
 
     @staticmethod
