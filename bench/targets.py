@@ -26,7 +26,7 @@ TARGETS: dict[tuple[str, str, str], Target] = {
 for _placement in ("free", "one CPU"):
     TARGETS["rendezvous", f"1 port, {_placement}", "plain sockets"] = Target(1.0, 4)
     TARGETS["rendezvous", f"1 port, {_placement}", "send_handle, authkey"] = Target(1 / 1.4, 2.5)
-TARGETS["launch", "a child in Python", "bare Python"] = Target(1.2, 6)
+TARGETS["launch", "a child in Python", "bare Python"] = Target(1.2, 3)
 for _group in ("encode", "decode"):
     TARGETS[_group, "reply, 5 ports", "struct"] = Target(2.0, 2.5)
     TARGETS[_group, "reply, 5 ports", "ctypes"] = Target(1.0, 1.0)
