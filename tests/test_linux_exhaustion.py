@@ -6,16 +6,22 @@ The peers of these tests have a low RLIMIT_NOFILE and take every descriptor that
 from __future__ import annotations
 
 import os
+import select
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from machrv import RendezvousClient
 from machrv._mach import lib
 from machrv.errors import MachError
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, OutOfLineDescriptor, PortDescriptor
 
+from .conftest import PATIENCE
 from .linux_tasks import bootstrap, nursery, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
     DEAD_NAME,
@@ -387,3 +393,43 @@ def test_in_flight_descriptors_of_an_unprivileged_sender(task: LinuxKernel) -> N
         peer.mach_port_destroy(mine)
         peer.mach_port_deallocate(to)
         end(task, door)
+
+
+STARVING = """
+import os, resource, sys
+from machrv import *
+inbox = ReceiveRight.allocate()
+with RendezvousServer.get_instance() as server:
+    with inbox.make_send():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        hoard = []
+        try:
+            while True:
+                hoard.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            pass
+        print(server.service_name, flush=True)
+        sys.stdin.readline()
+        for fd in hoard:
+            os.close(fd)
+        sys.stdin.readline()
+inbox.close()
+"""
+
+
+def test_a_program_of_nothing_else_says_in_its_log_that_it_starves() -> None:
+    """What it takes to say so has been imported by then. Whoever asked is answered when there are descriptors again."""
+    command = [sys.executable, "-c", STARVING]
+    with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1, text=True) as program:
+        assert program.stdin is not None and program.stdout is not None and program.stderr is not None
+        service = program.stdout.readline().strip()
+        asked = threading.Thread(target=lambda: RendezvousClient.connect(service, timeout=PATIENCE).close())
+        asked.start()
+        assert select.select([program.stderr], [], [], PATIENCE)[0], "nothing was said"
+        assert "no descriptor is free" in program.stderr.readline()
+        program.stdin.write("\n")
+        program.stdin.flush()
+        asked.join(PATIENCE)
+        assert not asked.is_alive()
+        program.communicate("\n", timeout=PATIENCE)
+        assert program.returncode == 0

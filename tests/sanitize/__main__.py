@@ -28,7 +28,7 @@ ELSEWHERE = (
 )
 #: what cannot run under AddressSanitizer: children that are started without this environment, or with little memory to
 #: map; a browser; an injected ENOMEM that hits the sanitizer's own memory; addresses that are meant to be bad, which the
-#: sanitizer looks at before the kernel does; counts of mappings and threads, and a growth, that include the sanitizer's own
+#: sanitizer looks at before the kernel does; counts of mappings and threads, a growth, and a time, that include the sanitizer's own
 APART = (
     "validation_hostile",
     "test_a_lie_about_sizes_costs_nothing",
@@ -37,6 +37,8 @@ APART = (
     "test_what_coverage_leads_to",
     "(test_fuzz and server)",
     "test_memory_beside_a_message_arrives_whole",
+    "test_memory_in_a_message_that_is_destroyed_is_given_back",
+    "test_command_runs_all_files_in_processes",
     "test_a_right_that_is_closed_while_somebody_waits",
     "test_a_right_that_comes_back_is_waited_for_again",
     "test_soak",

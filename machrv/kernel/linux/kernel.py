@@ -100,6 +100,10 @@ class LinuxKernel(Calls, Kernel):
 
     def bootstrap_check_in(self, service_name: str) -> int:
         """See `Kernel.bootstrap_check_in`."""
+        try:
+            import logging  # noqa: F401  # Not needed here, but when there is no descriptor left to import it with.
+        except (ImportError, OSError):
+            pass  # There is none left now: checking in will say so.
         id = new_id()
         with shortage("bootstrap_check_in"):
             fd, address, name = BootstrapDirectory.current("bootstrap_check_in").check_in(service_name, id)
