@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         PortDescriptor as PortDescriptor,
         Trailer as Trailer,
     )
+    from machrv.preloading import preload as preload
     from machrv.received import (
         destroy_message as destroy_message,
         take_reply_right as take_reply_right,
@@ -95,6 +96,7 @@ _MODULES = {
     "machrv.launching": "launch",
     "machrv.memory": "MemoryObject MemoryObjectError ReadOnlyMemoryError",
     "machrv.message": "GuardedPortDescriptor Message OutOfLineDescriptor OutOfLinePortsDescriptor PortDescriptor Trailer",
+    "machrv.preloading": "preload",
     "machrv.received": "destroy_message take_reply_right take_rights",
     "machrv.rendezvous.client": "DirectRendezvousClient RendezvousClient",
     "machrv.rendezvous.names": "base_bundle_id set_base_bundle_id",

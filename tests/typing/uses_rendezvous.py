@@ -41,6 +41,7 @@ from machrv import (
     UnsupportedRequirementError,
     Verdict,
     base_bundle_id,
+    preload,
     current,
     launch,
     peer_validation_policy,
@@ -183,6 +184,7 @@ def policies() -> None:
     assert_type(len(feature.overrides), int)
     assert_type(base_bundle_id(), str)
     set_base_bundle_id("org.example")
+    preload()
 
 
 def failures() -> list[type[ValueError] | type[RuntimeError] | type[ProcessLookupError]]:

@@ -46,7 +46,7 @@ class Identity:
             if pidfd >= 0:
                 close(pidfd)
         #: the same for machrv_receive_plain (machrv_identity *): filled in by the first message that tells
-        self.native = native
+        self.native: Any = native
         #: the token of a message from this process, and the ids that it was made from
         self.token: bytes = b""
         self._of: tuple[int, ...] | None = None

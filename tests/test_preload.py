@@ -1,0 +1,65 @@
+"""A process that loses its way to the files: what it has preloaded is all that it needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from machrv import Disposition, ReceiveRight, RendezvousPort, RendezvousServer, launch, preload
+
+from .conftest import PATIENCE
+
+# What the child does once it can import nothing any more: a whole rendezvous, messages, memory, failures.
+CHILD = """
+import machrv, sys, encodings.ascii
+machrv.preload()
+loaded = set(sys.modules)
+
+class Nothing:
+    def find_spec(self, name, path=None, target=None):
+        raise ImportError(f"{name} is out of reach")
+
+sys.meta_path.insert(0, Nothing())
+from machrv import (
+    DirectRendezvousClient, DirectRendezvousServer, Disposition, MemoryObject, Message, PortDescriptor, PortSet,
+    ProcessRequirement, ReceiveRight, RendezvousClient, RendezvousServer, ServerNotFoundError, fileport, fileport_fd,
+    take_rights,
+)
+ports = RendezvousClient.get_instance()
+right = ports.take_send_right("port")
+with ReceiveRight.allocate() as port, PortSet.allocate() as group, MemoryObject.from_bytes(b"kept") as memory:
+    group.insert(port)
+    with port.make_send() as way:
+        way.send(Message(1, descriptors=[memory.right(), fileport(1)]))
+    with take_rights(group.receive(timeout=30))[0] as arrived:
+        pass
+    with DirectRendezvousServer({"port": port.make_send()}) as direct:
+        DirectRendezvousClient.initialize(direct.send_right()).close()
+try:
+    RendezvousClient.connect("org.machrv.test.nobody")
+except ServerNotFoundError:
+    pass
+RendezvousServer.get_instance().close()
+with right:
+    right.send(Message(7))
+assert set(sys.modules) == loaded, set(sys.modules) - loaded
+"""
+
+
+def test_nothing_is_imported_after_preloading(server: RendezvousServer) -> None:
+    """A rendezvous, messages with rights, memory, a server of one's own, and errors: all is there."""
+    with ReceiveRight.allocate() as port:
+        registered = {"port": RendezvousPort(port.name, Disposition.MAKE_SEND)}
+        command = [sys.executable, "-W", "ignore::ResourceWarning", "-c", CHILD]
+        child = launch(command, registered, stderr=subprocess.PIPE, text=True)
+        _, said = child.communicate(timeout=PATIENCE)
+        assert child.returncode == 0, said
+        assert port.receive(timeout=PATIENCE).id == 7
+
+
+def test_preloading_twice_does_nothing() -> None:
+    """Not even to a kernel in use."""
+    preload()
+    loaded = set(sys.modules)
+    preload()
+    assert set(sys.modules) == loaded
