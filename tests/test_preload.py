@@ -63,3 +63,34 @@ def test_preloading_twice_does_nothing() -> None:
     loaded = set(sys.modules)
     preload()
     assert set(sys.modules) == loaded
+
+
+EXHAUSTED = """
+import os, resource
+from machrv import RendezvousClient, RendezvousError, MachError
+resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+full = []
+try:
+    while True:
+        full.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+try:
+    RendezvousClient.connect()
+except RendezvousError as error:
+    assert "preload" in str(error), error
+else:
+    raise SystemExit("no error")
+for fd in full:
+    os.close(fd)
+RendezvousClient.connect().take_send_right("port").close()
+"""
+
+
+def test_a_child_without_descriptors_is_told_so_and_can_ask_later(server: RendezvousServer) -> None:
+    """Not even what says it can be loaded any more; the error is typed all the same."""
+    with ReceiveRight.allocate() as port:
+        registered = {"port": RendezvousPort(port.name, Disposition.MAKE_SEND)}
+        child = launch([sys.executable, "-c", EXHAUSTED], registered, stderr=subprocess.PIPE, text=True)
+        _, said = child.communicate(timeout=PATIENCE)
+        assert child.returncode == 0, said

@@ -15,6 +15,7 @@ from _thread import allocate_lock
 from time import monotonic
 
 from machrv.constants import MACHRV_REQUEST_ID
+from machrv.errors import MachError, RendezvousError
 from machrv.kernel import begun
 from machrv.ownership import Closing
 from machrv.rendezvous.names import service_names
@@ -24,6 +25,7 @@ from machrv.rights import ReceiveRight, SendOnceRight, SendRight, take_right
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import ModuleType
     from typing import ClassVar
 
     from typing_extensions import Self
@@ -92,10 +94,7 @@ class _Ports(Closing):
             client = cls(owned(usual[0], kernel), None)
             client._server_audit_token = usual[1]
             return client
-        from machrv.rendezvous.steps import taken
-        from machrv.transfer import received_message
-
-        return cls(*taken(received_message(kernel, answer), what, requirement, kernel))
+        return cls(*_steps().judged(answer, what, requirement, kernel))
 
     def close(self) -> None:
         """Give up every right that nobody took. Idempotent."""
@@ -152,29 +151,25 @@ class RendezvousClient(_Ports):
         with something else than a reply). Otherwise a server that refuses this process, or that has nothing for it,
         makes no failure but a client without ports.
         """
-        kernel = kernel if kernel is not None else begun()
+        try:
+            kernel = kernel if kernel is not None else begun()
+        except (ImportError, OSError) as error:
+            raise _not_loaded(error) from error
         names = [service_name] if service_name is not None else service_names()
         requirement = _server_requirement
-        request_id = MACHRV_REQUEST_ID if requirement is None else _request_id(requirement)
+        request_id = MACHRV_REQUEST_ID if requirement is None else _steps().request_id(requirement)
         try:
             answer = kernel.ask(names[0], request_id, timeout)
-        except Exception as error:
-            from machrv.errors import MachError
-
-            if not isinstance(error, MachError):
-                raise
-            from machrv.rendezvous.steps import explained
-
-            raise explained(error, f"server {names[0]!r}") from error
+        except MachError as error:
+            raise _steps().explained(error, f"server {names[0]!r}") from error
         if answer is not None:
             return cls._of(answer, f"server {names[0]!r}", requirement, kernel)
-        from machrv.rendezvous.steps import ask, look_up
-
+        steps = _steps()
         deadline = monotonic() + timeout
-        name, server = look_up(names, kernel, timeout)
+        name, server = steps.look_up(names, kernel, timeout)
         what = f"server {name!r}"
         with server:
-            return cls._of(ask(server, what, requirement, deadline), what, requirement, kernel)
+            return cls._of(steps.ask(server, what, requirement, deadline), what, requirement, kernel)
 
     @staticmethod
     def set_server_process_requirement(requirement: Requirement | None) -> None:
@@ -205,16 +200,25 @@ class DirectRendezvousClient(_Ports):
 
         Raises as `RendezvousClient.connect`; if the request could not be sent, the caller still owns the right.
         """
-        from machrv.rendezvous.steps import ask
-
+        steps = _steps()
         deadline, requirement, kernel = monotonic() + timeout, _server_requirement, send_right.kernel
-        return cls._of(ask(send_right, "server", requirement, deadline), "server", requirement, kernel)
+        return cls._of(steps.ask(send_right, "server", requirement, deadline), "server", requirement, kernel)
 
 
-def _request_id(requirement: Requirement) -> int:
-    from machrv.rendezvous.steps import request_id
+def _steps() -> ModuleType:
+    """What is needed where a rendezvous is not as usual. Raises RendezvousError if it cannot be loaded any more."""
+    try:
+        from machrv.rendezvous import steps
+    except (ImportError, OSError) as error:
+        raise _not_loaded(error) from error
+    return steps
 
-    return request_id(requirement)
+
+def _not_loaded(error: Exception) -> RendezvousError:
+    return RendezvousError(
+        f"what this rendezvous needs cannot be loaded any more ({error}): close descriptors, or call machrv.preload() "
+        "before this process gives up reading files"
+    )
 
 
 def owned(ports: Mapping[int, tuple[int, int]], kernel: Kernel) -> dict[int, OwnedRight]:

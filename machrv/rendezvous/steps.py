@@ -31,7 +31,7 @@ from machrv.rendezvous.client import owned
 from machrv.rendezvous.policy import refusal, wants_info_plist
 from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, is_refusal, parse_reply, request
 from machrv.rights import ReceiveRight, SendRight
-from machrv.transfer import RECEIVE_OPTIONS, send_message
+from machrv.transfer import RECEIVE_OPTIONS, received_message, send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,6 +92,13 @@ def ask(server: SendRight, what: str, requirement: Requirement | None, deadline:
             return kernel.mach_msg(None, RECEIVE_OPTIONS, None, reply_port.name, timeout) or b""
         except MachError as error:
             raise explained(error, what) from error
+
+
+def judged(
+    answer: bytes, what: str, requirement: Requirement | None, kernel: Kernel
+) -> tuple[dict[int, OwnedRight], AuditToken | None]:
+    """`taken` of a message as `Kernel.mach_msg` received it."""
+    return taken(received_message(kernel, answer), what, requirement, kernel)
 
 
 def taken(

@@ -191,8 +191,15 @@ class Begun(Asking):
     def complete(self) -> None:
         """Become all of a kernel. Without the lock, or with it."""
         # Imported without the lock of ours: whoever is importing it may be waiting for that.
-        from machrv.kernel.linux.kernel import LinuxKernel
+        try:
+            from machrv.kernel.linux.kernel import LinuxKernel
+        except (ImportError, OSError) as error:
+            from machrv.errors import MachError
 
+            raise MachError(
+                lib.KERN_RESOURCE_SHORTAGE,
+                f"loading the rest of machrv ({error}; machrv.preload() does so before a process gives up reading files)",
+            ) from error
         with self._lock:
             if type(self) is not Begun:
                 return  # Another thread was first.
