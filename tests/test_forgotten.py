@@ -59,7 +59,10 @@ def test_each_right_that_is_forgotten_is_said_to_be_made_where_it_was() -> None:
     said = [line for line in warnings_of("-X", "tracemalloc", "-W", "always::ResourceWarning") if "forgotten" in line]
     expected = Counter((kind, line_of(mark)) for mark, kinds in FORGOTTEN.items() for kind in kinds)
     found = Counter(
-        (line.partition("<")[2].split()[0], int(line.partition(f", made at {PROGRAM}:")[2].split(",")[0]))
+        (
+            line.partition("ResourceWarning: <")[2].split()[0],
+            int(line.partition(f", made at {PROGRAM}:")[2].split(",")[0]),
+        )
         for line in said
     )
     assert found == expected, said

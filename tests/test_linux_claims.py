@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -31,7 +32,7 @@ from machrv.kernel.linux.transit import PREFIX
 from .conftest import PATIENCE
 from .linux_tasks import receive, send
 
-NAME = "org.machrv.test.claims"
+NAME = f"org.machrv.test.claims.{os.getpid()}"
 
 
 class Server(RendezvousServerBase):
@@ -42,7 +43,11 @@ class Server(RendezvousServerBase):
         self.count = count
         self.may_answer = threading.Event()
         self.may_answer.set()
-        super().__init__(ReceiveRight(kernel.bootstrap_check_in(name), kernel))
+        try:
+            super().__init__(ReceiveRight(kernel.bootstrap_check_in(name), kernel))
+        except BaseException:
+            self.target.close()
+            raise
 
     def ports_for_client(self, audit_token: AuditToken) -> dict[int, RendezvousPort]:
         """New rights for each."""

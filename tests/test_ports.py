@@ -123,13 +123,14 @@ def test_names_references_and_messages_are_told_by_the_process_itself() -> None:
         assert output == f"{list(range(7))}\n"
 
 
-FORK = """
+FORK = r"""
 import os, sys
 from machrv import *
 inbox = ReceiveRight.allocate()
 pid = os.fork()
 mine = ReceiveRight.allocate()
-print(os.getpid(), mine.name, flush=True)
+sys.stdout.write(f"{os.getpid()} {mine.name}\n")  # in one piece: two processes write at once
+sys.stdout.flush()
 sys.stdin.read()
 if pid:
     os.waitpid(pid, 0)

@@ -38,12 +38,13 @@ static void close_received(void)
 
 static void messages(int passpidfd)
 {
-    static const char address[] = "\0machrv/sanitize/s1";
+    char address[300] = {0};
+    int length = 1 + snprintf(address + 1, 60, "machrv/sanitize/%d", getpid()); /* two of these may run at once */
     int ends[2], fds[MACHRV_MAX_FDS + 1];
     machrv_head head;
     char gone;
     MUST(machrv_pair(ends, address, 300, passpidfd, 1) == -EINVAL);
-    MUST(machrv_pair(ends, address, sizeof address - 1, passpidfd, 1) == 0);
+    MUST(machrv_pair(ends, address, length, passpidfd, 1) == 0);
     MUST(machrv_receive(ends[0], &received) == -EAGAIN && machrv_peek(ends[0], &head) == -EAGAIN);
 
     /* plain, and taken as plain */

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from errno import ESRCH
-from _thread import allocate_lock
+from _thread import RLock
 
 from machrv._mach import lib as constants
 
@@ -64,7 +64,7 @@ class DarwinProcess(Process):
         self.pidversion: int | None = None
         self._pinned: int | None = None
         self._exited = False
-        self._lock = allocate_lock()
+        self._lock = RLock()
         if pid <= 0:
             raise ProcessLookupError(ESRCH, f"there is no process {pid}")
         self._kqueue = Kqueue(lib, ffi)
@@ -126,8 +126,9 @@ class DarwinProcess(Process):
             return not self._exited
 
     def close(self) -> None:
-        """Close the kqueue."""
-        self._kqueue.close()
+        """Close the kqueue, but not under somebody who is asking it."""
+        with self._lock:
+            self._kqueue.close()
 
     def __enter__(self) -> Self:
         return self
