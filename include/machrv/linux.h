@@ -77,8 +77,6 @@ typedef struct {
  * `stamps` if the order against other ends matters.
  */
 int machrv_pair(int *ends, const char *address, int length, int passpidfd, int stamps);
-/* n pairs for n rights that leave: port ids of 32 characters on end, 8 characters and a number that nobody else uses. */
-int machrv_pairs(int n, const char *ids, const char *prefix, uint64_t serial, int stamps, int *receiving, int *sending);
 /* A plain pair for a bundle. */
 int machrv_bundle(int *ends);
 /* Switches on what makes the kernel attest every message; for ends that came from elsewhere too. */
@@ -89,10 +87,13 @@ int machrv_stamp(int fd);
 int machrv_send(int fd, const char *message, size_t size, uint32_t bits, int id, int flags, int space, uint32_t reply,
                 const char *tail, size_t tail_size, const int *fds, int nfds);
 /*
- * Sends a complex message that begins with n port descriptors of MAKE_SEND, each for the right made for it, to the
- * send-once right `fd`; and closes them all. On failure none is closed; -EINVAL: it is another message.
+ * Sends a complex message that begins with n port descriptors of MAKE_SEND, each for a send right that is made for it, to
+ * the send-once right `fd`, which is closed. `ids` are those of the n ports, 32 characters each, on end; `prefix` (8
+ * characters) and the number `serial` on are nobody else's; `epolls` watches for each port (NULL, or -1: nobody does).
+ * receiving[n] are the ends of the new rights. On failure nothing has changed; -EINVAL: it is another message.
  */
-int machrv_answer(int fd, const char *message, size_t size, int space, const int *rights, int n);
+int machrv_answer(int fd, const char *message, size_t size, int space, int n, const char *ids, const char *prefix,
+                  uint64_t serial, const int *epolls, int *receiving);
 /* Sends raw bytes with descriptors, as bundles do. */
 int machrv_send_raw(int fd, const char *bytes, size_t size, const int *fds, int nfds);
 int machrv_receive(int fd, machrv_received *into);
@@ -111,7 +112,8 @@ typedef struct {
     uint32_t kind; /* MACH_MSG_TYPE_PORT_SEND or _SEND_ONCE */
     int32_t fd;
     int32_t named;           /* whether its socket claims to be for the port `id` */
-    machrv_creator creator;  /* of a send right */
+    int32_t references;      /* how many rights to this port came, of which this one is left */
+    machrv_creator creator;  /* of a send right, if another one claimed to be for the same port; else of pid 0 */
     char id[32];
 } machrv_arrived;
 
@@ -119,8 +121,8 @@ typedef struct {
  * Receives, and lays the Mach message out, its body in into->body and its header before that, if it is as plain as most
  * are: no notification, at most `limit` bytes with its trailer, its sender attested, its rights send and send-once rights
  * to ports that live, in port descriptors and as the right to reply to. Then the result is its length with the trailer,
- * and `rights` (room for MACHRV_MAX_FDS) tells of the into->nfds rights, the reply right first: their names are to be
- * put in. Otherwise 0, and all is as after machrv_receive.
+ * and `rights` (room for MACHRV_MAX_FDS) tells of the into->nfds rights that are left of those to the same port, the reply
+ * right first: in place of a name, a descriptor has the number of its right, from 1. Otherwise 0, and all is as after machrv_receive.
  */
 int machrv_receive_plain(int fd, machrv_received *into, machrv_arrived *rights, const machrv_identity *own, uint32_t kind,
                          int trusted, uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context,
@@ -151,6 +153,8 @@ uint64_t machrv_netns(int fd);
 int machrv_hangups(const int *fds, int n, char *into);
 /* For each of n sockets: 1 if the other end is gone and nothing waits. */
 int machrv_spent(const int *fds, int n, char *into);
+/* Closes those of n sockets whose other end is gone and where nothing waits, and moves the others up: how many are left. */
+int machrv_reap(int *fds, int n);
 void machrv_close_all(const int *fds, int n);
 int machrv_dup(int fd);
 int machrv_close(int fd);

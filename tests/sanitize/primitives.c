@@ -144,38 +144,45 @@ static const char answer_header[24 + 4 + 2 * 12] = {
 static void answered(int to, int from)
 {
     static const char ids[65] = "0123456789abcdef0123456789abcdef" "fedcba9876543210fedcba9876543210";
-    int receiving[2], sending[2], answer[2];
-    MUST(machrv_pairs(2, ids, "sanitize", 7, 1, receiving, sending) == 0);
-    MUST(machrv_pairs(2, ids, "sanitize", 7, 1, answer, answer) == -EADDRINUSE);
-    MUST(machrv_answer(to, answer_header, sizeof answer_header, 0, sending, 3) == -EINVAL);
-    MUST(machrv_answer(to, message, sizeof answer_header, 0, sending, 2) == -EINVAL);
-    MUST(machrv_answer(to, answer_header, sizeof answer_header, 0, sending, 2) == 0);
+    int receiving[2], others[2], nobody[2] = {-1, -1};
+    MUST(machrv_answer(to, answer_header, sizeof answer_header, 0, 3, ids, "sanitize", 7, NULL, receiving) == -EINVAL);
+    MUST(machrv_answer(to, message, sizeof answer_header, 0, 2, ids, "sanitize", 7, NULL, receiving) == -EINVAL);
+    MUST(machrv_answer(to, answer_header, sizeof message, 0, 2, ids, "sanitize", 7, NULL, receiving) == -EINVAL);
+    MUST(machrv_answer(-1, answer_header, sizeof answer_header, 0, 2, ids, "sanitize", 7, NULL, receiving) == -EBADF);
+    others[0] = others[1] = to; /* no epoll */
+    MUST(machrv_answer(to, answer_header, sizeof answer_header, 0, 2, ids, "sanitize", 7, others, receiving) == -EINVAL);
+    MUST(machrv_answer(to, answer_header, sizeof answer_header, 0, 2, ids, "sanitize", 7, nobody, receiving) == 0);
+    MUST(machrv_answer(from, answer_header, sizeof answer_header, 0, 2, ids, "sanitize", 7, NULL, others) == -EADDRINUSE);
     int got = machrv_receive_plain(from, &received, rights, &own, 18, 0, 0, 0, 52, 0, 1 << 20);
     if (got == 0) { /* nobody attested it: only Python could tell */
         MUST(received.nfds == 2);
     } else {
         MUST(got == (int)sizeof answer_header + 52 && received.nfds == 2 && rights[0].named && rights[1].named);
-        MUST(memcmp(rights[1].id, ids + 32, 32) == 0 && rights[0].creator.pid == getpid());
+        MUST(memcmp(rights[1].id, ids + 32, 32) == 0 && rights[0].references == 1);
     }
     char spent[2];
     MUST(machrv_spent(receiving, 2, spent) == 0 && !spent[0] && !spent[1]);
     MUST(machrv_send_raw(received.fds[0], "last", 4, NULL, 0) == 0);
     close_received();
     MUST(machrv_spent(receiving, 2, spent) == 0 && !spent[0] && spent[1]);
-    machrv_close_all(receiving, 2);
+    MUST(machrv_reap(receiving, 2) == 1 && machrv_waiting(receiving[0]) > 0);
+    machrv_close_all(receiving, 1);
 }
 
 /* A whole rendezvous, with the server in the same process, and in another one. */
 static void rendezvous(const char *folder)
 {
-    char path[300], link[300];
+    char path[300], link[300], longer[300];
     int listener, accepted, answer, from, other[2], status;
     pid_t child;
     snprintf(link, sizeof link, "%s/name", folder);
     snprintf(path, sizeof path, "%s/.0123456789abcdef0123456789abcdef", folder);
     MUST(machrv_ask(link, 5, 0, 0, &received, rights, &own, &from) == -ENOENT && from == -1);
-    MUST(symlink("elsewhere", link) == 0);
-    MUST(machrv_ask(link, 5, 0, 0, &received, rights, &own, &from) == -EINVAL && unlink(link) == 0);
+    snprintf(longer, sizeof longer, "%s/%0120d", folder, 1); /* than an address can be */
+    MUST(symlink("elsewhere", longer) == 0);
+    MUST(machrv_ask(longer, 5, 0, 0, &received, rights, &own, &from) == -EINVAL && unlink(longer) == 0);
+    MUST(symlink(strrchr(path, '/') + 1, longer) == 0);
+    MUST(machrv_ask(longer, 5, 0, 0, &received, rights, &own, &from) == -ENOENT && unlink(longer) == 0);
     MUST(symlink(strrchr(path, '/') + 1, link) == 0);
     MUST(machrv_ask(link, 5, 0, 0, &received, rights, &own, &from) == -ENOENT && from == -1);
     MUST((listener = machrv_listen(path, 1)) >= 0 && machrv_bundle(other) == 0);

@@ -11,7 +11,7 @@ from time import monotonic
 
 from machrv._mach import ffi, lib
 
-from machrv.kernel.linux.buffer import ARRIVED, BEFORE_ID, Buffer
+from machrv.kernel.linux.buffer import ARRIVED, BEFORE_ID, BODY, Buffer
 from machrv.kernel.linux.directory import link_of
 from machrv.kernel.linux.space import SEND, SEND_ONCE, Space, next_number
 
@@ -19,12 +19,17 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from machrv.kernel.linux.entry import Entry
     from machrv.kernel.linux.transit import Creator, Right
 
 _PORT_SEND = lib.MACH_MSG_TYPE_PORT_SEND
+_SEND_ONCE = lib.MACH_MSG_TYPE_PORT_SEND_ONCE
 #: the C functions take no longer time, in milliseconds
 LONGEST = 2**31 - 1
 _ask = lib.machrv_ask
+_close = lib.machrv_close
+#: the 32-bit word of a message where its descriptors begin, behind their count
+_DESCRIPTORS = BODY // 4 + 1
 _ONE_SOCKET = (SEND, SEND_ONCE)
 _NOTHING = bytes(24)
 
@@ -44,20 +49,13 @@ class Asking(Space):
         def _deallocate(self, name: int) -> None: ...
 
     def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
-        """See `Kernel.ask`. One call of C, as long as no notification may become due meanwhile."""
-        if self._watched:
-            return None
-        link = link_of(service_name)
+        """See `Kernel.ask`. One call of C, as long as no notification may become due meanwhile.
+
+        The answer comes to a socket that is no port's. Takes the lock itself, and not while it waits.
+        """
+        link = None if self._watched else link_of(service_name)
         if link is None:
             return None
-        message = self._ask(link, message_id, timeout)
-        if self._deferred:
-            self._settle()
-        return message
-
-    def _ask(self, link: bytes, id: int, timeout: float) -> bytes | None:
-        """Look up, request and receive the answer, at a socket that is no port's. None: nothing was sent. Takes the lock
-        itself, and not while it waits."""
         try:
             buffer = self._spare.pop()
         except IndexError:
@@ -65,26 +63,34 @@ class Asking(Space):
         deadline = monotonic() + timeout
         milliseconds = int(timeout * 1000) if 0 < timeout < LONGEST / 1000 else LONGEST if timeout > 0 else 0
         received, answer = buffer.received, buffer.answer
-        received.nfds, answer[0] = 0, -1
-        named = False
+        owned = True
         try:
-            result = _ask(link, id, self._number, milliseconds, received, buffer.rights, self._native, answer)
-            if answer[0] >= 0:
-                named = True  # from here on the socket, and what came to it, is looked after there
+            result = _ask(link, message_id, self._number, milliseconds, received, buffer.rights, self._native, answer)
+            if result <= 0:
+                if answer[0] < 0:
+                    return None  # Nothing was sent.
+                owned = False  # From here on the socket, and what came to it, is looked after there.
                 return self._receive_answer(answer[0], result, buffer, deadline)
-            if result < 0:
-                return None
-            if received.nfds:
-                with self._call:
-                    named = True
-                    self._name_rights(buffer, received.nfds)
+            if count := received.nfds:
+                with self._lock:
+                    if self._inside:
+                        self._call.__enter__()  # which says why not
+                    self._inside, owned = True, False
+                    try:
+                        self._name_rights(buffer, count)
+                    finally:
+                        self._inside = False
+                received.nfds = 0
             message: bytes = buffer.laid_out[0:result]
         except BaseException:
-            if not named:  # a signal handler has raised
+            if owned:  # a signal handler has raised
                 buffer.close()
                 if answer[0] >= 0:
                     lib.machrv_close(answer[0])
             raise
+        finally:
+            if self._deferred:
+                self._settle()
         self._spare.append(buffer)
         return message
 
@@ -92,49 +98,67 @@ class Asking(Space):
 
     def _name_rights(self, buffer: Buffer, count: int) -> None:
         """Give the rights of a message that is laid out their names: the reply right first, the body from behind."""
-        told, words, first = buffer.told, buffer.words, 0
+        words, told, first = buffer.words, buffer.told, int(buffer.words[0] & 0xFF != 0)
         spent: list[int] = []
-        if words[0] & 0xFF:
-            first = 1
-            words[2] = self._copyout_described(told, 0, spent)
+        alone = not (self._fresh or self._by_id or self._ports)  # The ports of a message's rights are different ones.
+        if first:
+            words[2] = self._name_right(told, 0, alone, spent)
+            alone = alone and words[0] & 0xFF == _SEND_ONCE
+        names = [0] * (count + 1)
         for at in range(count - 1, first - 1, -1):
-            words[7 + 3 * (at - first)] = self._copyout_described(told, at, spent)
+            names[at + 1] = self._name_right(told, at, alone, spent)
+        if count > first:
+            for at in range(_DESCRIPTORS, _DESCRIPTORS + 3 * words[_DESCRIPTORS - 1], 3):
+                words[at] = names[words[at]]
         if spent:
             lib.machrv_close_all(spent, len(spent))
 
-    def _copyout_described(self, told: Any, at: int, spent: list[int]) -> int:
+    def _name_right(self, told: Any, at: int, alone: bool, spent: list[int]) -> int:
         """As `_copyout`, for a right that machrv_receive_plain has described: it is a socket whose port lives. If it is not
-        needed any more, it is for the caller to close."""
+        needed any more, it is for the caller to close. `alone`: no other can be to the same port."""
         start = at * ARRIVED
-        kind, fd, named, *maker = told[start : start + BEFORE_ID].tolist()
+        kind, fd, named, references, *maker = told[start : start + BEFORE_ID].tolist()
         id = bytes(told[start + BEFORE_ID : start + ARRIVED]) if named else b""
-        if kind == _PORT_SEND and named:
-            if id in self._ports:  # It may have come home.
-                from machrv.kernel.linux.transit import Right
+        if named and kind == _PORT_SEND and (references > 1 or not alone):
+            return self._merge(fd, id, references, tuple(maker), spent)
+        name = self._table.take()
+        self._fresh[name] = kind, fd, id
+        return name
 
-                return self._copyout(Right(kind, fd, id=id))
-            creator: Creator = tuple(maker)
-            same = self._by_id.get(id)
-            if same is None:
-                same = self._by_id[id] = []
-            for entry in same:
-                if entry.creator is None:
-                    from machrv.kernel.linux.transit import made_by
+    def _merge(self, fd: int, id: bytes, references: int, maker: Creator, spent: list[int]) -> int:
+        """The name of a send right that may be one to the port of another."""
+        if self._fresh:
+            self._enter()
+        if id in self._ports:  # It may have come home.
+            from machrv.kernel.linux.transit import Right
 
-                    entry.creator = made_by(entry.fd)
-                if entry.creator == creator:
-                    spent.append(fd)
-                    entry.add_uref()
-                    return entry.name
-            entry = self._table.allocate()
-            same.append(entry)
-            entry.creator, entry.id = creator, id
+            name = self._copyout(Right(_PORT_SEND, fd, id=id))
+            entry = self._entries[name]
         else:
-            entry = self._table.allocate()
-            entry.id = id
-        entry.type = SEND if kind == _PORT_SEND else SEND_ONCE
-        entry.urefs, entry.fd = 1, fd
+            entry = self._entry_for(fd, id, maker, spent)
+        for _ in range(references - 1):
+            entry.add_uref()
         return entry.name
+
+    def _entry_for(self, fd: int, id: bytes, maker: Creator, spent: list[int]) -> Entry:
+        """The entry for the port of a send right, with one reference more: one that there is, or a new one."""
+        same = self._by_id.setdefault(id, [])
+        for entry in same:
+            from machrv.kernel.linux.transit import made_by
+
+            if entry.creator is None:
+                entry.creator = made_by(entry.fd)
+            if not maker[0]:
+                maker = made_by(fd) or maker
+            if entry.creator == maker:
+                spent.append(fd)
+                entry.add_uref()
+                return entry
+        entry = self._table.allocate()
+        same.append(entry)
+        entry.type, entry.urefs, entry.fd, entry.id = SEND, 1, fd, id
+        entry.creator = maker if maker[0] else None
+        return entry
 
     # -- giving up ----------------------------------------------------------------------------------------------------
 
@@ -147,8 +171,18 @@ class Asking(Space):
         """The common case, which must cost little: a reference of a send right, or a send-once right, that nobody has asked
         about. Takes the lock itself. Nothing is loaded for it: who has no descriptor left can give up what came."""
         with self._lock:
+            if self._inside:
+                return False
+            if right := self._fresh.pop(name, None):
+                self._table.give_back(name)
+                kind, fd, _ = right
+                if kind == _PORT_SEND:
+                    _close(fd)
+                else:
+                    self._destroy_once(fd)
+                return True
             entry = self._entries.get(name)
-            if self._inside or entry is None or entry.type not in _ONE_SOCKET or entry.request is not None:
+            if entry is None or entry.type not in _ONE_SOCKET or entry.request is not None:
                 return False
             if entry.urefs > 1:
                 entry.drop_uref()
@@ -162,7 +196,7 @@ class Asking(Space):
                 if once:
                     self._destroy_once(fd)
                 else:
-                    lib.machrv_close(fd)
+                    _close(fd)
             finally:
                 self._inside = False
         if self._deferred:

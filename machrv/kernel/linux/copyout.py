@@ -74,6 +74,8 @@ class CopyOut(CopyIn):
         """Put a right under a name (under `name`, where given) and return that; the space owns the right now."""
         if right.fd < 0 and right.port is None:
             return DEAD
+        if self._fresh:
+            self._enter()
         entry = self._holder(right)
         if entry is None:
             entry = self._table.allocate() if name == NULL else self._table.allocate_name(name)

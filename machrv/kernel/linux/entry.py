@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 # As XNU does (osfmk/ipc/ipc_entry.c, xnu-7195): the index freed last is given out first, each time with the next
 # generation, so that a stale name is an error and not another right. Index 1 is where XNU puts the task's own port.
 _FIRST_INDEX = 2
-_GENERATIONS = 64
 
 
 class Entry:
@@ -61,17 +60,25 @@ class NameTable:
     def __init__(self) -> None:
         self.entries: dict[int, Entry] = {}
         self._next_index = _FIRST_INDEX
-        self._freed: list[tuple[int, int]] = []
+        #: the names that are given out next, the last one first
+        self._freed: list[int] = []
+
+    def take(self) -> int:
+        """A fresh name: index in the upper 24 bits, generation in the lower 8, as XNU lays names out."""
+        if self._freed:
+            return self._freed.pop()
+        index = self._next_index
+        self._next_index = index + 1
+        return index << 8 | 3
+
+    def give_back(self, name: int) -> None:
+        """Take a name back that has no entry. The next time, its index comes with the next of 64 generations."""
+        self._freed.append(name & 0xFFFFFF00 | (name + 4 | 3) & 0xFF)
 
     def allocate(self) -> Entry:
-        """An entry under a fresh name: index in the upper 24 bits, generation in the lower 8, as XNU lays names out."""
-        if self._freed:
-            index, generation = self._freed.pop()
-        else:
-            index, generation = self._next_index, 0
-            self._next_index += 1
-        entry = Entry(index << 8 | generation << 2 | 3)
-        self.entries[entry.name] = entry
+        """An entry under a fresh name."""
+        name = self.take()
+        entry = self.entries[name] = Entry(name)
         return entry
 
     def allocate_name(self, name: int) -> Entry:
@@ -80,7 +87,7 @@ class NameTable:
         if index >= self._next_index:
             self._next_index = index + 1
         else:
-            self._freed = [freed for freed in self._freed if freed[0] != index]
+            self._freed = [freed for freed in self._freed if freed >> 8 != index]
         entry = Entry(name)
         self.entries[name] = entry
         return entry
@@ -89,4 +96,4 @@ class NameTable:
         """Take the name back. What stood behind it is the caller's business."""
         del self.entries[entry.name]
         entry.type = 0
-        self._freed.append((entry.name >> 8, ((entry.name >> 2 & 63) + 1) % _GENERATIONS))
+        self.give_back(entry.name)

@@ -98,9 +98,9 @@ class Held(Asking):
 
     # -- making and giving up -----------------------------------------------------------------------------------------
 
-    def _serial(self) -> str:
+    def _serial(self) -> bytes:
         self._serials += 1
-        return f"{self._serial_prefix}{self._serials:x}"
+        return f"{self._serial_prefix}{self._serials:x}".encode()
 
     def _give_socket(self, entry: Entry, port: Port) -> None:
         """The first right to leave a port's own name: from here on that has a socket, which the copies share."""

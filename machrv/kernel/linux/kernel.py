@@ -23,7 +23,7 @@ from machrv.kernel.linux.answers import check, close, shortage
 from machrv.kernel.linux.end import LISTENER, End
 from machrv.kernel.linux.held import destinations
 from machrv.kernel.linux.port import PORT_SEND, starving
-from machrv.kernel.linux.space import SEND, SEND_RIGHTS, Space, all_spaces, next_number
+from machrv.kernel.linux.space import SEND, SEND_RIGHTS, TYPE_OF, Space, all_spaces, next_number
 from machrv.kernel.linux.readiness import LinuxReadiness, Room
 from machrv.kernel.linux.transit import Right, new_id
 
@@ -176,7 +176,8 @@ class LinuxKernel(Calls, Kernel):
         """See `Kernel.port_identity`. Without the lock: one look at one entry."""
         entry = self._entries.get(name)
         if entry is None:
-            return "", 0
+            right = self._fresh.get(name)
+            return ("", 0) if right is None else (right[2][:16].decode("ascii", "replace"), TYPE_OF[right[0]])
         port = entry.port
         id = b"file" if entry.is_file else entry.id if port is None else port.id
         return id[:16].decode("ascii", "replace"), entry.type
@@ -203,7 +204,7 @@ class LinuxKernel(Calls, Kernel):
 
     def close(self) -> None:
         """Destroy every name, as the end of a task does. The space may be used again, empty."""
-        for name in list(self._entries):
+        for name in [*self._entries, *self._fresh]:
             try:
                 self.mach_port_destroy(name)
             except MachError:
@@ -214,6 +215,7 @@ class LinuxKernel(Calls, Kernel):
 
     def _forked(self) -> None:
         """In the child of a fork: rights are not inherited. Nothing may be sent, the parent's rights live on."""
+        self._enter()
         entries = list(self._entries.values())
         ports = list(self._ports.values())
         for known in self._queues:

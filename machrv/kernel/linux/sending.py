@@ -20,7 +20,6 @@ from machrv.kernel.linux.copyin import COPY_SEND, MOVE_SEND_ONCE, Taken
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.outgoing import Outgoing, Parcel
 from machrv.kernel.linux.answers import GONE, close, shortage
-from machrv.kernel.linux.end import End
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
 from machrv.kernel.linux.space import DEAD, SEND, SEND_ONCE
 
@@ -29,9 +28,13 @@ HEADER = Struct("=5Ii")
 _PLAIN = Struct("=I4xII")
 _send = lib.machrv_send
 _send_plain = lib.machrv_send_plain
+_answer = lib.machrv_answer
+_ENDS = ffi.typeof("int[]")
 _COMPLEX = int(lib.MACH_MSGH_BITS_COMPLEX)
 _USER_BITS = _COMPLEX | 0x001F1F1F
 _ANSWER = _COMPLEX | MOVE_SEND_ONCE
+#: the 32-bit word of a message that counts its descriptors
+_COUNT = wire.BODY // 4
 #: the largest message: XNU's limit on what it copies in (ipc_kmsg_max_body_space)
 MAX_SIZE = 64 * 1024 * 1024 - 68
 _NOT_SENT = 1
@@ -67,17 +70,22 @@ class Sending(Outgoing):
             return _send_plain(port.loop, message, size, self._number) == 0
 
     def _answer_at_once(self, message: bytes, size: int, remote: int) -> bool:
-        """The same for a message to a send-once right with rights that are made for it: an answer at a rendezvous."""
+        """The same for a message to a send-once right that has just come, with rights that are made for it: an answer at a
+        rendezvous."""
         with self._lock:
-            entry = self._entries.get(remote)
-            if self._inside or self._watched or entry is None or entry.type != SEND_ONCE or entry.fd < 0:
+            right = self._fresh.get(remote)
+            if right is None or right[0] != PORT_SEND_ONCE or self._inside or self._watched:
                 return False
             ports = self._ports_named(message, size)
             if not ports:
                 return False
             self._inside = True
             try:
-                return self._answer(message, size, entry, ports)
+                if not self._answer(message, size, right[1], ports):
+                    return False
+                del self._fresh[remote]
+                self._table.give_back(remote)
+                return True
             except OSError:
                 return False  # The general case says what is missing.
             finally:
@@ -85,48 +93,39 @@ class Sending(Outgoing):
 
     def _ports_named(self, message: bytes, size: int) -> list[Port]:
         """The ports that are received from here under the names in port descriptors, if a message has nothing but those."""
-        (count,) = wire.U32.unpack_from(message, wire.BODY) if size >= wire.DESCRIPTORS else (0,)
+        words = memoryview(message).cast("I")
+        count = words[_COUNT] if size >= wire.DESCRIPTORS else 0
         if not 0 < count <= lib.MACHRV_MAX_FDS or size < wire.DESCRIPTORS + 12 * count:
             return []
         ports: list[Port] = []
-        for at in range(wire.DESCRIPTORS, wire.DESCRIPTORS + 12 * count, 12):
-            entry = self._entries.get(wire.U32.unpack_from(message, at)[0])
+        for name in words[_COUNT + 1 : _COUNT + 1 + 3 * count : 3].tolist():
+            entry = self._entries.get(name)
             if entry is None or (port := entry.port) is None or port.nsrequest is not None:
                 return []
             ports.append(port)
         return ports
 
-    def _answer(self, message: bytes, size: int, entry: Entry, ports: list[Port]) -> bool:
+    def _answer(self, message: bytes, size: int, fd: int, ports: list[Port]) -> bool:
+        """Make the rights and send them on `fd`, which is spent then. False, or OSError: nothing has happened."""
         count, serial = len(ports), self._serials + 1
         self._serials += count
-        fds = ffi.new("int[]", 2 * count)
-        sending = fds + count
-        ids, prefix = b"".join([port.id for port in ports]), self._serial_prefix.encode()
-        if lib.machrv_pairs(count, ids, prefix, serial, 1, fds, sending) < 0:
+        epolls, watched = ffi.NULL, False
+        counts: dict[Port, int] = {}
+        for port in ports:
+            counts[port] = counts.get(port, 0) + 1
+        for port, times in counts.items():
+            port.expect(times)
+            watched = watched or port.epoll is not None
+        if watched:
+            epolls = [-1 if port.epoll is None else port.epoll.fileno() for port in ports]
+        ids, receiving = b"".join([port.id for port in ports]), ffi.new(_ENDS, count)
+        prefix = self._serial_prefix.encode()
+        if _answer(fd, message, size, self._number, count, ids, prefix, serial, epolls, receiving) < 0:
             return False
-        groups: dict[Port, list[int]] = {}
-        for fd, port in zip(fds, ports):
-            groups.setdefault(port, []).append(fd)
-        added: list[tuple[Port, list[End]]] = []
-        sent = False
-        try:
-            while groups:
-                port, mine = groups.popitem()
-                added.append((port, port.take_in(mine)))
-            sent = lib.machrv_answer(entry.fd, message, size, self._number, sending, count) == 0
-        finally:
-            if not sent:
-                for port, ends in added:
-                    for end in ends:
-                        port.drop(end)
-                for mine in groups.values():
-                    lib.machrv_close_all(mine, len(mine))
-                lib.machrv_close_all(sending, count)
-        if sent:
-            self._table.free(entry)
-            for port in ports:
-                port.count_made()
-        return sent
+        for port, end in zip(ports, receiving):
+            port.given.append(end)
+            port.count_made()
+        return True
 
     def _send_message(self, message: bytes | bytearray | memoryview, deadline: float | None) -> None:
         """Send, waiting for room until `deadline` (monotonic; None: for ever). Takes the lock itself."""
@@ -146,6 +145,8 @@ class Sending(Outgoing):
                     )
                 self._inside = True
                 try:
+                    if self._fresh:
+                        self._enter()
                     if bits == COPY_SEND and not local and (entry := self._entries.get(remote)) and entry.type & SEND:
                         full = self._send_plain(entry, data, size)
                     else:

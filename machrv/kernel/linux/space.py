@@ -29,6 +29,8 @@ DEAD_NAME = lib.MACH_PORT_TYPE_DEAD_NAME
 SEND_RIGHTS = SEND | SEND_ONCE
 NULL = lib.MACH_PORT_NULL
 DEAD = lib.MACH_PORT_DEAD
+#: MACH_PORT_TYPE_* of a right that arrived as MACH_MSG_TYPE_*
+TYPE_OF = {lib.MACH_MSG_TYPE_PORT_SEND: SEND, lib.MACH_MSG_TYPE_PORT_SEND_ONCE: SEND_ONCE}
 
 _spaces: dict[int, ref[Space]] = {}
 #: how many there have been
@@ -69,6 +71,8 @@ class Call:
                 "a signal handler has called the kernel in the middle of another call on it: act after the call"
             )
         space._inside = True
+        if space._fresh:
+            space._enter()
         if space._watched:
             try:
                 space._pump()
@@ -105,6 +109,9 @@ class Space:
         self._entries = self._table.entries
         #: entries with a send right and a socket, by the port id that the socket claims
         self._by_id: dict[bytes, list[Entry]] = {}
+        #: send and send-once rights that arrived and that nobody has looked at: (MACH_MSG_TYPE_*, socket, port id) by name.
+        #: Most are used up or given up as they came; the others get their entries as soon as it matters: see `_enter`
+        self._fresh: dict[int, tuple[int, int, bytes]] = {}
         #: ports whose receive right is here
         self._ports: dict[bytes, Port] = {}
         #: what deaths are waited for: sockets of entries with a request, ports with one (edge-triggered)
@@ -137,6 +144,14 @@ class Space:
             finally:
                 self._settling.release()
 
+    def _enter(self) -> None:
+        """Give every right that nobody has looked at yet the entry that its name stands for."""
+        for name, (kind, fd, id) in list(self._fresh.items()):
+            entry = self._entries[name] = Entry(name)
+            entry.type, entry.urefs, entry.fd, entry.id = TYPE_OF[kind], 1, fd, id
+            del self._fresh[name]
+            self._remember_id(entry)
+
     def _remember_id(self, entry: Entry) -> None:
         if entry.id and entry.fd >= 0 and entry.type & SEND:
             self._by_id.setdefault(entry.id, []).append(entry)
@@ -150,6 +165,7 @@ class Space:
 
     def _forked(self) -> None:
         """In the child of a fork: rights are not inherited. Nothing may be sent, the parent's rights live on."""
+        self._enter()
         for entry in self._entries.values():
             if entry.fd >= 0:
                 lib.machrv_close(entry.fd)

@@ -7,6 +7,8 @@
 
 #include "native.h"
 
+#include <sched.h>
+
 struct descriptor { /* mach_msg_port_descriptor_t, a slot in place of the name */
     uint32_t slot, pad;
     uint16_t unused;
@@ -78,13 +80,54 @@ static int describe(machrv_received *packet, machrv_arrived *rights)
         if (getpeername(fd, (struct sockaddr *)&name, &length) || name.sun_family != AF_UNIX ||
             read_id(&name, length, &rights[i]))
             return -1;
+        rights[i].references = 1;
         rights[i].creator = (machrv_creator){0};
-        if (rights[i].kind == PORT_SEND && machrv_made_by(fd, &rights[i].creator))
-            return -1;
     }
     if (packet->nfds && poll(states, (nfds_t)packet->nfds, 0) != 0)
         return -1; /* nothing was asked for: only a hang-up is reported */
     return 0;
+}
+
+static int same_maker(machrv_arrived *one, machrv_arrived *other)
+{
+    if ((!one->creator.pid && machrv_made_by(one->fd, &one->creator)) ||
+        (!other->creator.pid && machrv_made_by(other->fd, &other->creator)))
+        return 0;
+    return one->creator.pid && memcmp(&one->creator, &other->creator, sizeof one->creator) == 0;
+}
+
+/*
+ * Several rights to one port become one, the last of them, with as many references; the slots in the body say which it
+ * is. Who made a socket is asked only of those that claim to be for one port.
+ */
+static void merge(machrv_received *packet, machrv_arrived *rights, int first)
+{
+    int count = packet->nfds, kept = first, became[MACHRV_MAX_FDS];
+    for (int i = count - 1; i >= first; i--) {
+        became[i] = i;
+        for (int j = i + 1; rights[i].named && rights[i].kind == PORT_SEND && j < count; j++)
+            if (became[j] == j && rights[j].named && rights[j].kind == PORT_SEND &&
+                memcmp(rights[i].id, rights[j].id, sizeof rights[i].id) == 0 && same_maker(&rights[i], &rights[j])) {
+                became[i] = j;
+                rights[j].references++;
+                close(rights[i].fd);
+                break;
+            }
+    }
+    for (int i = first; i < count; i++)
+        if (became[i] == i) {
+            if (kept != i) {
+                rights[kept] = rights[i];
+                packet->fds[kept] = rights[kept].fd;
+            }
+            became[i] = kept++;
+        } else
+            became[i] -= count; /* its place is not known yet */
+    for (int i = first; i < count; i++) {
+        uint32_t slot = (uint32_t)(became[i] < 0 ? became[became[i] + count] : became[i]) + 1;
+        memcpy(packet->body + 4 + 12 * (i - first), &slot, sizeof slot);
+    }
+    packet->nfds = kept;
 }
 
 /* The audit token of the sender, as identity.py makes it. 0 if only Python can tell. */
@@ -125,6 +168,8 @@ int machrv_lay_out(machrv_received *into, machrv_arrived *rights, const machrv_i
         return 0;
     if (into->header.bits == kind ? into->nfds || into->header.reply : plan(into, rights) || describe(into, rights))
         return 0;
+    if (into->nfds > 1)
+        merge(into, rights, into->header.reply != 0);
     memcpy(into->body - sizeof header, header, sizeof header);
     memcpy(trailer + 3, trailer + 6, 8);
     memcpy(trailer + 13, &context, sizeof context);
@@ -144,13 +189,19 @@ int machrv_serve(int listener, int others, machrv_received *into, machrv_arrived
                  uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context, uint32_t limit, int *accepted)
 {
     struct pollfd both[2] = {{.events = POLLIN}, {.fd = others, .events = POLLIN}};
-    int result;
+    int result, ready;
     char byte;
     *accepted = both[0].fd = machrv_accept(listener);
     if (*accepted < 0)
         return *accepted;
     /* In this order: what is found there, and nothing after it elsewhere, was sent before anything that comes elsewhere. */
-    if (poll(both, 2, 0) != 1 || !both[0].revents)
+    ready = poll(both, 2, 0);
+    if (ready == 0) {
+        /* On one CPU, whoever connects is interrupted by us between that and what it sends next: let it. */
+        sched_yield();
+        ready = poll(both, 2, 0);
+    }
+    if (ready != 1 || !both[0].revents)
         return -EAGAIN;
     result = machrv_receive_plain(*accepted, into, rights, own, PORT_SEND, 0, name, seqno, trailer_size, context, limit);
     if (result > 0 && recv(*accepted, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {

@@ -91,13 +91,19 @@ int machrv_probe(const char *path)
     return error;
 }
 
-/* The socket behind a bootstrap name: `link` is a link to "." and an id, in the same directory. */
+/*
+ * The socket behind a bootstrap name: the name is a link to "." and an id, in the same directory. The system follows it,
+ * where the path is not too long for that.
+ */
 static int find_listener(const char *link, struct sockaddr_un *name)
 {
     const char *slash = strrchr(link, '/');
     size_t directory = slash ? (size_t)(slash - link) + 1 : 0;
     char socket[ID + 3];
-    ssize_t got = readlink(link, socket, sizeof socket);
+    ssize_t got;
+    if (fill(name, link) == 0)
+        return 0;
+    got = readlink(link, socket, sizeof socket);
     if (got < 0)
         return -errno;
     if (got != ID + 1 || socket[0] != '.')
@@ -107,55 +113,66 @@ static int find_listener(const char *link, struct sockaddr_un *name)
             return -EINVAL;
     if (directory + ID + 2 > sizeof name->sun_path)
         return -ENAMETOOLONG;
-    memset(name, 0, sizeof *name);
-    name->sun_family = AF_UNIX;
     memcpy(name->sun_path, link, directory);
     memcpy(name->sun_path + directory, socket, ID + 1);
     return 0;
 }
 
-/* Connects to a listener, sends it a bare message with a right to `reply`, and gives the connection up. */
-static int request(const struct sockaddr_un *name, int id, int space, int reply)
+/* The pair that an answer comes through: ends[0] receives. */
+static int answer_pair(int *ends, int milliseconds)
+{
+    struct timeval limit = {milliseconds / 1000, (milliseconds % 1000) * 1000};
+    int error;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
+        return -errno;
+    error = machrv_attest(ends[0], 1);
+    if (!error && setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit))
+        error = -errno;
+    if (error) {
+        close(ends[0]);
+        close(ends[1]);
+    }
+    return error;
+}
+
+/* Sends a listener a bare message with a right to answer it; the socket that the answer comes to, or a negative errno. */
+static int request(const struct sockaddr_un *name, int id, int space, int milliseconds)
 {
     static const char header[24];
-    int error, fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int ends[2], error, fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
+    /* Before all else: while it wakes up, the server has time that we need for the rest. */
     if (connect(fd, (const struct sockaddr *)name, sizeof *name))
         return machrv_fail_closing(fd);
-    error = machrv_send(fd, header, sizeof header, PORT_SEND | PORT_SEND_ONCE << 8, id, 0, space, 1, NULL, 0, &reply, 1);
+    error = answer_pair(ends, milliseconds);
+    if (!error) {
+        error = machrv_send(fd, header, sizeof header, PORT_SEND | PORT_SEND_ONCE << 8, id, 0, space, 1, NULL, 0, &ends[1], 1);
+        close(ends[1]);
+        if (error)
+            close(ends[0]);
+    }
     close(fd);
-    return error;
+    return error ? error : ends[0];
 }
 
 int machrv_ask(const char *link, int id, int space, int milliseconds, machrv_received *into, machrv_arrived *rights,
                const machrv_identity *own, int *answer)
 {
     struct sockaddr_un name;
-    struct timeval limit = {milliseconds / 1000, (milliseconds % 1000) * 1000};
-    int ends[2], error = find_listener(link, &name);
+    int fd, error = find_listener(link, &name);
     *answer = -1;
     if (error)
         return error;
-    /* The reply's socket first: then the request comes so soon after the connection that a server finds both at once. */
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
-        return -errno;
-    error = machrv_attest(ends[0], 1);
-    if (!error && setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit))
-        error = -errno;
-    if (!error)
-        error = request(&name, id, space, ends[1]);
-    close(ends[1]);
-    if (error) {
-        close(ends[0]);
-        return error;
-    }
-    *answer = ends[0];
-    error = machrv_receive_packet(ends[0], into, milliseconds > 0); /* a limit of 0 would be none */
+    fd = request(&name, id, space, milliseconds);
+    if (fd < 0)
+        return fd;
+    *answer = fd;
+    error = machrv_receive_packet(fd, into, milliseconds > 0); /* a limit of 0 would be none */
     if (!error)
         error = machrv_lay_out(into, rights, own, PORT_SEND_ONCE, 0, 0, 0, AUDIT_TRAILER, 0, UINT32_MAX);
     if (error > 0) {
-        close(ends[0]);
+        close(fd);
         *answer = -1;
     }
     return error;

@@ -113,32 +113,6 @@ int machrv_send_plain(int fd, const char *message, size_t size, int space)
     }
 }
 
-int machrv_answer(int fd, const char *message, size_t size, int space, const int *rights, int n)
-{
-    char copy[24 + 4 + 12 * MACHRV_MAX_FDS + 2048];
-    uint32_t word[3];
-    int32_t id;
-    int error;
-    if (size < 28 + 12 * (size_t)n || size > sizeof copy)
-        return -EINVAL;
-    memcpy(copy, message, size);
-    for (int i = 0; i < n; i++) {
-        memcpy(word, copy + 28 + 12 * i, sizeof word);
-        if (word[1] || word[2] != MAKE_SEND << 16)
-            return -EINVAL;
-        word[0] = (uint32_t)i + 1;
-        word[2] = PORT_SEND << 16;
-        memcpy(copy + 28 + 12 * i, word, sizeof word);
-    }
-    memcpy(&id, message + 20, sizeof id);
-    error = machrv_send(fd, copy, size, COMPLEX | PORT_SEND_ONCE, id, 0, space, 0, NULL, 0, rights, n);
-    if (error)
-        return error;
-    machrv_close_all(rights, n);
-    close(fd);
-    return 0;
-}
-
 int machrv_send_raw(int fd, const char *bytes, size_t size, const int *fds, int nfds)
 {
     struct iovec vector = {(void *)(uintptr_t)bytes, size};

@@ -142,23 +142,19 @@ void machrv_close_all(const int *fds, int n)
         close(fds[i]);
 }
 
-int machrv_pairs(int n, const char *ids, const char *prefix, uint64_t serial, int stamps, int *receiving, int *sending)
+int machrv_reap(int *fds, int n)
 {
-    for (int i = 0; i < n; i++) {
-        char address[MACHRV_ADDRESS_MAX];
-        int ends[2], error, length = snprintf(address + 1, sizeof address - 1, "machrv/%.32s/s%.8s%llx", ids + 32 * i, prefix,
-                                              (unsigned long long)serial + (unsigned)i);
-        address[0] = 0;
-        error = machrv_pair(ends, address, length + 1, 1, stamps);
-        if (error) {
-            machrv_close_all(receiving, i);
-            machrv_close_all(sending, i);
-            return error;
-        }
-        receiving[i] = ends[0];
-        sending[i] = ends[1];
+    char gone[64];
+    int left = 0;
+    for (int start = 0; start < n; start += 64) {
+        int count = n - start < 64 ? n - start : 64, error = machrv_spent(fds + start, count, gone);
+        for (int i = 0; i < count; i++)
+            if (!error && gone[i])
+                close(fds[start + i]);
+            else
+                fds[left++] = fds[start + i];
     }
-    return 0;
+    return left;
 }
 
 int machrv_spent(const int *fds, int n, char *into)
