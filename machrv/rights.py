@@ -221,6 +221,5 @@ _KINDS: dict[int, type[ReceiveRight] | type[SendRight] | type[SendOnceRight]] = 
 
 def take_right(name: int, disposition: int, kernel: Kernel | None = None) -> OwnedRight | None:
     """The right that arrived under `name` as an owned object; None for MACH_PORT_NULL and MACH_PORT_DEAD."""
-    if name in (MACH_PORT_NULL, MACH_PORT_DEAD) or disposition not in _KINDS:
-        return None
-    return _KINDS[disposition](name, kernel)
+    kind = _KINDS.get(disposition)
+    return None if kind is None or name in (MACH_PORT_NULL, MACH_PORT_DEAD) else kind(name, kernel)

@@ -83,9 +83,13 @@ class _Ports(Closing):
         return self._take(key, (ReceiveRight,))  # type: ignore[return-value]  # `_take` looks
 
     def _take(self, key: Key, kinds: tuple[type, ...]) -> OwnedRight | None:
-        number = uint32_key(key)
+        number = key if type(key) is int and 0 <= key <= 0xFFFFFFFF else uint32_key(key)
         with self._lock:
-            return self._ports.pop(number) if isinstance(self._ports.get(number), kinds) else None
+            right = self._ports.pop(number, None)
+            if right is None or isinstance(right, kinds):
+                return right
+            self._ports[number] = right  # It stays to be taken as what it is.
+            return None
 
     @classmethod
     def _of(cls, answer: bytes, what: str, requirement: Requirement | None, kernel: Kernel) -> Self:

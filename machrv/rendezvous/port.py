@@ -211,9 +211,10 @@ def borrowed_ports(ports: Mapping[int, RendezvousPort]) -> list[tuple[int, int, 
     described: list[tuple[int, int, int]] = []
     for key in sorted(ports):
         port = ports[key]
-        if port._disposition in _MOVES:
+        disposition, held = port._disposition, port._held
+        if disposition in _MOVES:
             return None
-        described.append((key, port.name, port._disposition))
+        described.append((key, held[0] if held else 0, disposition))
     return described
 
 

@@ -92,9 +92,9 @@ def reply_image(remote: int, ports: Sequence[tuple[int, int, int]], additional_d
     count, padding = len(ports), -len(additional_data) % 4
     size = _REPLY_SIZE + _EACH * count + len(additional_data) + padding
     bits = MACH_MSGH_BITS_COMPLEX | Disposition.MOVE_SEND_ONCE
-    words: list[int] = []
-    for _, name, disposition in ports:
-        words += (name, 0, disposition << 16)
+    words = [0] * (3 * count)
+    words[0::3] = [name for _, name, _ in ports]
+    words[2::3] = [disposition << 16 for _, _, disposition in ports]
     words += [key for key, _, _ in ports]
     head = _image_struct(count).pack(bits, size, remote, 0, 0, REPLY_ID, count, *words, len(additional_data))
     return head + additional_data + bytes(padding)

@@ -41,19 +41,16 @@ def read_reply(data: bytes) -> tuple[Mapping[int, tuple[int, int]], bytes] | Non
     bits, size, remote, _, voucher, id, descriptors = words[:_HEAD]
     if bits != _BITS or size != len(data) - _TRAILER_SIZE or remote or voucher or id != _ID or descriptors != count:
         return None
-    keys, end = _HEAD + 3 * count, _HEAD + 4 * count
+    keys_at, end = _HEAD + 3 * count, _HEAD + 4 * count
     if words[end : end + 4] != _BEHIND or not words[-3]:
         return None  # additional data, another trailer, or the kernel's own message
-    ports: dict[int, tuple[int, int]] = {}
-    last = -1
-    for number in range(count):
-        at, key = _HEAD + 3 * number, words[keys + number]
-        word = words[at + 2]
-        if key <= last or words[at + 1] or word & ~_DISPOSITION:
-            return None
-        ports[key] = words[at], word >> 16
-        last = key
-    return ports, data[-_TOKEN_SIZE:]
+    names, types, keys = words[_HEAD:keys_at:3], words[_HEAD + 2 : keys_at : 3], words[keys_at:end]
+    if any(words[_HEAD + 1 : keys_at : 3]) or (count > 1 and keys != sorted(set(keys))):
+        return None
+    dispositions = [word >> 16 for word in types if not word & ~_DISPOSITION]
+    if len(dispositions) != count:
+        return None
+    return dict(zip(keys, zip(names, dispositions))), data[-_TOKEN_SIZE:]
 
 
 def four_char_code(text: str) -> int:

@@ -104,10 +104,10 @@ class Asking(Space):
         if first:
             words[2] = self._name_right(told, 0, alone, spent)
             alone = alone and words[0] & 0xFF == _SEND_ONCE
-        names = [0] * (count + 1)
-        for at in range(count - 1, first - 1, -1):
-            names[at + 1] = self._name_right(told, at, alone, spent)
         if count > first:
+            names = [0] * (count + 1)
+            for at in range(count - 1, first - 1, -1):
+                names[at + 1] = self._name_right(told, at, alone, spent)
             for at in range(_DESCRIPTORS, _DESCRIPTORS + 3 * words[_DESCRIPTORS - 1], 3):
                 words[at] = names[words[at]]
         if spent:
@@ -163,45 +163,45 @@ class Asking(Space):
     # -- giving up ----------------------------------------------------------------------------------------------------
 
     def mach_port_deallocate(self, name: int) -> None:
-        """See `Kernel.mach_port_deallocate`."""
-        if self._watched or not self._deallocate_at_once(name):
-            self._deallocate(name)
+        """See `Kernel.mach_port_deallocate`.
 
-    def _deallocate_at_once(self, name: int) -> bool:
-        """The common case, which must cost little: a reference of a send right, or a send-once right, that nobody has asked
-        about. Takes the lock itself. Nothing is loaded for it: who has no descriptor left can give up what came."""
+        Here is the common case, which must cost little: a reference of a send right, or a send-once right, that nobody has
+        asked about. Nothing is loaded for it: who has no descriptor left can give up what came.
+        """
         with self._lock:
-            if self._inside:
-                return False
-            if right := self._fresh.pop(name, None):
+            right = None if self._inside or self._watched else self._fresh.pop(name, None)
+            if right is not None:
                 self._table.give_back(name)
-                kind, fd, _ = right
-                if kind == _PORT_SEND:
-                    _close(fd)
+                if right[0] == _PORT_SEND:
+                    _close(right[1])
                 else:
-                    self._destroy_once(fd)
-                return True
-            entry = self._entries.get(name)
-            if entry is None or entry.type not in _ONE_SOCKET or entry.request is not None:
-                return False
-            if entry.urefs > 1:
-                entry.drop_uref()
-                return True
-            self._inside = True
-            try:
-                if entry.id:
-                    self._forget_id(entry)
-                once, fd = entry.type == SEND_ONCE, entry.fd
-                self._table.free(entry)
-                if once:
-                    self._destroy_once(fd)
+                    self._destroy_once(right[1])
+                return
+            entry = None if self._inside or self._watched else self._entries.get(name)
+            if entry is not None and entry.type in _ONE_SOCKET and entry.request is None:
+                if entry.urefs > 1:
+                    entry.drop_uref()
                 else:
-                    _close(fd)
-            finally:
-                self._inside = False
+                    self._end_socket(entry)
+                return
+        self._deallocate(name)
+
+    def _end_socket(self, entry: Entry) -> None:
+        """The last reference of a send or send-once right is gone, and no notification is due for it."""
+        self._inside = True
+        try:
+            if entry.id:
+                self._forget_id(entry)
+            once, fd = entry.type == SEND_ONCE, entry.fd
+            self._table.free(entry)
+            if once:
+                self._destroy_once(fd)
+            else:
+                _close(fd)
+        finally:
+            self._inside = False
         if self._deferred:
             self._settle()
-        return True
 
     def _destroy_once(self, fd: int) -> None:
         """Give an unused send-once right up. The end-of-file alone would tell, but not when it was: a packet keeps its

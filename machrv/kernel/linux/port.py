@@ -152,10 +152,10 @@ class Port(Ends):
 
     # -- counting -----------------------------------------------------------------------------------------------------
 
-    def count_made(self) -> None:
-        """One more send right has been made."""
-        self.mscount = self.mscount + 1 & 0xFFFFFFFF
-        self.made += 1
+    def count_made(self, times: int = 1) -> None:
+        """So many more send rights have been made."""
+        self.mscount = self.mscount + times & 0xFFFFFFFF
+        self.made += times
 
     def has_senders(self, in_space: bool) -> bool:
         """Whether any send right exists; `in_space`: the space itself holds one under the port's own name.

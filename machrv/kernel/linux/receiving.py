@@ -205,8 +205,8 @@ class Receiving(Incoming):
         if fd < 0 and result < 0:
             return None
         port.count_made()
-        end = End(fd, PORT_SEND, listener.address)
-        if fd >= 0:
+        end = End(fd, PORT_SEND, listener.address) if fd >= 0 or result <= 0 else None
+        if fd >= 0 and end is not None:
             try:
                 port.add(end)
             except OSError:
@@ -216,13 +216,12 @@ class Receiving(Incoming):
                         buffer.close()
                     return None
         if result > 0:
-            count = buffer.received.nfds
-            if count:
+            if count := buffer.received.nfds:
                 self._name_rights(buffer, count)
             port.seqno = port.seqno + 1 & 0xFFFFFFFF
             message: bytes = buffer.laid_out[0:result]
             return message
-        return self._consume(port, end, size, option) if result == 0 else None
+        return self._consume(port, end, size, option) if result == 0 and end is not None else None
 
     def _check_size(self, port: Port, end: End, size: int, option: int) -> None:
         """MACH_RCV_TOO_LARGE with MACH_RCV_LARGE leaves the message where it is."""

@@ -97,34 +97,34 @@ class Sending(Outgoing):
         count = words[_COUNT] if size >= wire.DESCRIPTORS else 0
         if not 0 < count <= lib.MACHRV_MAX_FDS or size < wire.DESCRIPTORS + 12 * count:
             return []
-        ports: list[Port] = []
-        for name in words[_COUNT + 1 : _COUNT + 1 + 3 * count : 3].tolist():
+        names = words[_COUNT + 1 : _COUNT + 1 + 3 * count : 3].tolist()
+        ports: dict[int, Port] = {}
+        for name in set(names):
             entry = self._entries.get(name)
             if entry is None or (port := entry.port) is None or port.nsrequest is not None:
                 return []
-            ports.append(port)
-        return ports
+            ports[name] = port
+        return [ports[name] for name in names]
 
     def _answer(self, message: bytes, size: int, fd: int, ports: list[Port]) -> bool:
         """Make the rights and send them on `fd`, which is spent then. False, or OSError: nothing has happened."""
         count, serial = len(ports), self._serials + 1
         self._serials += count
-        epolls, watched = ffi.NULL, False
-        counts: dict[Port, int] = {}
-        for port in ports:
-            counts[port] = counts.get(port, 0) + 1
+        epolls, receiving = ffi.NULL, ffi.new(_ENDS, count)
+        counts = {ports[0]: count}
+        if count > 1:
+            counts = {port: ports.count(port) for port in set(ports)}
         for port, times in counts.items():
             port.expect(times)
-            watched = watched or port.epoll is not None
-        if watched:
-            epolls = [-1 if port.epoll is None else port.epoll.fileno() for port in ports]
-        ids, receiving = b"".join([port.id for port in ports]), ffi.new(_ENDS, count)
-        prefix = self._serial_prefix.encode()
+            if port.epoll is not None:
+                epolls = [-1 if port.epoll is None else port.epoll.fileno() for port in ports]
+        ids, prefix = b"".join([port.id for port in ports]), self._serial_prefix.encode()
         if _answer(fd, message, size, self._number, count, ids, prefix, serial, epolls, receiving) < 0:
             return False
         for port, end in zip(ports, receiving):
             port.given.append(end)
-            port.count_made()
+        for port, times in counts.items():
+            port.count_made(times)
         return True
 
     def _send_message(self, message: bytes | bytearray | memoryview, deadline: float | None) -> None:

@@ -6,6 +6,12 @@
 
 #include "native.h"
 
+#include <sys/syscall.h>
+
+#ifndef SYS_close_range
+#define SYS_close_range 436 /* Linux 5.9; before, it fails */
+#endif
+
 #define ID 32            /* the digits of a port id */
 #define AUDIT_TRAILER 52 /* sizeof(mach_msg_audit_trailer_t) */
 
@@ -135,24 +141,38 @@ static int answer_pair(int *ends, int milliseconds)
     return error;
 }
 
+/*
+ * A close while descriptors are in flight makes the kernel look for cycles among them (Linux 6.18, net/unix/af_unix.c,
+ * unix_release_sock): two in one call make it look once.
+ */
+static void close_both(int first, int second)
+{
+    if (second != first + 1 || syscall(SYS_close_range, first, second, 0)) {
+        close(first);
+        close(second);
+    }
+}
+
 /* Sends a listener a bare message with a right to answer it; the socket that the answer comes to, or a negative errno. */
 static int request(const struct sockaddr_un *name, int id, int space, int milliseconds)
 {
     static const char header[24];
-    int ends[2], error, fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int ends[2], fd, error = answer_pair(ends, milliseconds);
+    if (error)
+        return error;
+    fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
-        return -errno;
-    /* Before all else: while it wakes up, the server has time that we need for the rest. */
-    if (connect(fd, (const struct sockaddr *)name, sizeof *name))
-        return machrv_fail_closing(fd);
-    error = answer_pair(ends, milliseconds);
-    if (!error) {
-        error = machrv_send(fd, header, sizeof header, PORT_SEND | PORT_SEND_ONCE << 8, id, 0, space, 1, NULL, 0, &ends[1], 1);
-        close(ends[1]);
-        if (error)
-            close(ends[0]);
+        error = -errno;
+    else if (connect(fd, (const struct sockaddr *)name, sizeof *name))
+        error = machrv_fail_closing(fd);
+    if (error) {
+        machrv_close_all(ends, 2);
+        return error;
     }
-    close(fd);
+    error = machrv_send(fd, header, sizeof header, PORT_SEND | PORT_SEND_ONCE << 8, id, 0, space, 1, NULL, 0, &ends[1], 1);
+    close_both(ends[1], fd);
+    if (error)
+        close(ends[0]);
     return error ? error : ends[0];
 }
 
