@@ -249,3 +249,23 @@ class Ends:
                 heappop(self._heap)
             else:
                 self._heap = sorted(item for item in self._heap if item[1] is not end)
+
+    def count_made(self, times: int = 1) -> None:
+        """So many more send rights have been made."""
+        self.mscount = self.mscount + times & 0xFFFFFFFF
+        self.made += times
+
+    def close(self) -> None:
+        """Close everything: every holder of a right sees the port die. The requests are not touched."""
+        for fd in self.ends:
+            close(fd)
+        self.ends.clear()
+        self.single = None
+        self._heap.clear()
+        if self.loop >= 0:
+            close(self.loop)
+            self.loop = -1
+        for epoll in (self.epoll, self._reserve):
+            if epoll is not None:
+                epoll.close()
+        self.epoll = self._reserve = None

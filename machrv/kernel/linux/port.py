@@ -152,11 +152,6 @@ class Port(Ends):
 
     # -- counting -----------------------------------------------------------------------------------------------------
 
-    def count_made(self, times: int = 1) -> None:
-        """So many more send rights have been made."""
-        self.mscount = self.mscount + times & 0xFFFFFFFF
-        self.made += times
-
     def has_senders(self, in_space: bool) -> bool:
         """Whether any send right exists; `in_space`: the space itself holds one under the port's own name.
 
@@ -177,19 +172,8 @@ class Port(Ends):
 
     def close(self) -> None:
         """Close everything: every holder of a right sees the port die. The requests are not touched."""
-        for fd in self.ends:
-            close(fd)
-        self.ends.clear()
-        self.single = None
         starving.discard(self)
-        self._heap.clear()
-        if self.loop >= 0:
-            close(self.loop)
-            self.loop = -1
-        for epoll in (self.epoll, self._reserve):
-            if epoll is not None:
-                epoll.close()
-        self.epoll = self._reserve = None
+        super().close()
 
 
 def _warn_of_starvation(address: bytes) -> None:
