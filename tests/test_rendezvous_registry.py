@@ -40,7 +40,7 @@ def test_a_process_with_a_recycled_pid_gets_nothing(registry: Registry, program:
             child = subprocess.Popen(program("client", "exit_when_told"), stdin=subprocess.PIPE)
             registry.register_ports(child.pid, {"port": port.make_send()})
         token = port.kernel.audit_token()
-        version = token.pidversion ^ 0x55555555  # which is nowhere near the child's
+        version = token.pidversion - 1 & 0xFFFFFFFF  # older than this process, and so than the child
         other = AuditToken(token.auid, token.euid, token.egid, token.ruid, token.rgid, child.pid, token.asid, version)
         assert registry.claim(other) is None
         assert registry.claim(token) is None
