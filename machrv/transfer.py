@@ -181,16 +181,12 @@ def receive_message(kernel: Kernel, name: int, timeout: float | None, largest: i
         if error.code == MACH_RCV_TIMED_OUT:
             raise ReceiveTimeout(error.code, error.operation) from None
         raise
-    message = Message.decode(received or b"")
-    return _completed(kernel, message) if message.descriptors else message
+    return received_message(kernel, received or b"")
 
 
 def received_message(kernel: Kernel, received: bytes) -> Message:
     """The message in what `Kernel.mach_msg` received, its out-of-line memory copied in."""
-    return _completed(kernel, Message.decode(received))
-
-
-def _completed(kernel: Kernel, message: Message) -> Message:
+    message = Message.decode(received)
     for descriptor in message.descriptors:
         if type(descriptor) is not PortDescriptor:
             _copy_in(kernel, message)

@@ -1,4 +1,4 @@
-"""A claim in one call of C, and an answer in two: the same as step by step, also when something comes in between."""
+"""A claim in one call of C, and an answer in another: the same as step by step, also when something comes in between."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,7 +21,6 @@ from machrv import (
     ReceiveRight,
     RendezvousClient,
     RendezvousPort,
-    RendezvousServerBase,
     RendezvousTimeout,
     ServerNotFoundError,
 )
@@ -30,44 +28,10 @@ from machrv.kernel.linux import LinuxKernel
 from machrv.kernel.linux.transit import PREFIX
 
 from .conftest import PATIENCE
+from .linux_claims import Server, client  # noqa: F401 (fixture)
 from .linux_tasks import receive, send
 
 NAME = f"org.machrv.test.claims.{os.getpid()}"
-
-
-class Server(RendezvousServerBase):
-    """Answers everybody with new send rights to `target`, as many as `count`, as soon as `may_answer` is set."""
-
-    def __init__(self, kernel: LinuxKernel, name: str, count: int = 1) -> None:
-        self.target = ReceiveRight.allocate(kernel=kernel)
-        self.count = count
-        self.may_answer = threading.Event()
-        self.may_answer.set()
-        try:
-            super().__init__(ReceiveRight(kernel.bootstrap_check_in(name), kernel))
-        except BaseException:
-            self.target.close()
-            raise
-
-    def ports_for_client(self, audit_token: AuditToken) -> dict[int, RendezvousPort]:
-        """New rights for each."""
-        assert self.may_answer.wait(PATIENCE)
-        return {key: RendezvousPort(self.target.name, Disposition.MAKE_SEND) for key in range(self.count)}
-
-    def close(self) -> None:
-        """The target too."""
-        self.may_answer.set()
-        super().close()
-        self.target.close()
-
-
-@pytest.fixture
-def client() -> Iterator[LinuxKernel]:
-    """A space of its own for whoever claims; nothing may be left in it."""
-    space = LinuxKernel()
-    yield space
-    assert space.mach_port_names() == []
-    space.close()
 
 
 @pytest.fixture

@@ -11,58 +11,23 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("the Linux kernel's light names", allow_module_level=True)
 
-from machrv import (
-    AuditToken,
-    Disposition,
-    Message,
-    ReceiveRight,
-    RendezvousClient,
-    RendezvousPort,
-    RendezvousServerBase,
-    SendRight,
-)
+from machrv import Message, RendezvousClient, SendRight
 from machrv.constants import MACH_PORT_RIGHT_SEND, MACH_PORT_TYPE_SEND
 from machrv.kernel.linux import LinuxKernel
 
 from .conftest import PATIENCE
+from .linux_claims import Server, client  # noqa: F401 (fixture)
+from .linux_tasks import descriptors
 
 NAME = f"org.machrv.test.unseen.{os.getpid()}"
 
 
-class Server(RendezvousServerBase):
-    """Answers everybody with new send rights to each of its targets."""
-
-    def __init__(self, kernel: LinuxKernel) -> None:
-        self.targets = [ReceiveRight.allocate(kernel=kernel) for _ in range(3)]
-        super().__init__(ReceiveRight(kernel.bootstrap_check_in(NAME), kernel))
-
-    def ports_for_client(self, audit_token: AuditToken) -> dict[int, RendezvousPort]:
-        """A right to the first target twice, and one to each other."""
-        names = [self.targets[0].name, *(target.name for target in self.targets)]
-        return {key: RendezvousPort(name, Disposition.MAKE_SEND) for key, name in enumerate(names)}
-
-    def close(self) -> None:
-        """The targets too."""
-        super().close()
-        for target in self.targets:
-            target.close()
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    """A server in a space of its own."""
+    """Two rights to one port, and one to each of two others; in a space of its own."""
     space = LinuxKernel()
-    with Server(space) as made:
+    with Server(space, NAME, count=2, more=2) as made:
         yield made
-    assert space.mach_port_names() == []
-    space.close()
-
-
-@pytest.fixture
-def client() -> Iterator[LinuxKernel]:
-    """A space of its own for whoever claims; nothing may be left in it."""
-    space = LinuxKernel()
-    yield space
     assert space.mach_port_names() == []
     space.close()
 
@@ -107,7 +72,7 @@ def test_a_stale_name_is_no_right(server: Server, client: LinuxKernel) -> None:
 @pytest.mark.parametrize("watched", [False, True], ids=["unwatched", "watched"])
 def test_messages_of_many_come_in_their_order(server: Server, client: LinuxKernel, watched: bool) -> None:
     """To ends that nobody has looked at, of rights that came unseen: before a first look at the port, and after it."""
-    target = server.targets[1]
+    target = server.others[0]
     if watched:
         target.fileno()
     claims = [claim(client) for _ in range(5)]
@@ -128,11 +93,11 @@ def test_ends_of_rights_that_were_given_up_are_closed(server: Server, client: Li
     close(*rights)
     for _ in range(40):
         close(*claim(client))
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for _ in range(200):
         close(*claim(client))
-    assert len(os.listdir("/proc/self/fd")) <= before + 3 * 64
-    assert server.targets[1].receive(PATIENCE).id == 7
+    assert descriptors() <= before + 3 * 64
+    assert server.others[0].receive(PATIENCE).id == 7
 
 
 def test_a_child_of_a_fork_has_none_of_them(server: Server, client: LinuxKernel) -> None:
@@ -143,5 +108,5 @@ def test_a_child_of_a_fork_has_none_of_them(server: Server, client: LinuxKernel)
         os._exit(len(client._entries) + len(client._fresh))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     rights[0].send(Message(1))
-    assert server.targets[0].receive(PATIENCE).id == 1
+    assert server.target.receive(PATIENCE).id == 1
     close(*rights)

@@ -83,13 +83,9 @@ class _Ports(Closing):
         return self._take(key, (ReceiveRight,))  # type: ignore[return-value]  # `_take` looks
 
     def _take(self, key: Key, kinds: tuple[type, ...]) -> OwnedRight | None:
-        number = key if type(key) is int and 0 <= key <= 0xFFFFFFFF else uint32_key(key)
+        number = uint32_key(key)
         with self._lock:
-            right = self._ports.pop(number, None)
-            if right is None or isinstance(right, kinds):
-                return right
-            self._ports[number] = right  # It stays to be taken as what it is.
-            return None
+            return self._ports.pop(number) if isinstance(self._ports.get(number), kinds) else None
 
     @classmethod
     def _of(cls, answer: bytes, what: str, requirement: Requirement | None, kernel: Kernel) -> Self:

@@ -211,10 +211,9 @@ def borrowed_ports(ports: Mapping[int, RendezvousPort]) -> list[tuple[int, int, 
     described: list[tuple[int, int, int]] = []
     for key in sorted(ports):
         port = ports[key]
-        disposition, held = port._disposition, port._held
-        if disposition in _MOVES:
+        if port._disposition in _MOVES:
             return None
-        described.append((key, held[0] if held else 0, disposition))
+        described.append((key, port.name, port._disposition))
     return described
 
 

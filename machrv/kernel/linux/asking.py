@@ -169,21 +169,21 @@ class Asking(Space):
         asked about. Nothing is loaded for it: who has no descriptor left can give up what came.
         """
         with self._lock:
-            right = None if self._inside or self._watched else self._fresh.pop(name, None)
-            if right is not None:
-                self._table.give_back(name)
-                if right[0] == _PORT_SEND:
-                    _close(right[1])
-                else:
-                    self._destroy_once(right[1])
-                return
-            entry = None if self._inside or self._watched else self._entries.get(name)
-            if entry is not None and entry.type in _ONE_SOCKET and entry.request is None:
-                if entry.urefs > 1:
-                    entry.drop_uref()
-                else:
-                    self._end_socket(entry)
-                return
+            if not self._inside and not self._watched:
+                if right := self._fresh.pop(name, None):
+                    self._table.give_back(name)
+                    if right[0] == _PORT_SEND:
+                        _close(right[1])
+                    else:
+                        self._destroy_once(right[1])
+                    return
+                entry = self._entries.get(name)
+                if entry is not None and entry.type in _ONE_SOCKET and entry.request is None:
+                    if entry.urefs > 1:
+                        entry.drop_uref()
+                    else:
+                        self._end_socket(entry)
+                    return
         self._deallocate(name)
 
     def _end_socket(self, entry: Entry) -> None:

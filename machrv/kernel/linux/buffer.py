@@ -28,7 +28,7 @@ class Buffer:
     def __init__(self) -> None:
         self.received: Any = ffi.new("machrv_received *")
         self.rights: Any = ffi.new("machrv_arrived[]", lib.MACHRV_MAX_FDS)
-        self.answer: Any = ffi.new("int *")
+        self.answer: Any = ffi.new("int *", -1)
         #: `rights` as 32-bit words
         self.told: Any = memoryview(ffi.buffer(self.rights)).cast("B").cast("I")
         #: all of `received`; a slice is a copy

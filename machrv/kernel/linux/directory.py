@@ -11,19 +11,11 @@ from __future__ import annotations
 import os
 import stat
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
 _LONGEST = 200
 _checked: set[str] = set()
 #: the paths of names that were looked up, by directory and name
 _links: dict[tuple[str, str], bytes] = {}
 _MOST_LINKS = 64
-
-
-#: of what os.environ keeps: a look-up through its front costs more than all the rest of `link_of`
-_raw: Any = getattr(getattr(os.environ, "_data", None), "get", None)
 
 
 def chosen_path() -> tuple[str, str]:
@@ -77,8 +69,7 @@ def file_of(name: str) -> str:
 
 def link_of(name: str) -> bytes | None:
     """The path of the symbolic link that a name is; None if the directory cannot be used."""
-    raw = _raw(b"MACHRV_BOOTSTRAP_DIR") if _raw is not None else None
-    path = os.fsdecode(raw) if raw else chosen_path()[0]
+    path, _ = chosen_path()
     found = _links.get((path, name))
     if found is None or path not in _checked:
         if problem_with(path):

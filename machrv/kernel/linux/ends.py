@@ -157,19 +157,20 @@ class Ends:
             self.single = None
             if self.kick is not None:
                 self.kick()  # as above
-        if self.epoll is None:
+        if len(self._ends) + len(self.given) + count > 1:
             self._provide()
-        if not self.ordered:
-            for end in self._ends.values():
-                end.stamp()
-            self.ordered = True
+            self._stamp_all()
 
     def stamp(self) -> None:
         """The order among the ends, or against other ports, matters from now on."""
         if self.sets:
             self.single = None  # a set keeps its own order, and is told before anything is taken
         if not self.ordered and (self.sets or sum(end.kind != LISTENER for end in self.ends.values()) > 1):
-            for end in self.ends.values():
+            self._stamp_all()
+
+    def _stamp_all(self) -> None:
+        if not self.ordered:
+            for end in self._ends.values():  # Those that are `given` bear stamps.
                 end.stamp()
             self.ordered = True
 

@@ -205,8 +205,9 @@ class Receiving(Incoming):
         if fd < 0 and result < 0:
             return None
         port.count_made()
-        end = End(fd, PORT_SEND, listener.address) if fd >= 0 or result <= 0 else None
-        if fd >= 0 and end is not None:
+        end = None  # What came on a connection that is at its end has been received, and that is all there is to it.
+        if fd >= 0:
+            end = End(fd, PORT_SEND, listener.address)
             try:
                 port.add(end)
             except OSError:

@@ -111,9 +111,9 @@ class Sending(Outgoing):
         count, serial = len(ports), self._serials + 1
         self._serials += count
         epolls, receiving = ffi.NULL, ffi.new(_ENDS, count)
-        counts = {ports[0]: count}
-        if count > 1:
-            counts = {port: ports.count(port) for port in set(ports)}
+        counts: dict[Port, int] = {}
+        for port in ports:
+            counts[port] = counts.get(port, 0) + 1
         for port, times in counts.items():
             port.expect(times)
             if port.epoll is not None:

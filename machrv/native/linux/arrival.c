@@ -88,8 +88,11 @@ static int describe(machrv_received *packet, machrv_arrived *rights)
     return 0;
 }
 
-static int same_maker(machrv_arrived *one, machrv_arrived *other)
+static int same_port(machrv_arrived *one, machrv_arrived *other)
 {
+    if (!one->named || !other->named || one->kind != PORT_SEND || other->kind != PORT_SEND ||
+        memcmp(one->id, other->id, sizeof one->id) != 0)
+        return 0;
     if ((!one->creator.pid && machrv_made_by(one->fd, &one->creator)) ||
         (!other->creator.pid && machrv_made_by(other->fd, &other->creator)))
         return 0;
@@ -102,29 +105,24 @@ static int same_maker(machrv_arrived *one, machrv_arrived *other)
  */
 static void merge(machrv_received *packet, machrv_arrived *rights, int first)
 {
-    int count = packet->nfds, kept = first, became[MACHRV_MAX_FDS];
+    int count = packet->nfds, kept = first, with[MACHRV_MAX_FDS], place[MACHRV_MAX_FDS];
     for (int i = count - 1; i >= first; i--) {
-        became[i] = i;
-        for (int j = i + 1; rights[i].named && rights[i].kind == PORT_SEND && j < count; j++)
-            if (became[j] == j && rights[j].named && rights[j].kind == PORT_SEND &&
-                memcmp(rights[i].id, rights[j].id, sizeof rights[i].id) == 0 && same_maker(&rights[i], &rights[j])) {
-                became[i] = j;
+        with[i] = i;
+        for (int j = i + 1; j < count && with[i] == i; j++)
+            if (with[j] == j && same_port(&rights[i], &rights[j])) {
+                with[i] = j;
                 rights[j].references++;
                 close(rights[i].fd);
-                break;
             }
     }
     for (int i = first; i < count; i++)
-        if (became[i] == i) {
-            if (kept != i) {
-                rights[kept] = rights[i];
-                packet->fds[kept] = rights[kept].fd;
-            }
-            became[i] = kept++;
-        } else
-            became[i] -= count; /* its place is not known yet */
+        if (with[i] == i) {
+            place[i] = kept;
+            rights[kept] = rights[i];
+            packet->fds[kept++] = rights[i].fd;
+        }
     for (int i = first; i < count; i++) {
-        uint32_t slot = (uint32_t)(became[i] < 0 ? became[became[i] + count] : became[i]) + 1;
+        uint32_t slot = (uint32_t)place[with[i]] + 1;
         memcpy(packet->body + 4 + 12 * (i - first), &slot, sizeof slot);
     }
     packet->nfds = kept;

@@ -134,10 +134,8 @@ static int answer_pair(int *ends, int milliseconds)
     error = machrv_attest(ends[0], 1);
     if (!error && setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit))
         error = -errno;
-    if (error) {
-        close(ends[0]);
-        close(ends[1]);
-    }
+    if (error)
+        machrv_close_all(ends, 2);
     return error;
 }
 
