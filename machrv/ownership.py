@@ -161,11 +161,15 @@ class Right(Closing):
         self._kernel.mach_port_deallocate(name)
 
     def __del__(self) -> None:
-        if getattr(self, "_held", None) and not self.closed:
-            made = getattr(self, "_made", "")
-            text = f"{self!r}{made and f', made at {made},'} was forgotten: close it, or use `with`"
-            self.close()  # First: where warnings are errors, the next line raises.
-            warn(text, ResourceWarning, stacklevel=2, source=self)
+        try:
+            if not self._held or self._epoch is not _epoch:
+                return
+        except AttributeError:
+            return  # It was never made.
+        made = getattr(self, "_made", "")
+        text = f"{self!r}{made and f', made at {made},'} was forgotten: close it, or use `with`"
+        self.close()  # First: where warnings are errors, the next line raises.
+        warn(text, ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'spent' if self.closed else hex(self._held[0])}>"

@@ -39,6 +39,7 @@ class Ends:
         "id",
         "name",
         "given",
+        "room",
         "loop",
         "mscount",
         "made",
@@ -73,6 +74,8 @@ class Ends:
         #: ends of send rights that have left, which nobody has looked at: they bear stamps, and `epoll`, if there is one,
         #: knows them. Many rights are given up without a message: for those, this is all there is
         self.given: list[int] = []
+        #: how many more may be given before anything must be looked at: see `expect`
+        self.room: int = 0
         #: the sending half of the pair that this space's own messages to the port go through; it never leaves
         self.loop: int = -1
         self.mscount: int = 0
@@ -113,6 +116,7 @@ class Ends:
     @property
     def ends(self) -> dict[int, End]:
         """Every end, by its descriptor."""
+        self.room = 0
         if self.given:
             given, self.given = self.given, []
             self._ends.update([(fd, End(fd, PORT_SEND, b"", False, True)) for fd in given])
@@ -150,16 +154,19 @@ class Ends:
             self._reserve = select.epoll()
 
     def expect(self, count: int) -> None:
-        """So many ends will be put among those that are `given`. Raises OSError."""
+        """So many ends, or `room` of them, will be put among those that are `given`. Raises OSError."""
         if len(self._ends) + len(self.given) + count > self._crowded:
             self._reap()
         if self.single is not None:
             self.single = None
             if self.kick is not None:
                 self.kick()  # as above
-        if len(self._ends) + len(self.given) + count > 1:
+        have = len(self._ends) + len(self.given)
+        self.room = 1
+        if have + count > 1:
             self._provide()
             self._stamp_all()
+            self.room = max(count, self._crowded - have)
 
     def stamp(self) -> None:
         """The order among the ends, or against other ports, matters from now on."""
