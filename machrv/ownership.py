@@ -154,11 +154,8 @@ class Right(Closing):
                 name = self._held.pop()
             except IndexError:
                 return
-            self._destroy(name)
-
-    def _destroy(self, name: int) -> None:
-        # A send or send-once right whose port has died is a dead name by now: this covers all three.
-        self._kernel.mach_port_deallocate(name)
+            # A send or send-once right whose port has died is a dead name by now: this covers all three.
+            self._kernel.mach_port_deallocate(name)
 
     def __del__(self) -> None:
         try:

@@ -82,8 +82,10 @@ class _Ports(ownership.Closing):
 
         None if there is none, it was taken before, or what is there is a receive right, which stays to be taken.
         """
-        if type(key) is int and type(name := self._ports.get(key)) is int:
-            return None if self._ports.pop(key, None) is None else self._owned(name)
+        if type(key) is int and type(self._ports.get(key)) is int and (name := self._ports.pop(key, None)):
+            right = SendRight(name, self._kernel)
+            right._epoch = self._epoch  # As in `_owned`, which is one step more.
+            return right
         return self._take(key, (SendRight, SendOnceRight))  # type: ignore[return-value]  # `_take` looks
 
     def take_receive_right(self, key: Key) -> ReceiveRight | None:
@@ -106,16 +108,8 @@ class _Ports(ownership.Closing):
         return right
 
     @classmethod
-    def _of(
-        cls,
-        answer: bytes | tuple[dict[int, int], bytes],
-        what: str,
-        requirement: Requirement | None,
-        kernel: Kernel,
-    ) -> Self:
-        """What an answer brings, as `Kernel.ask` returns it. Raises as `RendezvousClient.connect`."""
-        if isinstance(answer, tuple):
-            return cls(*answer, kernel)
+    def _of(cls, answer: bytes, what: str, requirement: Requirement | None, kernel: Kernel) -> Self:
+        """What an answer brings: a message as `Kernel.mach_msg` received it. Raises as `RendezvousClient.connect`."""
         if requirement is None and (usual := read_reply(answer)) is not None:
             return cls(owned(usual[0], kernel), usual[1])
         return cls(*_steps().judged(answer, what, requirement, kernel))
@@ -138,7 +132,10 @@ class _Ports(ownership.Closing):
 
     def __del__(self) -> None:
         """Forgotten: so are its rights, each of which says so."""
-        ports = getattr(self, "_ports", None)
+        try:
+            ports = self._ports
+        except AttributeError:
+            return  # It was never made.
         while ports:
             _, right = ports.popitem()
             if type(right) is int:
@@ -203,6 +200,8 @@ class RendezvousClient(_Ports):
             answer = kernel.ask(names[0], request_id, timeout, requirement is None)
         except MachError as error:
             raise _steps().explained(error, f"server {names[0]!r}") from error
+        if isinstance(answer, tuple):
+            return cls(*answer, kernel)
         if answer is not None:
             return cls._of(answer, f"server {names[0]!r}", requirement, kernel)
         steps = _steps()

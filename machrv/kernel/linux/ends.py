@@ -60,7 +60,7 @@ class Ends:
         "kick",
         "_ends",
         "_reserve",
-        "_heap",
+        "queued",
         "_scanned",
         "_crowded",
         "_head",
@@ -105,7 +105,8 @@ class Ends:
         self.listener: End | None = None
         #: wakes whoever waits in the space that receives from the port
         self.kick: Callable[[], None] | None = None
-        self._heap: list[tuple[int, End]] = []
+        #: ends whose heads were looked at and left, by time: a heap
+        self.queued: list[tuple[int, End]] = []
         self._scanned = 0
         #: with so many ends, it is time to look which are of no use any more
         self._crowded = _CROWD
@@ -253,10 +254,10 @@ class Ends:
     def _unqueue(self, end: End) -> None:
         if end.queued:
             end.queued = False
-            if self._heap[0][1] is end:
-                heappop(self._heap)
+            if self.queued[0][1] is end:
+                heappop(self.queued)
             else:
-                self._heap = sorted(item for item in self._heap if item[1] is not end)
+                self.queued = sorted(item for item in self.queued if item[1] is not end)
 
     def count_made(self, times: int = 1) -> None:
         """So many more send rights have been made."""
@@ -269,7 +270,7 @@ class Ends:
             close(fd)
         self.ends.clear()
         self.single = None
-        self._heap.clear()
+        self.queued.clear()
         if self.loop >= 0:
             close(self.loop)
             self.loop = -1

@@ -203,8 +203,10 @@ class Receiving(Incoming):
         `request`: where it is one of a rendezvous, its reply right, id and sender.
         """
         listener, epoll = port.listener, port.epoll
-        if listener is None or epoll is None or not port.in_order or port.nsrequest is not None or option & _LARGE:
+        if listener is None or epoll is None or port.nsrequest is not None or option & _LARGE:
             return None
+        if port.queued or port.sets or port.out_of_room:
+            return None  # Something was looked at and left, or a set keeps an order of its own.
         buffer = self._buffer
         exchange, limit = buffer.exchange, NO_LIMIT if size is None else size
         others, trailer = epoll.fileno(), TRAILER_SIZES[option >> 24 & 15]
@@ -212,7 +214,8 @@ class Receiving(Incoming):
         fd = exchange.fd
         if fd < 0 and result < 0:
             return None
-        port.count_made()
+        port.made += 1
+        port.mscount = port.mscount + 1 & 0xFFFFFFFF
         end = None  # What came on a connection that is at its end has been received, and that is all there is to it.
         if fd >= 0:
             end = End(fd, PORT_SEND, listener.address)

@@ -99,8 +99,8 @@ class Sending(Outgoing):
             return False
         for port, end in zip(targets, receiving):
             port.given.append(end)
-        for port, times in counts.items():
-            port.count_made(times)
+            port.made += 1
+            port.mscount = port.mscount + 1 & 0xFFFFFFFF
         return True
 
     def _send_message(self, message: bytes | bytearray | memoryview, deadline: float | None) -> None:
