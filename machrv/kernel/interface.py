@@ -257,10 +257,13 @@ class Kernel(ABC):
         """
         return None
 
-    def answer(self, reply_right: int, ports: Sequence[tuple[int, int, int]], data: bytes = b"") -> None:
+    def answer(
+        self, reply_right: int, ports: Sequence[tuple[int, int, int]], data: bytes = b"", more: bool = False
+    ) -> None:
         """Send the reply of a rendezvous to the send-once right `reply_right`, which is spent then. Does not wait.
 
-        `ports` are (key, name, disposition), the keys ascending; `data` goes along. Raises as `mach_msg` does.
+        `ports` are (key, name, disposition), the keys ascending; `data` goes along. `more`: the caller goes on with
+        `take_request`, to which may be left what is still to be done. Raises as `mach_msg` does.
         """
         from machrv.rendezvous.protocol import reply_image
 

@@ -165,16 +165,20 @@ class LinuxKernel(Calls, Kernel):
         except OSError as error:
             raise MachError(lib.KERN_RESOURCE_SHORTAGE, f"open_process ({error.strerror})") from error
 
-    def answer(self, reply_right: int, ports: Sequence[tuple[int, int, int]], data: bytes = b"") -> None:
+    def answer(
+        self, reply_right: int, ports: Sequence[tuple[int, int, int]], data: bytes = b"", more: bool = False
+    ) -> None:
         """See `Kernel.answer`. In one call, if the right has just come."""
         with self._lock:
             fd = self._fresh.get(reply_right, 0)
             if fd < 0 and not self._inside and not self._watched:
                 self._inside = True
                 try:
-                    if self._answer(~fd, ports, data):
+                    if self._answer(self._buffer.exchange, ~fd, ports, data):
                         del self._fresh[reply_right]
                         self._table.give_back(reply_right)
+                        if not more:
+                            lib.machrv_settle(self._buffer.exchange)
                         return
                 except OSError:
                     pass  # The general case says what is missing.
@@ -254,6 +258,7 @@ class LinuxKernel(Calls, Kernel):
             if entry.pset is not None:
                 entry.pset.close()
         self._asking.close()
+        lib.machrv_settle(self._buffer.exchange)
         for port in ports:
             port.bootstrap = None
             self._discard(port)

@@ -26,6 +26,7 @@ from machrv.kernel.linux.space import DEAD, SEND, SEND_ONCE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 HEADER = Struct("=5Ii")
 #: bits, remote port, local port
@@ -70,7 +71,7 @@ class Sending(Outgoing):
                 return False
             return _send_plain(port.loop, message, size, self._number) == 0
 
-    def _answer(self, fd: int, ports: Sequence[tuple[int, int, int]], data: bytes) -> bool:
+    def _answer(self, exchange: Any, fd: int, ports: Sequence[tuple[int, int, int]], data: bytes) -> bool:
         """Answer at a rendezvous with rights that are made of ports of this space, on a send-once right that is spent then.
 
         `ports` are as for `Kernel.answer`. False, or OSError: nothing has happened.
@@ -95,7 +96,8 @@ class Sending(Outgoing):
         count, serial = len(keys), self._serials + 1
         self._serials += count
         ids, receiving = b"".join([port.id for port in targets]), self._receiving
-        if _answer(fd, self._number, count, keys, ids, self._serial_prefix, serial, epolls, data, len(data), receiving):
+        prefix, size = self._serial_prefix, len(data)
+        if _answer(exchange, fd, self._number, count, keys, ids, prefix, serial, epolls, data, size, receiving) < 0:
             return False
         for port, end in zip(targets, receiving):
             port.given.append(end)

@@ -253,8 +253,10 @@ int machrv_serve(machrv_exchange *what, int listener, int others, uint32_t name,
     char byte;
     what->ports = -1;
     what->fd = both[0].fd = machrv_accept(listener);
-    if (what->fd < 0)
+    if (what->fd < 0) {
+        machrv_settle(what);
         return what->fd;
+    }
     /* In this order: what is found there, and nothing after it elsewhere, was sent before anything that comes elsewhere. */
     ready = poll(both, 2, 0);
     if (ready == 0) {
@@ -262,10 +264,13 @@ int machrv_serve(machrv_exchange *what, int listener, int others, uint32_t name,
         sched_yield();
         ready = poll(both, 2, 0);
     }
-    if (ready != 1 || !both[0].revents)
+    if (ready != 1 || !both[0].revents) {
+        machrv_settle(what);
         return -EAGAIN;
+    }
     result = machrv_receive_plain(what->fd, what->into, what->rights, what->own, PORT_SEND, 0, name, seqno, trailer_size,
                                   context, limit);
+    machrv_settle(what);
     if (result > 0) {
         if (trailer_size == AUDIT_TRAILER)
             machrv_read_usual(what, result);
