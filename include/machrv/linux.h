@@ -133,10 +133,10 @@ typedef struct {
     int32_t fd;              /* the connection, or the socket that the answer comes to; -1: it is closed */
     int32_t nspent;          /* descriptors that an answer has used up, still to be closed: see machrv_settle */
     int32_t spent[254];
+    uint32_t token[8];       /* who sent it */
+    uint32_t id;
     uint32_t ports;          /* of a reply that brings send rights and nothing else; 0: a request; UINT32_MAX: neither */
     uint32_t nrights;        /* how many are left of those to the same port */
-    uint32_t id;
-    uint32_t token[8];       /* who sent it */
     machrv_keyed keyed[253]; /* the keys ascend */
 } machrv_exchange;
 /*

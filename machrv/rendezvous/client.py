@@ -53,13 +53,13 @@ class _Ports(ownership.Closing):
         server_audit_token: AuditToken | bytes | list[int] | None,
         kernel: Kernel | None = None,
     ) -> None:
-        """`ports` is this object's from here on; `kernel`, where the names in it belong."""
+        """`ports` is this object's from here on. With `kernel`, it has names of send rights there, else objects."""
         self._epoch = ownership._epoch
         self._kernel = kernel
         #: by key: the name of a send right, which becomes an object when it is taken, or an object. Taking one out of the
         #: dict is atomic: whoever gets it has it
         self._ports: dict[int, Any] = ports  # type: ignore[assignment]
-        #: as bytes or words until somebody wants to know
+        #: as bytes, or as the first of these words, until somebody wants to know
         self._server_audit_token: AuditToken | bytes | list[int] | None = server_audit_token
 
     @property
@@ -69,7 +69,7 @@ class _Ports(ownership.Closing):
         if isinstance(token, (bytes, list)):
             from machrv.audit import AuditToken
 
-            token = AuditToken.from_bytes(token) if isinstance(token, bytes) else AuditToken(*token)
+            token = AuditToken.from_bytes(token) if isinstance(token, bytes) else AuditToken(*token[:8])
             self._server_audit_token = token
         return token
 
@@ -83,7 +83,7 @@ class _Ports(ownership.Closing):
 
         None if there is none, it was taken before, or what is there is a receive right, which stays to be taken.
         """
-        if type(key) is int and type(self._ports.get(key)) is int and (name := self._ports.pop(key, None)):
+        if self._kernel is not None and type(key) is int and (name := self._ports.pop(key, None)):
             right = SendRight(name, self._kernel)
             right._epoch = self._epoch  # As in `_owned`, which is one step more.
             return right
@@ -198,11 +198,16 @@ class RendezvousClient(_Ports):
         requirement = _server_requirement
         request_id = MACHRV_REQUEST_ID if requirement is None else _steps().request_id(requirement)
         try:
-            answer = (kernel.claim if requirement is None else kernel.ask)(names[0], request_id, timeout)
+            answer = (
+                kernel.claim(names[0], request_id, timeout)
+                if requirement is None
+                else kernel.ask(names[0], request_id, timeout)
+            )
         except MachError as error:
             raise _steps().explained(error, f"server {names[0]!r}") from error
         if isinstance(answer, tuple):
-            return cls(*answer, kernel)
+            ports, token = answer
+            return cls(ports, token, kernel)
         if answer is not None:
             return cls._of(answer, f"server {names[0]!r}", requirement, kernel)
         steps = _steps()

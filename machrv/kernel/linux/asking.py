@@ -11,7 +11,7 @@ from time import monotonic
 
 from machrv._mach import ffi, lib
 
-from machrv.kernel.linux.buffer import ARRIVED, BEFORE_ID, BODY, SAID, Buffer
+from machrv.kernel.linux.buffer import ARRIVED, BEFORE_ID, BODY, KEYED, PORTS, RIGHTS, Buffer
 from machrv.kernel.linux.directory import link_of
 from machrv.kernel.linux.space import SEND, SEND_ONCE, Space, next_number
 
@@ -32,6 +32,7 @@ _close = lib.machrv_close
 _DESCRIPTORS = BODY // 4 + 1
 _ONE_SOCKET = (SEND, SEND_ONCE)
 _NOTHING = bytes(24)
+_MOST = int(lib.MACHRV_MAX_FDS)
 #: a reply with one port: header, count, descriptor and key, length of additional data, trailer
 _ONE_PORT = BODY + 4 + 16 + 8 + 52
 
@@ -81,8 +82,8 @@ class Asking(Space):
             # All that it says, at once.
             said = buffer.said_at_once.tolist()
             if result > _ONE_PORT:  # A port is 16 bytes in the message, and two words here.
-                said = buffer.said[: SAID + 2 + (result - _ONE_PORT >> 3)].tolist()
-            usual = ports and 0 < said[0] <= lib.MACHRV_MAX_FDS
+                said = buffer.said[: KEYED + 2 + (result - _ONE_PORT >> 3)].tolist()
+            usual = ports and 0 < said[PORTS] <= _MOST
             if usual or buffer.received.nfds:
                 with self._lock:
                     if self._inside:
@@ -95,7 +96,7 @@ class Asking(Space):
                             self._name_rights(buffer, buffer.received.nfds)
                     finally:
                         self._inside = False
-            answer: Any = (names, said[3:SAID]) if usual else buffer.laid_out[0:result]
+            answer: Any = (names, said) if usual else buffer.laid_out[0:result]
         except BaseException:
             if owned:  # a signal handler has raised
                 buffer.close()
@@ -112,12 +113,15 @@ class Asking(Space):
 
     def _name_ports(self, buffer: Buffer, said: list[int]) -> dict[int, int]:
         """Give the send rights of a usual reply their names: those, by their keys."""
-        keys, rights, fresh = said[SAID::2], said[SAID + 1 :: 2], self._fresh
-        count = said[1]
+        fresh, take = self._fresh, self._table.take
         alone = not (fresh or self._by_id or self._ports)  # The ports of a message's rights are different ones.
+        if alone and said[PORTS] == 1:
+            name = take()
+            fresh[name] = said[KEYED + 1]
+            return {said[KEYED]: name}
+        keys, rights, count = said[KEYED::2], said[KEYED + 1 :: 2], said[RIGHTS]
         names = {}
-        if alone and count == said[0]:
-            take = self._table.take
+        if alone and count == len(keys):
             for key, fd in zip(keys, rights):
                 names[key] = name = take()
                 fresh[name] = fd
@@ -127,7 +131,7 @@ class Asking(Space):
         if spent:
             lib.machrv_close_all(spent, len(spent))
         for at, key in enumerate(keys):
-            names[key] = named[at if count == said[0] else rights[at] - 1]
+            names[key] = named[at if count == len(keys) else rights[at] - 1]
         return names
 
     def _name_rights(self, buffer: Buffer, count: int) -> None:
