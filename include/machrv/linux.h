@@ -127,6 +127,23 @@ typedef struct {
 int machrv_receive_plain(int fd, machrv_received *into, machrv_arrived *rights, const machrv_identity *own, uint32_t kind,
                          int trusted, uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context,
                          uint32_t limit);
+/* Where a port receives from, and what its messages say of it: what machrv_receive_plain is told each time, kept. */
+typedef struct {
+    int32_t fd;
+    int32_t trusted;
+    uint32_t kind;
+    uint32_t name;
+    uint32_t seqno;   /* counts the messages that machrv_receive_next has laid out */
+    uint64_t context;
+    machrv_received *into;
+    machrv_arrived *rights;
+    const machrv_identity *own;
+} machrv_inlet;
+/*
+ * As machrv_receive_plain, with the trailer that the options of mach_msg() ask for. The length of a message that brought
+ * rights, which is even, is told as one more than it is.
+ */
+int machrv_receive_next(machrv_inlet *inlet, int64_t option, uint32_t limit);
 /*
  * Takes in whoever has connected to `listener`, and receives from it as machrv_receive_plain does if its message is older
  * than all that the epoll descriptor `others` tells of. *accepted is the new connection, -1 if it is at its end (it is

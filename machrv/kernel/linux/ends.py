@@ -20,6 +20,7 @@ from machrv.kernel.linux.transit import PREFIX, new_id
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from machrv.kernel.linux.bootstrap import BootstrapName
     from machrv.kernel.linux.pset import PortSet
@@ -42,7 +43,6 @@ class Ends:
         "loop",
         "mscount",
         "made",
-        "seqno",
         "qlimit",
         "context",
         "nsrequest",
@@ -57,6 +57,8 @@ class Ends:
         "single",
         "listener",
         "kick",
+        "inlet",
+        "aimed",
         "_ends",
         "_reserve",
         "_heap",
@@ -78,7 +80,6 @@ class Ends:
         self.mscount: int = 0
         #: as mscount, but never set back
         self.made: int = 0
-        self.seqno: int = 0
         self.qlimit: int = int(lib.MACH_PORT_QLIMIT_DEFAULT)
         self.context: int = 0
         self.nsrequest: Right | None = None
@@ -102,11 +103,33 @@ class Ends:
         self.listener: End | None = None
         #: wakes whoever waits in the space that receives from the port
         self.kick: Callable[[], None] | None = None
+        #: what machrv_receive_next knows of the port, and the end that it is to receive from; None: see `aim`
+        self.inlet: Any = ffi.new("machrv_inlet *")
+        self.aimed: End | None = None
         self._heap: list[tuple[int, End]] = []
         self._scanned = 0
         #: with so many ends, it is time to look which are of no use any more
         self._crowded = _CROWD
         self._head = ffi.new("machrv_head *")
+
+    # -- receiving ----------------------------------------------------------------------------------------------------
+
+    @property
+    def seqno(self) -> int:
+        """How many messages have been received."""
+        return int(self.inlet.seqno)
+
+    @seqno.setter
+    def seqno(self, seqno: int) -> None:
+        self.inlet.seqno = seqno
+
+    def aim(self, end: End, received: Any, rights: Any, own: Any) -> None:
+        """The next message is received from `end`, into these. Again when the name or the context is another one."""
+        inlet = self.inlet
+        inlet.fd, inlet.kind, inlet.trusted = end.fd, end.kind, end.trusted
+        inlet.name, inlet.context = self.name, self.context
+        inlet.into, inlet.rights, inlet.own = received, rights, own
+        self.aimed = end
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 

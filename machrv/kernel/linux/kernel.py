@@ -61,8 +61,14 @@ class LinuxKernel(Calls, Kernel):
         timeout: float | None = None,
     ) -> bytes | None:
         """See `Kernel.mach_msg`."""
-        if option == _SEND_MSG and type(message) is bytes and self._send_at_once(message):
-            return None
+        if option == _SEND_MSG:
+            if type(message) is bytes and self._send_at_once(message):
+                return None
+        elif message is None and option & _RCV_MSG and not option & _SEND_MSG:
+            received = self._receive_message(receive_name, receive_size, option, timeout)
+            if self._deferred:
+                self._settle()
+            return received
         if option & _SEND_MSG:
             if message is None:
                 raise MachError(lib.MACH_SEND_INVALID_DATA, "mach_msg")

@@ -85,8 +85,7 @@ class Receiving(Incoming):
                     entry = self._entries.get(name)
                     if entry is not None and (port := entry.port) is not None:
                         if (end := port.single) is not None:
-                            limit = NO_LIMIT if size is None else size
-                            plain = self._receive_plain(port, end, TRAILER_SIZES[option >> 24 & 15], limit)
+                            plain = self._receive_plain(port, end, option, NO_LIMIT if size is None else size)
                             if type(plain) is bytes:
                                 return plain
                             if plain == 0 and (other := self._consume(port, end, size, option)) is not None:
@@ -161,7 +160,7 @@ class Receiving(Incoming):
             if size is not None:
                 self._check_size(port, end, size, option)
             limit = NO_LIMIT if size is None else size
-            result = self._receive_plain(port, end, TRAILER_SIZES[option >> 24 & 15], limit)
+            result = self._receive_plain(port, end, option, limit)
             if type(result) is bytes:
                 if port.nsrequest is not None:
                     self._check_senders(port)

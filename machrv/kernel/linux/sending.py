@@ -26,6 +26,7 @@ from machrv.kernel.linux.space import DEAD, SEND, SEND_ONCE
 HEADER = Struct("=5Ii")
 #: bits, remote port, local port
 _PLAIN = Struct("=I4xII")
+_plain = _PLAIN.unpack_from
 _send = lib.machrv_send
 _send_plain = lib.machrv_send_plain
 _answer = lib.machrv_answer
@@ -54,13 +55,9 @@ class Sending(Outgoing):
         size = len(message)
         if size < 24 or size & 3:
             return False
-        bits, remote, local = _PLAIN.unpack_from(message)
-        if local:
-            return False
-        if bits == _ANSWER:
-            return self._answer_at_once(message, size, remote)
-        if bits != COPY_SEND or size > _SMALL:
-            return False
+        bits, remote, local = _plain(message)
+        if bits != COPY_SEND or local or size > _SMALL:
+            return bits == _ANSWER and not local and self._answer_at_once(message, size, remote)
         with self._lock:
             if self._inside:
                 return False
