@@ -213,7 +213,7 @@ def borrowed_ports(ports: Mapping[int, RendezvousPort]) -> list[tuple[int, int, 
         port = ports[key]
         if port._disposition in _MOVES:
             return None
-        described.append((key, port.name, port._disposition))
+        described.append((key, port._held[0] if port._held else 0, port._disposition))
     return described
 
 

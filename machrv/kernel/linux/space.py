@@ -29,8 +29,6 @@ DEAD_NAME = lib.MACH_PORT_TYPE_DEAD_NAME
 SEND_RIGHTS = SEND | SEND_ONCE
 NULL = lib.MACH_PORT_NULL
 DEAD = lib.MACH_PORT_DEAD
-#: MACH_PORT_TYPE_* of a right that arrived as MACH_MSG_TYPE_*
-TYPE_OF = {lib.MACH_MSG_TYPE_PORT_SEND: SEND, lib.MACH_MSG_TYPE_PORT_SEND_ONCE: SEND_ONCE}
 
 _spaces: dict[int, ref[Space]] = {}
 #: how many there have been
@@ -109,9 +107,10 @@ class Space:
         self._entries = self._table.entries
         #: entries with a send right and a socket, by the port id that the socket claims
         self._by_id: dict[bytes, list[Entry]] = {}
-        #: send and send-once rights that arrived and that nobody has looked at: (MACH_MSG_TYPE_*, socket, port id) by name.
-        #: Most are used up or given up as they came; the others get their entries as soon as it matters: see `_enter`
-        self._fresh: dict[int, tuple[int, int, bytes]] = {}
+        #: rights that arrived and that nobody has looked at, by name: the socket of a send right, ~socket (below 0) of a
+        #: send-once right. Most are used up or given up as they came; whoever takes one out has it, with the lock or without.
+        #: The others get their entries as soon as it matters: see `_enter`
+        self._fresh: dict[int, int] = {}
         #: ports whose receive right is here
         self._ports: dict[bytes, Port] = {}
         #: what deaths are waited for: sockets of entries with a request, ports with one (edge-triggered)
@@ -146,10 +145,15 @@ class Space:
 
     def _enter(self) -> None:
         """Give every right that nobody has looked at yet the entry that its name stands for."""
-        for name, (kind, fd, id) in list(self._fresh.items()):
+        id = ffi.new("char[32]")
+        for name in list(self._fresh):
+            fd = self._fresh.pop(name, None)
+            if fd is None:
+                continue  # given up meanwhile
             entry = self._entries[name] = Entry(name)
-            entry.type, entry.urefs, entry.fd, entry.id = TYPE_OF[kind], 1, fd, id
-            del self._fresh[name]
+            entry.type, entry.urefs, entry.fd = SEND_ONCE if fd < 0 else SEND, 1, ~fd if fd < 0 else fd
+            if fd >= 0 and lib.machrv_port_id(fd, id):
+                entry.id = bytes(ffi.buffer(id))
             self._remember_id(entry)
 
     def _remember_id(self, entry: Entry) -> None:
