@@ -128,23 +128,6 @@ typedef struct {
 int machrv_receive_plain(int fd, machrv_received *into, machrv_arrived *rights, const machrv_identity *own, uint32_t kind,
                          int trusted, uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context,
                          uint32_t limit);
-/* Where a port receives from, and what its messages say of it: what machrv_receive_plain is told each time, kept. */
-typedef struct {
-    int32_t fd;
-    int32_t trusted;
-    uint32_t kind;
-    uint32_t name;
-    uint32_t seqno;   /* counts the messages that machrv_receive_next has laid out */
-    uint64_t context;
-    machrv_received *into;
-    machrv_arrived *rights;
-    const machrv_identity *own;
-} machrv_inlet;
-/*
- * As machrv_receive_plain, with the trailer that the options of mach_msg() ask for. The length of a message that brought
- * rights, which is even, is told as one more than it is.
- */
-int machrv_receive_next(machrv_inlet *inlet, int64_t option, uint32_t limit);
 /* One half of a rendezvous: where a message is received into, and what it says if it looks as nearly all of them do. */
 typedef struct {
     const machrv_identity *own;
@@ -166,6 +149,45 @@ int machrv_serve(machrv_exchange *what, int listener, int others, uint32_t name,
                  uint64_t context, uint32_t limit);
 /* Sends a message without rights: machrv_send with the least that varies. */
 int machrv_send_plain(int fd, const char *message, size_t size, int space);
+/* machrv_send_plain copies no more than this. */
+#define MACHRV_SMALL 2048
+/* A port, as sending to it and receiving from it see it. */
+typedef struct {
+    int32_t fd;       /* the end that it receives from */
+    int32_t trusted;  /* as for machrv_receive_plain, and so are the next three */
+    uint32_t kind;
+    uint32_t name;
+    uint64_t context;
+    uint32_t seqno;   /* counts the messages that machrv_receive_next and machrv_receive_again have laid out */
+    int32_t loop;     /* where this space's own messages to it go in */
+    uint32_t again;   /* MACHRV_AGAIN_*: what may be done again */
+} machrv_port;
+#define MACHRV_AGAIN_SEND 1
+#define MACHRV_AGAIN_RECEIVE 2
+/* For so many ports at once. */
+#define MACHRV_AGAIN 16
+/* What may be done to ports without the lock of their space, as nothing has happened in it since it was done last. */
+typedef struct {
+    int64_t lock[8];
+    int32_t space;
+    machrv_port *ports[16];
+} machrv_gate;
+/* `what` may be done again to this port, until the gate is closed. */
+void machrv_open_gate(machrv_gate *gate, machrv_port *port, uint32_t what);
+/* Nothing may be done again; and when this returns, nobody is still doing it. */
+void machrv_close_gate(machrv_gate *gate);
+/*
+ * Sends a message with a copied send right and no other rights, if the gate is open for its destination. 0: it is sent.
+ * Otherwise nothing has happened.
+ */
+int machrv_send_again(machrv_gate *gate, const char *message, size_t size);
+/*
+ * As machrv_receive_plain, from `port`, with the trailer that the options of mach_msg() ask for. The length of a message
+ * that brought rights, which is even, is told as one more than it is.
+ */
+int machrv_receive_next(machrv_gate *gate, machrv_exchange *what, machrv_port *port, int64_t option, uint32_t limit);
+/* The same from the port of this name, if the gate is open for it and the options ask for no more than to receive. */
+int machrv_receive_again(machrv_gate *gate, machrv_exchange *what, uint32_t name, int64_t option, uint32_t limit);
 /* Nothing more can be sent to this end; what waits can still be received. */
 int machrv_shut(int fd);
 /* The head of the queue without its descriptors. */

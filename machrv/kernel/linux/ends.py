@@ -58,7 +58,7 @@ class Ends:
         "single",
         "listener",
         "kick",
-        "inlet",
+        "native",
         "aimed",
         "_ends",
         "_reserve",
@@ -106,8 +106,8 @@ class Ends:
         self.listener: End | None = None
         #: wakes whoever waits in the space that receives from the port
         self.kick: Callable[[], None] | None = None
-        #: what machrv_receive_next knows of the port, and the end that it is to receive from; None: see `aim`
-        self.inlet: Any = ffi.new("machrv_inlet *")
+        #: the port as C sees it, and the end that it receives from there; None: see `aim`
+        self.native: Any = ffi.new("machrv_port *")
         self.aimed: End | None = None
         #: ends whose heads were looked at and left, by time: a heap
         self.queued: list[tuple[int, End]] = []
@@ -121,18 +121,17 @@ class Ends:
     @property
     def seqno(self) -> int:
         """How many messages have been received."""
-        return int(self.inlet.seqno)
+        return int(self.native.seqno)
 
     @seqno.setter
     def seqno(self, seqno: int) -> None:
-        self.inlet.seqno = seqno
+        self.native.seqno = seqno
 
-    def aim(self, end: End, received: Any, rights: Any, own: Any) -> None:
-        """The next message is received from `end`, into these. Again when the name or the context is another one."""
-        inlet = self.inlet
-        inlet.fd, inlet.kind, inlet.trusted = end.fd, end.kind, end.trusted
-        inlet.name, inlet.context = self.name, self.context
-        inlet.into, inlet.rights, inlet.own = received, rights, own
+    def aim(self, end: End) -> None:
+        """C receives from `end` next. Again when the name or the context is another one."""
+        native = self.native
+        native.fd, native.kind, native.trusted = end.fd, end.kind, end.trusted
+        native.name, native.context = self.name, self.context
         self.aimed = end
 
     # -- ends ---------------------------------------------------------------------------------------------------------

@@ -79,6 +79,8 @@ class Incoming(Sending):
     def _furnish(self) -> None:
         super()._furnish()
         self._buffer = Buffer(self._native)
+        #: the same for whoever receives without the lock, who takes it out meanwhile
+        self._idle = [Buffer(self._native)]
         #: where answers come that are waited for without a port, which needs no id: see `Asking._ask`
         self._asking = Port(bytes(32))
 
@@ -91,8 +93,8 @@ class Incoming(Sending):
         """
         buffer = self._buffer
         if port.aimed is not end:
-            port.aim(end, buffer.received, buffer.rights, self._native)
-        length: int = _receive_next(port.inlet, option, limit)
+            port.aim(end)
+        length: int = _receive_next(self._gate, buffer.exchange, port.native, option, limit)
         if length <= 0:
             return length
         if length & 1:

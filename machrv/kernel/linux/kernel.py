@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _SEND_MSG = int(lib.MACH_SEND_MSG)
 _RCV_MSG = int(lib.MACH_RCV_MSG)
+_send_again = lib.machrv_send_again
 
 
 class LinuxKernel(Calls, Kernel):
@@ -63,19 +64,22 @@ class LinuxKernel(Calls, Kernel):
         timeout: float | None = None,
     ) -> bytes | None:
         """See `Kernel.mach_msg`."""
-        if option == _SEND_MSG:
-            if type(message) is bytes and self._send_at_once(message):
-                return None
-        elif message is None and option & _RCV_MSG and not option & _SEND_MSG:
-            received = self._receive_message(receive_name, receive_size, option, timeout)
-            if self._deferred:
-                self._settle()
-            return received
+        if self._open and not self._inside:
+            if message is None:
+                again = self._receive_again(receive_name, receive_size, option)
+                if self._deferred:
+                    self._settle()
+                if again is not None:
+                    return again
+            elif option == _SEND_MSG and type(message) is bytes:
+                if _send_again(self._gate, message, len(message)) == 0:
+                    return None
         if option & _SEND_MSG:
             if message is None:
                 raise MachError(lib.MACH_SEND_INVALID_DATA, "mach_msg")
             deadline = monotonic() + timeout if timeout else timeout
-            self._send_message(message, deadline)
+            if type(message) is not bytes or not self._send_at_once(message):
+                self._send_message(message, deadline)
             if self._deferred:
                 self._settle()
             if not option & _RCV_MSG:
@@ -178,6 +182,8 @@ class LinuxKernel(Calls, Kernel):
             if fd < 0 and not self._inside and not self._watched:
                 self._inside = True
                 try:
+                    if self._open:
+                        self._shut()
                     if self._answer(~fd, ports, data):
                         del self._fresh[reply_right]
                         self._table.give_back(reply_right)

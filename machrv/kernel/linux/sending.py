@@ -26,6 +26,7 @@ from machrv.kernel.linux.space import DEAD, SEND, SEND_ONCE
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
 HEADER = Struct("=5Ii")
 #: bits, remote port, local port
@@ -33,6 +34,9 @@ _PLAIN = Struct("=I4xII")
 _plain = _PLAIN.unpack_from
 _send = lib.machrv_send
 _send_plain = lib.machrv_send_plain
+_open_gate = lib.machrv_open_gate
+_close_gate = lib.machrv_close_gate
+_SEND_AGAIN = int(lib.MACHRV_AGAIN_SEND)
 _answer = lib.machrv_answer
 _COMPLEX = int(lib.MACH_MSGH_BITS_COMPLEX)
 _USER_BITS = _COMPLEX | 0x001F1F1F
@@ -49,6 +53,9 @@ class Sending(Outgoing):
 
     def _furnish(self) -> None:
         super()._furnish()
+        #: what may be done without the lock
+        self._gate: Any = ffi.new("machrv_gate *")
+        self._gate.space = self._number
         #: where machrv_answer puts the ends of the rights that it makes
         self._receiving = ffi.new("int[]", lib.MACHRV_MAX_FDS)
 
@@ -66,10 +73,30 @@ class Sending(Outgoing):
         with self._lock:
             if self._inside:
                 return False
-            entry = self._entries.get(remote)
-            if entry is None or (port := entry.port) is None or port.loop < 0 or not entry.type & SEND:
-                return False
-            return _send_plain(port.loop, message, size, self._number) == 0
+            self._inside = True
+            try:
+                entry = self._entries.get(remote)
+                if entry is None or (port := entry.port) is None or port.loop < 0 or not entry.type & SEND:
+                    return False
+                if _send_plain(port.loop, message, size, self._number) < 0:
+                    return False
+                port.native.name, port.native.loop = remote, port.loop
+                self._may_again(port, _SEND_AGAIN)
+                return True
+            finally:
+                self._inside = False
+
+    # -- again --------------------------------------------------------------------------------------------------------
+
+    def _may_again(self, port: Port, what: int) -> None:
+        """What has just been done in the usual way may be done again without the lock, until `_shut`: see again.c."""
+        self._open = True
+        _open_gate(self._gate, port.native, what)
+
+    def _shut(self) -> None:
+        """From here on everybody takes the lock. Before an end is closed, or is another one, or a send right is given up."""
+        _close_gate(self._gate)
+        self._open = False
 
     def _answer(self, fd: int, ports: Sequence[tuple[int, int, int]], data: bytes) -> bool:
         """Answer at a rendezvous with rights that are made of ports of this space, on a send-once right that is spent then.
@@ -127,6 +154,8 @@ class Sending(Outgoing):
                     if bits == COPY_SEND and not local and (entry := self._entries.get(remote)) and entry.type & SEND:
                         full = self._send_plain(entry, data, size)
                     else:
+                        if self._open:
+                            self._shut()
                         if self._watched:
                             self._pump()
                         full = self._send_any(data, size, bits, remote, local)
@@ -155,6 +184,8 @@ class Sending(Outgoing):
         if result == -EAGAIN:
             return fd
         if result in GONE:
+            if self._open:
+                self._shut()
             self._bury(entry)
             raise MachError(lib.MACH_SEND_INVALID_DEST, _OPERATION)
         raise self._refused(result)

@@ -69,6 +69,8 @@ class Call:
                 "a signal handler has called the kernel in the middle of another call on it: act after the call"
             )
         space._inside = True
+        if space._open:
+            space._shut()
         if space._fresh:
             space._enter()
         if space._watched:
@@ -100,6 +102,8 @@ class Space:
         self._call = Call(self)
         #: a call is at work. A finaliser or a signal handler may run in the middle of it, in the same thread.
         self._inside = False
+        #: plain messages may be sent and received without the lock, and without a look: see `_shut`
+        self._open = False
         #: what finalisers have given up meanwhile
         self._deferred: list[tuple[Callable[..., None], tuple[object, ...]]] = []
         self._settling = allocate_lock()
@@ -123,6 +127,8 @@ class Space:
     if TYPE_CHECKING:  # provided by the rooms above: nothing is watched before they are there
 
         def _pump(self) -> None: ...
+
+        def _shut(self) -> None: ...
 
     def _settle(self) -> None:
         """Give up what finalisers wanted to give up in the middle of a call.

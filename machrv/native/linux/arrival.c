@@ -199,19 +199,6 @@ int machrv_receive_plain(int fd, machrv_received *into, machrv_arrived *rights, 
     return error ? error : machrv_lay_out(into, rights, own, kind, trusted, name, seqno, trailer_size, context, limit);
 }
 
-int machrv_receive_next(machrv_inlet *inlet, int64_t option, uint32_t limit)
-{
-    static const uint32_t sizes[] = {8, 12, 20, 52, 60}; /* REQUESTED_TRAILER_SIZE (osfmk/mach/message.h) */
-    size_t elements = option >> 24 & 0xF;
-    uint32_t trailer_size = elements < sizeof sizes / sizeof *sizes ? sizes[elements] : 68;
-    int result = machrv_receive_plain(inlet->fd, inlet->into, inlet->rights, inlet->own, inlet->kind, inlet->trusted,
-                                      inlet->name, inlet->seqno, trailer_size, inlet->context, limit);
-    if (result <= 0)
-        return result;
-    inlet->seqno++;
-    return result + (inlet->into->nfds != 0);
-}
-
 /* Of a message that is laid out, the 32 bits at a place. */
 static uint32_t word(const machrv_received *packet, size_t at)
 {

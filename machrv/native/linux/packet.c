@@ -95,7 +95,7 @@ int machrv_send_plain(int fd, const char *message, size_t size, int space)
 {
     struct {
         machrv_wire_header header;
-        char body[2048];
+        char body[MACHRV_SMALL];
     } packet;
     int32_t id;
     memcpy(&id, message + 20, sizeof id);
