@@ -181,6 +181,8 @@ void machrv_close_gate(machrv_gate *gate);
  * Otherwise nothing has happened.
  */
 int machrv_send_again(machrv_gate *gate, const char *message, size_t size);
+/* The same for a message of nothing but an id and `size` bytes, to the port of this name. */
+int machrv_send_bare_again(machrv_gate *gate, uint32_t name, int32_t id, const char *body, size_t size);
 /*
  * As machrv_receive_plain, from `port`, with the trailer that the options of mach_msg() ask for. The length of a message
  * that brought rights, which is even, is told as one more than it is.

@@ -38,11 +38,6 @@ _TOKEN_SIZE = 32
 class Asking(Space):
     """A space that can ask at a rendezvous."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        #: for whoever asks
-        self._spare: list[Buffer] = []
-
     if TYPE_CHECKING:  # provided by the rooms above, which are loaded when one of these is needed: see `Begun`
 
         def _receive_answer(self, fd: int, result: int, buffer: Buffer, deadline: float) -> bytes: ...

@@ -79,8 +79,8 @@ class Incoming(Sending):
     def _furnish(self) -> None:
         super()._furnish()
         self._buffer = Buffer(self._native)
-        #: the same for whoever receives without the lock, who takes it out meanwhile
-        self._idle = [Buffer(self._native)]
+        #: another for whoever receives without the lock, and takes it out meanwhile
+        self._spare.append(Buffer(self._native))
         #: where answers come that are waited for without a port, which needs no id: see `Asking._ask`
         self._asking = Port(bytes(32))
 

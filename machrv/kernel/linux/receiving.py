@@ -33,7 +33,6 @@ _AT_ONCE = 256
 #: a header, and its trailer
 _REQUEST_SIZE = 24 + 52
 _receive = lib.machrv_receive
-_receive_again = lib.machrv_receive_again
 _RECEIVE_AGAIN = int(lib.MACHRV_AGAIN_RECEIVE)
 _serve = lib.machrv_serve
 #: how often a server that was out of descriptors looks whether it can accept again, in seconds
@@ -105,46 +104,41 @@ class Receiving(Incoming):
                     self._inside = False
         return self._receive_other(name, size, option, timeout)
 
-    def _receive_again(self, name: int, size: int | None, option: int) -> bytes | None:
-        """The next message, from a port that has been received from, if nothing else has happened in the space since then.
-        None: take the lock, and look."""
-        try:
-            buffer = self._idle.pop()
-        except IndexError:
-            return None
-        try:
-            length = _receive_again(self._gate, buffer.exchange, name, option, NO_LIMIT if size is None else size)
-            if length > 0 and not length & 1:
-                message: bytes = buffer.laid_out[0:length]
-                return message
-            return None if length < 0 else self._received_again(buffer, length, name, size, option)
-        except OverflowError:
-            return None  # It is the name of no port, or the like.
-        finally:
-            self._idle.append(buffer)
-
     def _received_again(self, buffer: Buffer, length: int, name: int, size: int | None, option: int) -> bytes | None:
-        """What `_receive_again` has received, if it has rights or is not plain. Takes the lock itself."""
-        with self._lock:
-            self._inside = True
-            try:
-                if self._open:
-                    self._shut()
-                if length:
-                    self._name_rights(buffer, buffer.received.nfds)
-                    return bytes(buffer.laid_out[0 : length - 1])
-                entry = self._entries.get(name)
-                port = None if entry is None else entry.port
-                if port is None or (end := port.single) is None or port.aimed is not end:
-                    buffer.close()  # The port has gone meanwhile, and its messages with it.
-                    return None
-                usual, self._buffer = self._buffer, buffer
+        """What machrv_receive_again has received, where it brought rights, or is not plain. None: it was no message.
+
+        Takes the lock itself.
+        """
+        owned = True
+        try:
+            with self._lock:
+                self._inside, owned = True, False
                 try:
-                    return self._consume(port, end, size, option)
+                    if self._open:
+                        self._shut()
+                    if length:
+                        self._name_rights(buffer, buffer.received.nfds)
+                        return bytes(buffer.laid_out[0 : length - 1])
+                    return self._consume_again(buffer, name, size, option)
                 finally:
-                    self._buffer = usual
-            finally:
-                self._inside = False
+                    self._inside = False
+        finally:
+            if owned:
+                buffer.close()  # A signal handler has raised while another thread had the lock.
+            if self._deferred:
+                self._settle()
+
+    def _consume_again(self, buffer: Buffer, name: int, size: int | None, option: int) -> bytes | None:
+        entry = self._entries.get(name)
+        port = None if entry is None else entry.port
+        if port is None or (end := port.single) is None or port.aimed is not end:
+            buffer.close()  # Another thread has destroyed the port meanwhile, and its messages with it.
+            return None
+        usual, self._buffer = self._buffer, buffer
+        try:
+            return self._consume(port, end, size, option)
+        finally:
+            self._buffer = usual
 
     def _receive_other(self, name: int, size: int | None, option: int, timeout: float | None) -> bytes:
         deadline = None if timeout is None else monotonic() + timeout if timeout > 0 else 0.0

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from machrv.kernel.linux.buffer import Buffer
     from machrv.kernel.linux.port import Port
 
 SEND = lib.MACH_PORT_TYPE_SEND
@@ -121,6 +122,9 @@ class Space:
         self._watched: dict[int, Entry | Port | None] = {}
         #: this process, for machrv_receive_plain; of no uid until the first message has told
         self._native: Any = ffi.new("machrv_identity *")
+        #: for whoever asks, or receives without the lock, and takes one out meanwhile. After a fork there are others: these
+        #: know who this process is
+        self._spare: list[Buffer] = []
         key = id(self)
         _spaces[key] = ref(self, lambda _: _spaces.pop(key))
 

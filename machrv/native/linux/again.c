@@ -68,6 +68,20 @@ int machrv_send_again(machrv_gate *gate, const char *message, size_t size)
     return result;
 }
 
+int machrv_send_bare_again(machrv_gate *gate, uint32_t name, int32_t id, const char *body, size_t size)
+{
+    machrv_port *port;
+    int result = -EBUSY;
+    if (size & 3 || size > MACHRV_SMALL)
+        return -EINVAL;
+    enter(gate);
+    port = open_for(gate, name, MACHRV_AGAIN_SEND);
+    if (port)
+        result = machrv_send_bare(port->loop, id, body, size, gate->space);
+    leave(gate);
+    return result;
+}
+
 static int receive(machrv_exchange *what, machrv_port *port, int64_t option, uint32_t limit)
 {
     static const uint32_t sizes[] = {8, 12, 20, 52, 60}; /* REQUESTED_TRAILER_SIZE (osfmk/mach/message.h) */

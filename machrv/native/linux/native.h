@@ -64,6 +64,9 @@ int64_t machrv_now(void);
 /* Close `fd`, and answer with the error that was there before. */
 int machrv_fail_closing(int fd);
 
+/* Sends a message of nothing but an id and `size` bytes, at most MACHRV_SMALL. */
+int machrv_send_bare(int fd, int32_t id, const char *body, size_t size, int space);
+
 /* machrv_receive; or, with `wait`, the same for a socket with a receive timeout, until there is something or a signal. */
 int machrv_receive_packet(int fd, machrv_received *into, int wait);
 
