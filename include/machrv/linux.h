@@ -86,15 +86,6 @@ int machrv_stamp(int fd);
 /* Sends header + message[24:size] + tail with nfds descriptors. */
 int machrv_send(int fd, const char *message, size_t size, uint32_t bits, int id, int flags, int space, uint32_t reply,
                 const char *tail, size_t tail_size, const int *fds, int nfds);
-/*
- * The usual reply of a rendezvous: makes a send right to each of n ports, sends them under their keys (which ascend), with
- * `size` bytes of data behind them, to the send-once right `fd`, and closes that. `ids` are those of the ports, 32
- * characters each, on end; `prefix` (8 characters) and the number `serial` on are nobody else's; `epolls` watches for each
- * port (NULL, or -1: nobody does). receiving[n] are the ends of the new rights. On failure nothing has changed; -EINVAL: it
- * is too large for this.
- */
-int machrv_answer(int fd, int space, int n, const uint32_t *keys, const char *ids, const char *prefix, uint64_t serial,
-                  const int *epolls, const char *data, size_t size, int *receiving);
 /* Sends raw bytes with descriptors, as bundles do. */
 int machrv_send_raw(int fd, const char *bytes, size_t size, const int *fds, int nfds);
 int machrv_receive(int fd, machrv_received *into);
@@ -139,14 +130,31 @@ typedef struct {
     uint32_t token[8];   /* who sent it */
     uint32_t keys[253];  /* of a reply, ascending */
     uint32_t slots[253]; /* the right under each key, by its number from 1 on: a send right */
+    int32_t nspent;      /* descriptors that an answer has used up, still to be closed: see machrv_settle */
+    int32_t spent[254];
 } machrv_exchange;
 /*
+ * Closes what an answer has used up. The close that ends a socket makes the kernel look for cycles, if descriptors are in
+ * flight anywhere (Linux 6.18, net/unix/af_unix.c, unix_release_sock), which costs as much as the answer: so that is put
+ * off until the next request has been received, or there is none. machrv_serve does this.
+ */
+void machrv_settle(machrv_exchange *what);
+/*
  * Takes in whoever has connected to `listener`, and receives from it as machrv_receive_plain does if its message is older
- * than all that the epoll descriptor `others` tells of. what->fd is the new connection, -1 if it is at its end (it is
+ * than all that the epoll descriptor `others` tells of (-1: whatever there is elsewhere). what->fd is the new connection, -1 if it is at its end (it is
  * closed then), or a negative errno: then so is the result, and nothing has changed.
  */
 int machrv_serve(machrv_exchange *what, int listener, int others, uint32_t name, uint32_t seqno, uint32_t trailer_size,
                  uint64_t context, uint32_t limit);
+/*
+ * The usual reply of a rendezvous: makes a send right to each of n ports, and sends them under their keys (which ascend),
+ * with `size` bytes of data behind them, to the send-once right `fd`; that is among what->spent then. `ids` are those of the ports, 32
+ * characters each, on end; `prefix` (8 characters) and the number `serial` on are nobody else's; `epolls` watches for each
+ * port (NULL, or -1: nobody does). receiving[n] are the ends of the new rights. On failure nothing has changed; -EINVAL: it
+ * is too large for this.
+ */
+int machrv_answer(machrv_exchange *what, int fd, int space, int n, const uint32_t *keys, const char *ids,
+                  const char *prefix, uint64_t serial, const int *epolls, const char *data, size_t size, int *receiving);
 /* Sends a message without rights: machrv_send with the least that varies. */
 int machrv_send_plain(int fd, const char *message, size_t size, int space);
 /* machrv_send_plain copies no more than this. */

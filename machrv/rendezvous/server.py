@@ -144,7 +144,7 @@ class RendezvousServerBase(Closing):
                     received = kernel.mach_msg(None, RECEIVE_OPTIONS, REQUEST_SIZE + AUDIT_TRAILER_SIZE, name, 0) or b""
                 request = read_request(received) if isinstance(received, bytes) else received
                 if request is not None and (request[1] == REQUEST_ID or self._is_additional(request[1])):
-                    self._answer(*request)
+                    self._answer(*request, turn < _AT_ONCE - 1)
                 elif isinstance(received, bytes):
                     destroy_message(Message.decode(received), kernel)
                 else:
@@ -157,8 +157,8 @@ class RendezvousServerBase(Closing):
             ):
                 raise
 
-    def _answer(self, reply_right: int, message_id: int, token: AuditToken) -> None:
-        """Answer on the right under `reply_right`. Closing it unused is what refuses a client."""
+    def _answer(self, reply_right: int, message_id: int, token: AuditToken, more: bool) -> None:
+        """Answer on the right under `reply_right`. Closing it unused is what refuses a client. `more`: see `Kernel.answer`."""
         ports: Mapping[int, RendezvousPort] = {}
         borrowed, held = None, True
         try:
@@ -174,7 +174,7 @@ class RendezvousServerBase(Closing):
                 with SendOnceRight(reply_right, self._kernel) as right:
                     right.send(reply(descriptors, additional_data), timeout=0)
             else:
-                self._kernel.answer(reply_right, borrowed, additional_data)
+                self._kernel.answer(reply_right, borrowed, additional_data, more)
                 held = False
         except (MachError, RightError) as error:
             import logging

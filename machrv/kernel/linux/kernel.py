@@ -211,7 +211,9 @@ class LinuxKernel(Calls, Kernel):
         except OSError as error:
             raise MachError(lib.KERN_RESOURCE_SHORTAGE, f"open_process ({error.strerror})") from error
 
-    def answer(self, reply_right: int, ports: Sequence[tuple[int, int, int]], data: bytes = b"") -> None:
+    def answer(
+        self, reply_right: int, ports: Sequence[tuple[int, int, int]], data: bytes = b"", more: bool = False
+    ) -> None:
         """See `Kernel.answer`. In one call, if the right has just come."""
         with self._lock:
             fd = self._fresh.get(reply_right, 0)
@@ -220,9 +222,11 @@ class LinuxKernel(Calls, Kernel):
                 try:
                     if self._open:
                         self._shut()
-                    if self._answer(~fd, ports, data):
+                    if self._answer(self._buffer.exchange, ~fd, ports, data):
                         del self._fresh[reply_right]
                         self._table.give_back(reply_right)
+                        if not more:
+                            lib.machrv_settle(self._buffer.exchange)
                         return
                 except OSError:
                     pass  # The general case says what is missing.
@@ -244,10 +248,11 @@ class LinuxKernel(Calls, Kernel):
         entry = self._entries.get(name)
         if entry is None:
             fd = self._fresh.get(name)
-            if fd is None or fd < 0:
-                return "", 0 if fd is None else SEND_ONCE
-            peer = describe(fd)
-            return "" if peer is None else id_of(peer.address)[:16].decode("ascii", "replace"), SEND
+            if fd is None:
+                return "", 0
+            peer = describe(~fd if fd < 0 else fd)
+            id = b"" if peer is None else id_of(peer.address)
+            return id[:16].decode("ascii", "replace"), SEND_ONCE if fd < 0 else SEND
         port = entry.port
         id = b"file" if entry.is_file else entry.id if port is None else port.id
         return id[:16].decode("ascii", "replace"), entry.type
@@ -302,6 +307,7 @@ class LinuxKernel(Calls, Kernel):
             if entry.pset is not None:
                 entry.pset.close()
         self._asking.close()
+        lib.machrv_settle(self._buffer.exchange)
         for port in ports:
             port.bootstrap = None
             self._discard(port)

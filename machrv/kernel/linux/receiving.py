@@ -226,14 +226,18 @@ class Receiving(Incoming):
     def take_request(self, name: int) -> bytes | tuple[int, int, AuditToken] | None:
         """See `Kernel.take_request`. Takes the lock itself."""
         with self._lock:
-            entry = self._entries.get(name)
-            if entry is None or (port := entry.port) is None or self._inside or self._watched:
+            if self._inside:
                 return None  # The general case says what is the matter.
             self._inside = True
             try:
-                return self._serve(port, _REQUEST_SIZE, _AUDIT << 24, True)
+                entry = self._entries.get(name)
+                if entry is not None and (port := entry.port) is not None and not self._watched:
+                    return self._serve(port, _REQUEST_SIZE, _AUDIT << 24, True)
+                return None
             finally:
                 self._inside = False
+                if self._buffer.exchange.nspent:  # Whoever could not be served could not settle either.
+                    lib.machrv_settle(self._buffer.exchange)
 
     def _serve(
         self, port: Port, size: int | None, option: int, request: bool = False
@@ -249,7 +253,9 @@ class Receiving(Incoming):
             return None  # Something was looked at and left, or a set keeps an order of its own.
         buffer = self._buffer
         exchange, limit = buffer.exchange, NO_LIMIT if size is None else size
-        others, trailer = epoll.fileno(), TRAILER_SIZES[option >> 24 & 15]
+        # Each request is answered with what is its sender's: their order means nothing, unless one of them came otherwise.
+        alone = request and not port.given and len(port._ends) == 1
+        others, trailer = -1 if alone else epoll.fileno(), TRAILER_SIZES[option >> 24 & 15]
         result = _serve(exchange, listener.fd, others, port.name, port.seqno, trailer, port.context, limit)
         fd = exchange.fd
         if fd < 0 and result < 0:

@@ -98,7 +98,7 @@ class Sending(Outgoing):
         _close_gate(self._gate)
         self._open = False
 
-    def _answer(self, fd: int, ports: Sequence[tuple[int, int, int]], data: bytes) -> bool:
+    def _answer(self, exchange: Any, fd: int, ports: Sequence[tuple[int, int, int]], data: bytes) -> bool:
         """Answer at a rendezvous with rights that are made of ports of this space, on a send-once right that is spent then.
 
         `ports` are as for `Kernel.answer`. False, or OSError: nothing has happened.
@@ -123,7 +123,8 @@ class Sending(Outgoing):
         count, serial = len(keys), self._serials + 1
         self._serials += count
         ids, receiving = b"".join([port.id for port in targets]), self._receiving
-        if _answer(fd, self._number, count, keys, ids, self._serial_prefix, serial, epolls, data, len(data), receiving):
+        prefix, size = self._serial_prefix, len(data)
+        if _answer(exchange, fd, self._number, count, keys, ids, prefix, serial, epolls, data, size, receiving) < 0:
             return False
         for port, end in zip(targets, receiving):
             port.given.append(end)

@@ -75,12 +75,19 @@ static int make(int *ends, const char *id, const char *prefix, uint64_t serial, 
     return error;
 }
 
-int machrv_answer(int fd, int space, int n, const uint32_t *keys, const char *ids, const char *prefix, uint64_t serial,
-                  const int *epolls, const char *data, size_t data_size, int *receiving)
+void machrv_settle(machrv_exchange *what)
+{
+    machrv_close_all(what->spent, what->nspent);
+    what->nspent = 0;
+}
+
+int machrv_answer(machrv_exchange *what, int fd, int space, int n, const uint32_t *keys, const char *ids,
+                  const char *prefix, uint64_t serial, const int *epolls, const char *data, size_t data_size, int *receiving)
 {
     char message[HEADER + 4 + EACH * MACHRV_MAX_FDS + 8 + MOST_DATA + 4];
-    int sending[MACHRV_MAX_FDS], made = 0, size = write_reply(message, n, keys, data, data_size);
+    int *sending = what->spent, made = 0, size = write_reply(message, n, keys, data, data_size);
     int error = size < 0 ? size : 0;
+    machrv_settle(what);
     for (; !error && made < n; made++) {
         int ends[2];
         error = make(ends, ids + 32 * made, prefix, serial + (unsigned)made, epolls ? epolls[made] : -1);
@@ -92,10 +99,12 @@ int machrv_answer(int fd, int space, int n, const uint32_t *keys, const char *id
     if (!error)
         error = machrv_send(fd, message, (size_t)size, COMPLEX | PORT_SEND_ONCE, MACHRV_REPLY_ID, 0, space, 0, NULL, 0,
                             sending, n);
-    machrv_close_all(sending, made);
-    if (error)
+    if (error) {
+        machrv_close_all(sending, made);
         machrv_close_all(receiving, made);
-    else
-        close(fd);
-    return error;
+        return error;
+    }
+    sending[made] = fd;
+    what->nspent = made + 1;
+    return 0;
 }
