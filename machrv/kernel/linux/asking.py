@@ -217,6 +217,8 @@ class Asking(Space):
         """The last reference of a send or send-once right is gone, and no notification is due for it."""
         self._inside = True
         try:
+            if self._open:
+                self._shut()
             if entry.id:
                 self._forget_id(entry)
             once, fd = entry.type == SEND_ONCE, entry.fd

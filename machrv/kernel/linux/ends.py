@@ -100,7 +100,7 @@ class Ends:
         self.alive: bool = True
         #: the messages to every end are stamped
         self.ordered: bool = False
-        #: the only end, if it is a right's socket and nothing is watched: then there is no order
+        #: the only end, if it is a right's socket and the port is in no set: then there is no order
         self.single: End | None = None
         #: where those who look a bootstrap name up connect
         self.listener: End | None = None
@@ -143,7 +143,7 @@ class Ends:
         if self.given:
             given, self.given = self.given, []
             self._ends.update([(fd, End(fd, PORT_SEND, b"", False, True)) for fd in given])
-            if len(self._ends) == 1 and self.epoll is None and not self.sets:
+            if len(self._ends) == 1 and not self.sets:
                 self.single = self._ends[given[0]]
         return self._ends
 
@@ -157,8 +157,6 @@ class Ends:
                 self.epoll.register(end.fd, READABLE)
             elif len(ends) > 1:
                 self._provide()
-            elif end.kind != LISTENER and not self.sets:
-                self.single = end
             if self.ordered:
                 end.stamp()  # The others are stamped. However many there are, one more costs no more.
             elif len(ends) > 1 or self.sets:
@@ -168,6 +166,8 @@ class Ends:
             raise
         if end.kind == LISTENER:
             self.listener = end
+        elif len(ends) == 1 and not self.sets:
+            self.single = end
         if single is not None and self.kick is not None:
             self.kick()  # whoever waits on that end alone
 
@@ -223,6 +223,8 @@ class Ends:
         if end.trusted and self.loop >= 0:
             close(self.loop)  # the next message of this space's own makes another
             self.loop = -1
+        if len(self._ends) == 1 and not self.given and not self.sets:
+            self.single = next((left for left in self._ends.values() if left.kind != LISTENER), None)
 
     def watch(self) -> select.epoll:
         """The descriptor that becomes readable with the port."""
@@ -236,7 +238,6 @@ class Ends:
                 epoll.close()  # One that lacks an end would never tell of what waits there.
                 raise
             self.epoll = epoll
-            self.single = None
         return self.epoll
 
     def make(self, kind: int, serial: bytes, trusted: bool = False) -> tuple[int, End]:

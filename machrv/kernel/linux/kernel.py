@@ -115,10 +115,11 @@ class LinuxKernel(Calls, Kernel):
                 timeout = max(0.0, deadline - monotonic())
         elif not option & _RCV_MSG:
             return None
-        received = self._receive_message(receive_name, receive_size, option, timeout)
-        if self._deferred:
-            self._settle()
-        return received
+        try:
+            return self._receive_message(receive_name, receive_size, option, timeout)
+        finally:
+            if self._deferred:
+                self._settle()
 
     def send_bare(self, name: int, id: int, body: bytes) -> bool:
         """See `Kernel.send_bare`. Only to a port of this space that has been sent to: see again.c."""

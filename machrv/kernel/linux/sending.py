@@ -80,18 +80,21 @@ class Sending(Outgoing):
                     return False
                 if _send_plain(port.loop, message, size, self._number) < 0:
                     return False
-                port.native.name, port.native.loop = remote, port.loop
-                self._may_again(port, _SEND_AGAIN)
+                self._may_send_again(entry, port.native, port.loop)
                 return True
             finally:
                 self._inside = False
 
     # -- again --------------------------------------------------------------------------------------------------------
 
-    def _may_again(self, port: Port, what: int) -> None:
+    def _may_again(self, native: Any, what: int) -> None:
         """What has just been done in the usual way may be done again without the lock, until `_shut`: see again.c."""
         self._open = True
-        _open_gate(self._gate, port.native, what)
+        _open_gate(self._gate, native, what)
+
+    def _may_send_again(self, entry: Entry, native: Any, fd: int) -> None:
+        native.name, native.loop = entry.name, fd
+        self._may_again(native, _SEND_AGAIN)
 
     def _shut(self) -> None:
         """From here on everybody takes the lock. Before an end is closed, or is another one, or a send right is given up."""
@@ -181,6 +184,10 @@ class Sending(Outgoing):
             fd = port.loop if port.loop >= 0 else self._loop(port)
         result = _send_plain(fd, data, size, self._number)
         if result == 0:
+            if port is None and size <= _SMALL:
+                if entry.native is None:
+                    entry.native = ffi.new("machrv_port *")
+                self._may_send_again(entry, entry.native, fd)
             return -1
         if result == -EAGAIN:
             return fd
