@@ -209,6 +209,8 @@ int machrv_describe(int fd, machrv_peer *into);
 int machrv_port_id(int fd, char *into);
 /* The address that a socket itself is bound to. */
 int machrv_own_address(int fd, char *into);
+/* The address that its other end is bound to. */
+int machrv_peer_address(int fd, char *into);
 /* Who made the other end: SO_PEERCRED. */
 int machrv_made_by(int fd, machrv_creator *into);
 /* SO_NETNS_COOKIE; 0 where the kernel has none (before 5.14). */

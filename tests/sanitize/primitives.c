@@ -169,6 +169,8 @@ static void names(const char *folder)
     MUST(machrv_describe(connected, &peer) == 0 && peer.length > 0 && !peer.hangup && peer.type == SOCK_SEQPACKET);
     MUST(machrv_describe(accepted, &peer) == 0 && peer.length == 0 && machrv_describe(0, &peer) < 1);
     MUST(machrv_own_address(accepted, address) > 0 && machrv_own_address(connected, address) == 0);
+    MUST(machrv_peer_address(connected, address) > 0 && machrv_peer_address(accepted, address) == 0);
+    MUST(machrv_peer_address(0, address) < 0);
     MUST(machrv_made_by(connected, &creator) == 0 && creator.pid == getpid());
     MUST(machrv_netns(connected) == machrv_netns(accepted));
     MUST(machrv_close(connected) == 0 && machrv_describe(accepted, &peer) == 0 && peer.hangup);

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from machrv.kernel.linux.entry import Entry
-    from machrv.kernel.linux.transit import Creator, Right
+    from machrv.kernel.linux.transit import Creator
 
 _PORT_SEND = lib.MACH_MSG_TYPE_PORT_SEND
 _SEND_ONCE = lib.MACH_MSG_TYPE_PORT_SEND_ONCE
@@ -41,7 +41,7 @@ class Asking(Space):
     if TYPE_CHECKING:  # provided by the rooms above, which are loaded when one of these is needed: see `Begun`
 
         def _receive_answer(self, fd: int, result: int, buffer: Buffer, deadline: float) -> bytes: ...
-        def _copyout(self, right: Right) -> int: ...
+        def _come_home(self, fd: int, id: bytes) -> Entry | None: ...
         def _deallocate(self, name: int) -> None: ...
 
     def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
@@ -154,13 +154,10 @@ class Asking(Space):
         """The name of a send right that may be one to the port of another."""
         if self._fresh:
             self._enter()
-        if id in self._ports:  # It may have come home.
-            from machrv.kernel.linux.transit import Right
-
-            name = self._copyout(Right(_PORT_SEND, fd, id=id))
-            entry = self._entries[name]
-        else:
-            entry = self._entry_for(fd, id, maker, spent)
+        home = self._come_home(fd, id) if id in self._ports else None
+        if home is not None:
+            spent.append(fd)
+        entry = home or self._entry_for(fd, id, maker, spent)
         if references > 1:
             entry.add_urefs(references - 1)
         return entry.name
@@ -205,12 +202,13 @@ class Asking(Space):
         with self._lock:
             if not self._inside and not self._watched:
                 entry = self._entries.get(name)
-                if entry is not None and entry.type in _ONE_SOCKET and entry.request is None:
-                    if entry.urefs > 1:
+                if entry is not None and entry.request is None:
+                    if entry.urefs > 1 and entry.type & SEND:
                         entry.drop_uref()
-                    else:
+                        return
+                    if entry.type in _ONE_SOCKET:
                         self._end_socket(entry)
-                    return
+                        return
         self._deallocate(name)
 
     def _end_socket(self, entry: Entry) -> None:
