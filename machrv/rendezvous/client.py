@@ -50,7 +50,7 @@ class _Ports(ownership.Closing):
     def __init__(
         self,
         ports: Mapping[int, int | OwnedRight],
-        server_audit_token: AuditToken | bytes | None,
+        server_audit_token: AuditToken | bytes | list[int] | None,
         kernel: Kernel | None = None,
     ) -> None:
         """`ports` is this object's from here on; `kernel`, where the names in it belong."""
@@ -59,17 +59,18 @@ class _Ports(ownership.Closing):
         #: by key: the name of a send right, which becomes an object when it is taken, or an object. Taking one out of the
         #: dict is atomic: whoever gets it has it
         self._ports: dict[int, Any] = ports  # type: ignore[assignment]
-        #: as bytes until somebody wants to know
-        self._server_audit_token: AuditToken | bytes | None = server_audit_token
+        #: as bytes or words until somebody wants to know
+        self._server_audit_token: AuditToken | bytes | list[int] | None = server_audit_token
 
     @property
     def server_audit_token(self) -> AuditToken | None:
         """Who answered, in the kernel's words; None if nobody did: the server refused this process, or went away."""
         token = self._server_audit_token
-        if isinstance(token, bytes):
+        if isinstance(token, (bytes, list)):
             from machrv.audit import AuditToken
 
-            token = self._server_audit_token = AuditToken.from_bytes(token)
+            token = AuditToken.from_bytes(token) if isinstance(token, bytes) else AuditToken(*token)
+            self._server_audit_token = token
         return token
 
     @property

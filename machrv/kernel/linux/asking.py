@@ -11,7 +11,7 @@ from time import monotonic
 
 from machrv._mach import ffi, lib
 
-from machrv.kernel.linux.buffer import ARRIVED, BEFORE_ID, BODY, Buffer
+from machrv.kernel.linux.buffer import ARRIVED, BEFORE_ID, BODY, SAID, Buffer
 from machrv.kernel.linux.directory import link_of
 from machrv.kernel.linux.space import SEND, SEND_ONCE, Space, next_number
 
@@ -32,7 +32,8 @@ _close = lib.machrv_close
 _DESCRIPTORS = BODY // 4 + 1
 _ONE_SOCKET = (SEND, SEND_ONCE)
 _NOTHING = bytes(24)
-_TOKEN_SIZE = 32
+#: a reply with one port: header, count, descriptor and key, length of additional data, trailer
+_ONE_PORT = BODY + 4 + 16 + 8 + 52
 
 
 class Asking(Space):
@@ -50,7 +51,7 @@ class Asking(Space):
 
     def claim(
         self, service_name: str, message_id: int, timeout: float, ports: bool = True
-    ) -> bytes | tuple[dict[int, int], bytes] | None:
+    ) -> bytes | tuple[dict[int, int], list[int]] | None:
         """See `Kernel.claim`. One call of C, as long as no notification may become due meanwhile.
 
         `ports`: take a usual reply apart. The answer comes to a socket that is no port's. Takes the lock itself, and not
@@ -63,31 +64,33 @@ class Asking(Space):
             buffer = self._spare.pop()
         except IndexError:
             buffer = Buffer(self._native)
-        deadline = monotonic() + timeout
-        milliseconds = int(timeout * 1000) if 0 < timeout < LONGEST / 1000 else LONGEST if timeout > 0 else 0
         exchange = buffer.exchange
         owned = True
         try:
-            result = _ask(exchange, link, message_id, self._number, milliseconds)
+            result = _ask(exchange, link, message_id, self._number, timeout)
             if result <= 0:
                 if exchange.fd < 0:
                     return None  # Nothing was sent.
                 owned = False  # From here on the socket, and what came to it, is looked after there.
-                return self._receive_answer(exchange.fd, result, buffer, deadline)
-            usual = ports and exchange.ports > 0
-            if count := buffer.received.nfds:
+                return self._receive_answer(exchange.fd, result, buffer, monotonic() + timeout - exchange.waited)
+            # All that it says, at once.
+            said = buffer.said_at_once.tolist()
+            if result > _ONE_PORT:  # A port is 16 bytes in the message, and two words here.
+                said = buffer.said[: SAID + 2 + (result - _ONE_PORT >> 3)].tolist()
+            usual = ports and 0 < said[0] <= lib.MACHRV_MAX_FDS
+            if usual or buffer.received.nfds:
                 with self._lock:
                     if self._inside:
                         self._call.__enter__()  # which says why not
                     self._inside, owned = True, False
                     try:
                         if usual:
-                            names = self._name_ports(buffer, exchange, count)
+                            names = self._name_ports(buffer, said)
                         else:
-                            self._name_rights(buffer, count)
+                            self._name_rights(buffer, buffer.received.nfds)
                     finally:
                         self._inside = False
-            message: bytes = buffer.laid_out[result - _TOKEN_SIZE if usual else 0 : result]
+            answer: Any = (names, said[3:SAID]) if usual else buffer.laid_out[0:result]
         except BaseException:
             if owned:  # a signal handler has raised
                 buffer.close()
@@ -98,18 +101,19 @@ class Asking(Space):
             if self._deferred:
                 self._settle()
         self._spare.append(buffer)
-        return (names, message) if usual else message
+        return answer  # type: ignore[no-any-return]
 
     # -- what came ----------------------------------------------------------------------------------------------------
 
-    def _name_ports(self, buffer: Buffer, exchange: Any, count: int) -> dict[int, int]:
+    def _name_ports(self, buffer: Buffer, said: list[int]) -> dict[int, int]:
         """Give the send rights of a usual reply their names: those, by their keys."""
-        keys = ffi.unpack(exchange.keys, exchange.ports)
-        alone = not (self._fresh or self._by_id or self._ports)  # The ports of a message's rights are different ones.
+        keys, rights, fresh = said[SAID::2], said[SAID + 1 :: 2], self._fresh
+        count = said[1]
+        alone = not (fresh or self._by_id or self._ports)  # The ports of a message's rights are different ones.
         names = {}
-        if alone and count == len(keys):
-            take, fresh = self._table.take, self._fresh
-            for key, fd in zip(keys, ffi.unpack(buffer.received.fds, count)):
+        if alone and count == said[0]:
+            take = self._table.take
+            for key, fd in zip(keys, rights):
                 names[key] = name = take()
                 fresh[name] = fd
             return names
@@ -117,8 +121,8 @@ class Asking(Space):
         named = [self._name_right(buffer.told, at, alone, spent) for at in range(count)]
         if spent:
             lib.machrv_close_all(spent, len(spent))
-        for key, slot in zip(keys, exchange.slots):
-            names[key] = named[slot - 1]
+        for at, key in enumerate(keys):
+            names[key] = named[at if count == said[0] else rights[at] - 1]
         return names
 
     def _name_rights(self, buffer: Buffer, count: int) -> None:
@@ -276,10 +280,30 @@ class Begun(Asking):
         if self._deferred and not inside:
             self._settle()
 
-    if not TYPE_CHECKING:
 
-        def __getattr__(self, name):
-            if name.startswith("__"):
-                raise AttributeError(name)  # What Python looks for is in the class, or nowhere.
-            self.complete()
-            return getattr(self, name)
+class _Later:
+    """What only all of a kernel can do: it becomes that first. (A `__getattr__` would make every attribute slow.)"""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, kernel: Begun | None, owner: object) -> object:
+        if kernel is None:
+            return self
+        kernel.complete()
+        return getattr(kernel, self._name)
+
+
+#: what there is of a kernel, but for what is above, and what that calls itself
+_LATER = (
+    "answer audit_token bootstrap_check_in bootstrap_look_up close event_queue fileport_makefd fileport_makeport mach_msg "
+    "mach_port_allocate mach_port_destroy mach_port_extract_member mach_port_extract_right mach_port_get_attributes "
+    "mach_port_get_context mach_port_get_refs mach_port_insert_member mach_port_insert_right mach_port_mod_refs "
+    "mach_port_move_member mach_port_names mach_port_request_notification mach_port_set_attributes mach_port_set_context "
+    "mach_port_type mach_reply_port memory name open_process port_identity readiness room take_request vm_deallocate vm_read "
+    "_copyout _deallocate _receive_answer"
+)
+for _name in _LATER.split():
+    setattr(Begun, _name, _Later(_name))

@@ -107,6 +107,7 @@ class Sending(Outgoing):
         `ports` are as for `Kernel.answer`. False, or OSError: nothing has happened.
         """
         keys: list[int] = []
+        ids: list[bytes] = []
         targets: list[Port] = []
         counts: dict[Port, int] = {}
         for key, name, disposition in ports:
@@ -114,6 +115,7 @@ class Sending(Outgoing):
             if disposition != MAKE_SEND or entry is None or (port := entry.port) is None or port.nsrequest is not None:
                 return False
             keys.append(key)
+            ids.append(port.id)
             targets.append(port)
             counts[port] = counts.get(port, 0) + 1
         epolls = ffi.NULL
@@ -125,9 +127,8 @@ class Sending(Outgoing):
                 epolls = [-1 if port.epoll is None else port.epoll.fileno() for port in targets]
         count, serial = len(keys), self._serials + 1
         self._serials += count
-        ids, receiving = b"".join([port.id for port in targets]), self._receiving
-        prefix, size = self._serial_prefix, len(data)
-        if _answer(exchange, fd, self._number, count, keys, ids, prefix, serial, epolls, data, size, receiving) < 0:
+        all_ids, prefix, size, receiving = b"".join(ids), self._serial_prefix, len(data), self._receiving
+        if _answer(exchange, fd, self._number, count, keys, all_ids, prefix, serial, epolls, data, size, receiving) < 0:
             return False
         for port, end in zip(targets, receiving):
             port.given.append(end)
