@@ -302,8 +302,8 @@ _LATER = (
     "mach_port_allocate mach_port_destroy mach_port_extract_member mach_port_extract_right mach_port_get_attributes "
     "mach_port_get_context mach_port_get_refs mach_port_insert_member mach_port_insert_right mach_port_mod_refs "
     "mach_port_move_member mach_port_names mach_port_request_notification mach_port_set_attributes mach_port_set_context "
-    "mach_port_type mach_reply_port memory name open_process port_identity readiness room take_request vm_deallocate vm_read "
-    "_copyout _deallocate _receive_answer"
+    "mach_port_type mach_reply_port memory name open_process port_identity readiness room send_bare take_request vm_deallocate "
+    "vm_read _come_home _deallocate _receive_answer"
 )
 for _name in _LATER.split():
     setattr(Begun, _name, _Later(_name))
