@@ -16,6 +16,7 @@ from machrv.constants import (
     MACH_PORT_RIGHT_SEND_ONCE,
     Disposition,
 )
+from machrv import ownership
 from machrv.kernel import current
 from machrv.ownership import Right, holds
 
@@ -46,6 +47,10 @@ else:  # A child that only takes its rights does not pay for what moves messages
         return send_message(*arguments)
 
 
+#: a plain number costs less than one with a name, each time that it is looked at
+_COPY_SEND = int(Disposition.COPY_SEND)
+
+
 class SendRight(Right):
     """A send right: the power to send to a port, any number of times."""
 
@@ -66,7 +71,15 @@ class SendRight(Right):
         message is sent. `timeout` in seconds, None waits for room in the queue for ever. Raises SendTimeout, MachError
         (MACH_SEND_INVALID_DEST once the port has died) or RightError; then nothing has been moved.
         """
-        send_message(self._kernel, message, self.name, Disposition.COPY_SEND, timeout)
+        kernel = self._kernel
+        try:
+            name = self._held[0] if self._epoch is ownership._epoch else self.name
+        except IndexError:
+            name = self.name
+        if not (message.descriptors or message.bits or message.local_port or message.voucher_port):
+            if kernel.send_bare(name, message.id, message.body):
+                return
+        send_message(kernel, message, name, _COPY_SEND, timeout)
 
 
 class SendOnceRight(Right):
@@ -102,7 +115,11 @@ class _Receiver(Right):
         names: see `machrv.received`, which makes owned objects of them, or gives them up. Raises ReceiveTimeout, and
         MachError (MACH_RCV_PORT_DIED or MACH_RCV_PORT_CHANGED if the right goes away meanwhile).
         """
-        return receive_message(self._kernel, self.name, timeout)
+        try:
+            name = self._held[0] if self._epoch is ownership._epoch else self.name
+        except IndexError:
+            name = self.name
+        return receive_message(self._kernel, name, timeout)
 
     def fileno(self) -> int:
         """A descriptor that is readable as long as a receive may give something: for any event loop.

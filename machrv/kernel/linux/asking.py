@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from machrv.kernel.linux.entry import Entry
-    from machrv.kernel.linux.transit import Creator, Right
+    from machrv.kernel.linux.transit import Creator
 
 _PORT_SEND = lib.MACH_MSG_TYPE_PORT_SEND
 _SEND_ONCE = lib.MACH_MSG_TYPE_PORT_SEND_ONCE
@@ -40,15 +40,10 @@ _ONE_PORT = BODY + 4 + 16 + 8 + 52
 class Asking(Space):
     """A space that can ask at a rendezvous."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        #: for whoever asks
-        self._spare: list[Buffer] = []
-
     if TYPE_CHECKING:  # provided by the rooms above, which are loaded when one of these is needed: see `Begun`
 
         def _receive_answer(self, fd: int, result: int, buffer: Buffer, deadline: float) -> bytes: ...
-        def _copyout(self, right: Right) -> int: ...
+        def _come_home(self, fd: int, id: bytes) -> Entry | None: ...
         def _deallocate(self, name: int) -> None: ...
 
     def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
@@ -167,13 +162,10 @@ class Asking(Space):
         """The name of a send right that may be one to the port of another."""
         if self._fresh:
             self._enter()
-        if id in self._ports:  # It may have come home.
-            from machrv.kernel.linux.transit import Right
-
-            name = self._copyout(Right(_PORT_SEND, fd, id=id))
-            entry = self._entries[name]
-        else:
-            entry = self._entry_for(fd, id, maker, spent)
+        home = self._come_home(fd, id) if id in self._ports else None
+        if home is not None:
+            spent.append(fd)
+        entry = home or self._entry_for(fd, id, maker, spent)
         if references > 1:
             entry.add_urefs(references - 1)
         return entry.name
@@ -218,18 +210,21 @@ class Asking(Space):
         with self._lock:
             if not self._inside and not self._watched:
                 entry = self._entries.get(name)
-                if entry is not None and entry.type in _ONE_SOCKET and entry.request is None:
-                    if entry.urefs > 1:
+                if entry is not None and entry.request is None:
+                    if entry.urefs > 1 and entry.type & SEND:
                         entry.drop_uref()
-                    else:
+                        return
+                    if entry.type in _ONE_SOCKET:
                         self._end_socket(entry)
-                    return
+                        return
         self._deallocate(name)
 
     def _end_socket(self, entry: Entry) -> None:
         """The last reference of a send or send-once right is gone, and no notification is due for it."""
         self._inside = True
         try:
+            if self._open:
+                self._shut()
             if entry.id:
                 self._forget_id(entry)
             once, fd = entry.type == SEND_ONCE, entry.fd
@@ -311,8 +306,8 @@ _LATER = (
     "mach_port_allocate mach_port_destroy mach_port_extract_member mach_port_extract_right mach_port_get_attributes "
     "mach_port_get_context mach_port_get_refs mach_port_insert_member mach_port_insert_right mach_port_mod_refs "
     "mach_port_move_member mach_port_names mach_port_request_notification mach_port_set_attributes mach_port_set_context "
-    "mach_port_type mach_reply_port memory name open_process port_identity readiness room take_request vm_deallocate vm_read "
-    "_copyout _deallocate _receive_answer"
+    "mach_port_type mach_reply_port memory name open_process port_identity readiness room send_bare take_request vm_deallocate "
+    "vm_read _come_home _deallocate _receive_answer"
 )
 for _name in _LATER.split():
     setattr(Begun, _name, _Later(_name))

@@ -10,6 +10,8 @@ from machrv._mach import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from machrv.kernel.linux.port import Port
     from machrv.kernel.linux.pset import PortSet
     from machrv.kernel.linux.transit import Creator, Right
@@ -22,7 +24,7 @@ _FIRST_INDEX = 2
 class Entry:
     """One name: its MACH_PORT_TYPE_* bits, its user references, and the objects behind it."""
 
-    __slots__ = ("name", "type", "urefs", "port", "fd", "id", "creator", "is_file", "request", "pset")
+    __slots__ = ("name", "type", "urefs", "port", "fd", "id", "creator", "is_file", "request", "pset", "native")
 
     def __init__(self, name: int) -> None:
         self.name: int = name
@@ -40,6 +42,8 @@ class Entry:
         #: where the DEAD_NAME notification goes
         self.request: Right | None = None
         self.pset: PortSet | None = None
+        #: what C sends to again (machrv_port *), once somebody has sent to another space's port
+        self.native: Any = None
 
     def add_urefs(self, count: int = 1) -> None:
         """So many user references more; at the limit the count stays where it is, for ever (osfmk/ipc/ipc_right.c)."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from machrv.kernel.linux.buffer import Buffer
     from machrv.kernel.linux.port import Port
 
 SEND = lib.MACH_PORT_TYPE_SEND
@@ -69,6 +70,8 @@ class Call:
                 "a signal handler has called the kernel in the middle of another call on it: act after the call"
             )
         space._inside = True
+        if space._open:
+            space._shut()
         if space._fresh:
             space._enter()
         if space._watched:
@@ -100,6 +103,8 @@ class Space:
         self._call = Call(self)
         #: a call is at work. A finaliser or a signal handler may run in the middle of it, in the same thread.
         self._inside = False
+        #: plain messages may be sent and received without the lock, and without a look: see `_shut`
+        self._open = False
         #: what finalisers have given up meanwhile
         self._deferred: list[tuple[Callable[..., None], tuple[object, ...]]] = []
         self._settling = allocate_lock()
@@ -117,12 +122,17 @@ class Space:
         self._watched: dict[int, Entry | Port | None] = {}
         #: this process, for machrv_receive_plain; of no uid until the first message has told
         self._native: Any = ffi.new("machrv_identity *")
+        #: for whoever asks, or receives without the lock, and takes one out meanwhile. After a fork there are others: these
+        #: know who this process is
+        self._spare: list[Buffer] = []
         key = id(self)
         _spaces[key] = ref(self, lambda _: _spaces.pop(key))
 
     if TYPE_CHECKING:  # provided by the rooms above: nothing is watched before they are there
 
         def _pump(self) -> None: ...
+
+        def _shut(self) -> None: ...
 
     def _settle(self) -> None:
         """Give up what finalisers wanted to give up in the middle of a call.
