@@ -291,6 +291,7 @@ class LinuxKernel(Calls, Kernel):
 
     def _forked(self) -> None:
         """In the child of a fork: rights are not inherited. Nothing may be sent, the parent's rights live on."""
+        self._open = False  # Another thread of the parent may have been inside the gate: nobody will leave it here.
         self._enter()
         entries = list(self._entries.values())
         ports = list(self._ports.values())
