@@ -190,6 +190,8 @@ def _ffibuilder() -> FFI:
     ffi = FFI()
     ffi.cdef(cdef())
     native = sorted((NATIVE / platform_name()).glob("*.[ch]"))
+    if platform_name() == "linux":  # A second Python module in the same library, which says what for.
+        native += sorted((NATIVE / "python").glob("*.c"))
     ffi.set_source(
         "machrv._mach",
         source(),

@@ -6,18 +6,45 @@ sends no message.
 
 from __future__ import annotations
 
-from machrv._mach import lib
+from _frozen_importlib_external import PathFinder  # importlib.machinery's, without what else that imports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import ClassVar
+    from typing import Any, ClassVar
+
+
+def _claim() -> Any:
+    """The second module in the library of `machrv._mach`, which is without CFFI: see machrv/native/python/claim.c.
+
+    Where there is none, as on macOS, the first one: it has all constants.
+    """
+    spec = PathFinder.find_spec("machrv._mach", __import__("machrv").__path__)
+    if spec is not None and spec.loader is not None:
+        try:
+            module: Any = spec.loader.create_module(type(spec)("machrv._claim", spec.loader, origin=spec.origin))
+            spec.loader.exec_module(module)
+            return module
+        except ImportError:
+            pass
+    from machrv._mach import lib
+
+    return lib
+
+
+#: what a claim needs of the compiled module
+claim = _claim()
 
 
 def constant(name: str, module: str) -> int:
     """A constant of <mach/message.h>, <mach/port.h> and the like, for whoever asks `module` for it."""
-    if name.startswith(("MACH_", "MACHRV_", "KERN_", "BOOTSTRAP_", "MAX_")) and hasattr(lib, name):
-        return getattr(lib, name)  # type: ignore[no-any-return]
+    if name.startswith(("MACH_", "MACHRV_", "KERN_", "BOOTSTRAP_", "MAX_")):
+        if hasattr(claim, name):
+            return getattr(claim, name)  # type: ignore[no-any-return]
+        from machrv._mach import lib
+
+        if hasattr(lib, name):
+            return getattr(lib, name)  # type: ignore[no-any-return]
     raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
 
@@ -75,12 +102,12 @@ _dispositions: dict[int, Disposition] = {}
 
 def _name_dispositions() -> None:
     for name in ("MOVE_RECEIVE", "MOVE_SEND", "MOVE_SEND_ONCE", "COPY_SEND", "MAKE_SEND", "MAKE_SEND_ONCE"):
-        member = int.__new__(Disposition, getattr(lib, f"MACH_MSG_TYPE_{name}"))
+        member = int.__new__(Disposition, getattr(claim, f"MACH_MSG_TYPE_{name}"))
         member.name = name
         _dispositions[member] = member
         setattr(Disposition, name, member)
     for name in ("PORT_RECEIVE", "PORT_SEND", "PORT_SEND_ONCE"):
-        setattr(Disposition, name, _dispositions[getattr(lib, f"MACH_MSG_TYPE_{name}")])
+        setattr(Disposition, name, _dispositions[getattr(claim, f"MACH_MSG_TYPE_{name}")])
 
 
 _name_dispositions()

@@ -82,18 +82,18 @@ def _begin() -> Kernel:
     global _begun
     if not sys.platform.startswith("linux") or "MACHRV_TRACE" in os.environ or "MACHRV_PORTS" in os.environ:
         return current()
-    from machrv.kernel.linux.asking import Begun
+    from machrv.kernel.linux import Begun, next_number
 
     with _making:
         if _current is None and _begun is None:
-            kernel: Kernel = Begun()  # type: ignore[assignment]  # It is one as soon as it is taken for one.
+            kernel: Kernel = Begun(next_number())  # type: ignore[assignment]  # It is one as soon as it is taken for one.
             if _begun is None:  # As above.
                 _begun = kernel
     return begun()
 
 
 def _completed(kernel: Kernel) -> Kernel:
-    from machrv.kernel.linux.asking import Begun
+    from machrv.kernel.linux import Begun
 
     if isinstance(kernel, Begun):
         kernel.complete()

@@ -1,26 +1,234 @@
 """Mach ports on Linux: `LinuxKernel`, a port space made of sockets. See docs/linux.md for how each idea is made.
 
-The rooms, each built on those before it: `entry` (names), `space`, `asking` (all that most children come to see), `answers`
-(of system calls), `transit` (rights on their way), `port` and `pset` (queues), `held`, `copyin`, `copyout`, `notify`, `death`, `outgoing`, `sending`, `incoming`,
-`receiving`, `members`, `calls`, `kernel`; beside them `wire` (the in-flight form), `identity` (who sent it), `bootstrap`
-and `directory` (names for processes), `events` (waiting).
+The rooms, each built on those before it: the first is here, `Begun`, and is all that most children come to see. Then
+`entry` (names), `space`, `asking` (at a rendezvous), `answers` (of system calls), `transit` (rights on their way), `port` and
+`pset` (queues), `held`, `copyin`, `copyout`, `notify`, `death`, `outgoing`, `sending`, `incoming`, `receiving`, `members`,
+`calls`, `kernel`; beside them `wire` (the in-flight form), `identity` (who sent it), `bootstrap` and `directory` (names for
+processes), `events` (waiting).
+
+What belongs here: what a child does that claims a right and gives it up. What must never happen here: the unusual case, or
+an import that only that one needs: a child pays for every module, and every class, before it does anything useful.
 """
 
 from __future__ import annotations
 
+import os
+from _thread import RLock, allocate_lock
+from _weakref import ref
+from time import monotonic
+
+from machrv.constants import claim
+from machrv.kernel.linux.directory import link_of
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from machrv.kernel.linux.kernel import LinuxKernel as LinuxKernel
 
 __all__ = ["LinuxKernel"]
+
+# As XNU does (osfmk/ipc/ipc_entry.c, xnu-7195): the index freed last is given out first, each time with the next
+# generation, so that a stale name is an error and not another right. Index 1 is where XNU puts the task's own port.
+FIRST_INDEX = 2
+
+#: the C functions take no longer time, in milliseconds
+LONGEST = 2**31 - 1
+
+_spaces: dict[int, ref[Begun]] = {}
+#: how many there have been
+_made = 0
+
+
+def all_begun() -> list[Begun]:
+    """The port spaces of this process, oldest first, whatever they have become. From any thread: copying the values of a dict is atomic."""
+    return [space for reference in list(_spaces.values()) if (space := reference()) is not None]
+
+
+def next_number() -> int:
+    """The number of a new space in this process; the first is number 0."""
+    global _made
+    _made += 1
+    return _made - 1
+
+
+class Begun:
+    """The kernel of this process as long as nothing was wanted of it but a rendezvous, and to give up what came of it.
+
+    Whatever else is asked of it, it turns into a `LinuxKernel` first, and stays one: the same object, with the same names.
+    So a child pays for the other rooms if it goes into them. Methods with a leading underscore expect the space's lock to be
+    held.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number & 0xFFFF
+        self._lock = RLock()
+        #: a call is at work. A finaliser or a signal handler may run in the middle of it, in the same thread.
+        self._inside = False
+        #: what finalisers have given up meanwhile
+        self._deferred: list[tuple[Callable[..., None], tuple[object, ...]]] = []
+        self._settling = allocate_lock()
+        #: send and send-once rights that arrived and that nobody has looked at: (MACH_MSG_TYPE_*, socket, port id) by name.
+        #: Most are used up or given up as they came; the others get their entries as soon as it matters: see `Space._enter`
+        self._fresh: dict[int, tuple[int, int, bytes]] = {}
+        #: the index that is given out when no name is free, and the free names that are given out before, the last one first
+        self._next_index = FIRST_INDEX
+        self._freed: list[int] = []
+        key = id(self)
+        _spaces[key] = ref(self, lambda _: _spaces.pop(key))
+
+    def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
+        """See `Kernel.ask`. One call of C. Takes the lock itself, and not while it waits."""
+        link = link_of(service_name)
+        if link is None:
+            return None
+        deadline = monotonic() + timeout
+        milliseconds = int(timeout * 1000) if 0 < timeout < LONGEST / 1000 else LONGEST if timeout > 0 else 0
+        came: list[Any] = []
+        try:
+            message = claim.ask(link, message_id, self._number, milliseconds, came)
+            if message is None:
+                return None  # Nothing was sent.
+            if came[3]:
+                with self._lock:  # No other right can be to the same port: there is none.
+                    if type(self) is Begun and not (self._inside or self._fresh):
+                        self._inside = True
+                        try:
+                            self._name_fresh(memoryview(message).cast("I"), came)
+                        finally:
+                            self._inside = False
+                        return bytes(message)
+            self.complete()
+            return self._hand_over(message, came, deadline)  # type: ignore[attr-defined, no-any-return]
+        except BaseException:
+            if came:
+                _drop(*came)
+            raise
+
+    def _name_fresh(self, words: memoryview, came: list[Any]) -> None:
+        """Give the rights of a message their names, the last one first; they are not in `came` any more."""
+        told = memoryview(came[0]).cast("I")
+        names = [0]
+        for start in range(len(told) - claim.ARRIVED, -1, -claim.ARRIVED):
+            kind, fd, named = told[start : start + 3].tolist()
+            name = self._next_name()
+            self._fresh[name] = kind, fd, bytes(told[start + claim.BEFORE_ID : start + claim.ARRIVED]) if named else b""
+            names.append(name)
+        came.clear()
+        first = claim.DESCRIPTORS
+        for at in range(first, first + 3 * words[first - 1], 3):
+            words[at] = names[-words[at]]
+
+    def _next_name(self) -> int:
+        """A fresh name: index in the upper 24 bits, generation in the lower 8, as XNU lays names out."""
+        if self._freed:
+            return self._freed.pop()
+        index = self._next_index
+        self._next_index = index + 1
+        return index << 8 | 3
+
+    def _give_back(self, name: int) -> None:
+        """Take a name back. The next time, its index comes with the next of 64 generations."""
+        self._freed.append(name & 0xFFFFFF00 | (name + 4 | 3) & 0xFF)
+
+    def mach_port_deallocate(self, name: int) -> None:
+        """See `Kernel.mach_port_deallocate`. Here is a right that nobody has asked about.
+
+        Nothing is loaded for it: who has no descriptor left can give up what came.
+        """
+        with self._lock:
+            if type(self) is Begun and (right := self._fresh.pop(name, None)):
+                self._give_back(name)
+                if right[0] == claim.MACH_MSG_TYPE_PORT_SEND:
+                    claim.close(right[1])
+                else:
+                    claim.destroy(right[1], self._number)
+                return
+        self.complete()
+        self.mach_port_deallocate(name)
+
+    def complete(self) -> None:
+        """Become all of a kernel. Without the lock, or with it."""
+        # Imported without the lock of ours: whoever is importing it may be waiting for that.
+        try:
+            from machrv.kernel.linux.kernel import LinuxKernel
+        except (ImportError, OSError) as error:
+            from machrv.constants import KERN_RESOURCE_SHORTAGE
+            from machrv.errors import MachError
+
+            raise MachError(
+                KERN_RESOURCE_SHORTAGE,
+                f"loading the rest of machrv ({error}; machrv.preload() does so before a process gives up reading files)",
+            ) from error
+        with self._lock:
+            if type(self) is not Begun:
+                return  # Another thread was first.
+            inside, self._inside = self._inside, True  # to signal handlers; other threads wait for the lock
+            self.__class__ = LinuxKernel
+            try:
+                LinuxKernel._furnish(self)  # type: ignore[arg-type]
+            except BaseException:
+                self.__class__ = Begun
+                raise
+            finally:
+                self._inside = inside
+        if self._deferred and not inside:
+            self._settle()  # type: ignore[attr-defined]
+
+    def _forked(self) -> None:
+        """In the child of a fork: rights are not inherited. Nothing may be sent, the parent's rights live on."""
+        for _, fd, _ in self._fresh.values():
+            claim.close(fd)
+        Begun.__init__(self, self._number)
+
+    if not TYPE_CHECKING:  # A checker knows what there is.
+
+        def __getattr__(self, name):
+            if type(self) is not Begun or name.startswith("__"):
+                raise AttributeError(name)  # What Python looks for is in the class, or nowhere.
+            self.complete()
+            return getattr(self, name)
+
+
+def _drop(told: bytes, answer: int, result: int, _: bool) -> None:
+    """Close what came and found no owner."""
+    words = memoryview(told).cast("I").tolist()
+    fds = words[1 :: claim.ARRIVED] if result > 0 else words[claim.NFDS + 1 :][: words[claim.NFDS]] if words else []
+    for fd in fds:
+        claim.close(fd)
+    if answer >= 0:
+        claim.close(answer)
+
+
+_held: list[Begun] = []
+
+
+def _before_fork() -> None:
+    """No other thread is in the middle of a call when the child's copy of it is made."""
+    _held[:] = all_begun()
+    for space in _held:
+        space._lock.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop()._lock.release()
+
+
+def _after_fork_in_child() -> None:
+    for space in _held:
+        space._forked()
+    _held.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 if not TYPE_CHECKING:  # A checker knows what there is.
 
     def __getattr__(name: str) -> object:
-        if (
-            name == "LinuxKernel"
-        ):  # Imported when somebody wants it: a child that only asks gets on with the first rooms.
+        if name == "LinuxKernel":  # Imported when somebody wants it.
             from machrv.kernel.linux.kernel import LinuxKernel
 
             return LinuxKernel

@@ -1,8 +1,8 @@
-"""Asking: a whole rendezvous in one call of C, and giving up what came of it. Most children want nothing else of a kernel.
+"""Asking: a whole rendezvous in one call of C, and giving up what came of it.
 
-What belongs here: that short way, for the usual case. What must never happen here: the unusual case, or an import that
-only that one needs: a child pays for every module before it does anything useful. Methods with a leading underscore
-expect the space's lock to be held unless they say otherwise.
+What belongs here: that short way, for the usual case in a process that has all of a kernel; `Begun` is the one of most
+children. What must never happen here: the unusual case. Methods with a leading underscore expect the space's lock to be held
+unless they say otherwise.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from time import monotonic
 
 from machrv._mach import ffi, lib
 
+from machrv.kernel.linux import LONGEST
 from machrv.kernel.linux.buffer import ARRIVED, BEFORE_ID, BODY, Buffer
 from machrv.kernel.linux.directory import link_of
-from machrv.kernel.linux.space import SEND, SEND_ONCE, Space, next_number
+from machrv.kernel.linux.space import SEND, SEND_ONCE, Space
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 _PORT_SEND = lib.MACH_MSG_TYPE_PORT_SEND
 _SEND_ONCE = lib.MACH_MSG_TYPE_PORT_SEND_ONCE
-#: the C functions take no longer time, in milliseconds
-LONGEST = 2**31 - 1
 _ask = lib.machrv_ask
 _close = lib.machrv_close
 #: the 32-bit word of a message where its descriptors begin, behind their count
@@ -37,8 +36,8 @@ _NOTHING = bytes(24)
 class Asking(Space):
     """A space that can ask at a rendezvous."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
+    def _furnish(self) -> None:
+        super()._furnish()
         #: for whoever asks
         self._spare: list[Buffer] = []
 
@@ -93,6 +92,31 @@ class Asking(Space):
                 self._settle()
         self._spare.append(buffer)
         return message
+
+    def _hand_over(self, message: bytearray, came: list[Any], deadline: float) -> bytes:
+        """What the answer brings that `Begun.ask` got, where only all of a kernel can tell. Takes the lock itself."""
+        buffer = Buffer()
+        told, answer, result, _ = came
+        if result > 0:
+            ffi.memmove(buffer.rights, told, len(told))
+            count = buffer.received.nfds = len(told) // (4 * ARRIVED)
+            buffer.received.fds = [buffer.rights[at].fd for at in range(count)]
+            buffer.laid_out[0:result] = bytes(message)
+        else:
+            ffi.memmove(buffer.received, told, len(told))
+        came.clear()
+        if result <= 0:
+            return self._receive_answer(answer, result, buffer, deadline)
+        with self._lock:
+            if self._inside:
+                buffer.close()
+                self._call.__enter__()  # which says why not
+            self._inside = True
+            try:
+                self._name_rights(buffer, buffer.received.nfds)
+            finally:
+                self._inside = False
+        return bytes(buffer.laid_out[0:result])
 
     # -- what came ----------------------------------------------------------------------------------------------------
 
@@ -210,49 +234,3 @@ class Asking(Space):
             fd, _NOTHING, len(_NOTHING), 0, 0, lib.MACHRV_WIRE_DESTROYED, self._number, 0, b"", 0, ffi.NULL, 0
         )
         lib.machrv_close(fd)
-
-
-class Begun(Asking):
-    """The kernel of this process as long as nothing was wanted of it but what is above.
-
-    Whatever else is asked of it, it turns into a `LinuxKernel` first, and stays one: the same object, with the same names.
-    So a child pays for the other rooms if it goes into them.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(next_number())
-
-    def complete(self) -> None:
-        """Become all of a kernel. Without the lock, or with it."""
-        # Imported without the lock of ours: whoever is importing it may be waiting for that.
-        try:
-            from machrv.kernel.linux.kernel import LinuxKernel
-        except (ImportError, OSError) as error:
-            from machrv.errors import MachError
-
-            raise MachError(
-                lib.KERN_RESOURCE_SHORTAGE,
-                f"loading the rest of machrv ({error}; machrv.preload() does so before a process gives up reading files)",
-            ) from error
-        with self._lock:
-            if type(self) is not Begun:
-                return  # Another thread was first.
-            inside, self._inside = self._inside, True  # to signal handlers; other threads wait for the lock
-            self.__class__ = LinuxKernel  # type: ignore[assignment]
-            try:
-                LinuxKernel._furnish(self)  # type: ignore[arg-type]
-            except BaseException:
-                self.__class__ = Begun
-                raise
-            finally:
-                self._inside = inside
-        if self._deferred and not inside:
-            self._settle()
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name):
-            if name.startswith("__"):
-                raise AttributeError(name)  # What Python looks for is in the class, or nowhere.
-            self.complete()
-            return getattr(self, name)

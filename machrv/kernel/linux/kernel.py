@@ -15,6 +15,7 @@ from machrv._mach import ffi, lib
 
 from machrv.errors import MachError
 from machrv.kernel.interface import Kernel
+from machrv.kernel.linux import Begun, next_number
 from machrv.kernel.linux.bootstrap import BootstrapDirectory
 from machrv.kernel.linux.calls import Calls
 from machrv.kernel.linux.events import LinuxEventQueue
@@ -23,7 +24,7 @@ from machrv.kernel.linux.answers import check, close, shortage
 from machrv.kernel.linux.end import LISTENER, End
 from machrv.kernel.linux.held import destinations
 from machrv.kernel.linux.port import PORT_SEND, starving
-from machrv.kernel.linux.space import SEND, SEND_RIGHTS, TYPE_OF, Space, all_spaces, next_number
+from machrv.kernel.linux.space import SEND, SEND_RIGHTS, TYPE_OF, all_spaces
 from machrv.kernel.linux.readiness import LinuxReadiness, Room
 from machrv.kernel.linux.transit import Right, new_id
 
@@ -235,7 +236,7 @@ class LinuxKernel(Calls, Kernel):
         for port in ports:
             port.bootstrap = None
             self._discard(port)
-        Space.__init__(self, self._number)
+        Begun.__init__(self, self._number)
         self._furnish()
 
 
