@@ -36,13 +36,14 @@ FIRST_INDEX = 2
 #: the C functions take no longer time, in milliseconds
 LONGEST = 2**31 - 1
 
-_spaces: dict[int, ref[Begun]] = {}
+_spaces: dict[int, ref[Beginning]] = {}
 #: how many there have been
 _made = 0
 
 
-def all_begun() -> list[Begun]:
-    """The port spaces of this process, oldest first, whatever they have become. From any thread: copying the values of a dict is atomic."""
+def all_begun() -> list[Beginning]:
+    """The port spaces of this process, oldest first, whatever they have become. From any thread: copying the values of a dict
+    is atomic."""
     return [space for reference in list(_spaces.values()) if (space := reference()) is not None]
 
 
@@ -53,13 +54,8 @@ def next_number() -> int:
     return _made - 1
 
 
-class Begun:
-    """The kernel of this process as long as nothing was wanted of it but a rendezvous, and to give up what came of it.
-
-    Whatever else is asked of it, it turns into a `LinuxKernel` first, and stays one: the same object, with the same names.
-    So a child pays for the other rooms if it goes into them. Methods with a leading underscore expect the space's lock to be
-    held.
-    """
+class Beginning:
+    """A port space before anything has happened in it: its lock, and its names."""
 
     def __init__(self, number: int) -> None:
         self._number = number & 0xFFFF
@@ -77,6 +73,33 @@ class Begun:
         self._freed: list[int] = []
         key = id(self)
         _spaces[key] = ref(self, lambda _: _spaces.pop(key))
+
+    def _next_name(self) -> int:
+        """A fresh name: index in the upper 24 bits, generation in the lower 8, as XNU lays names out."""
+        if self._freed:
+            return self._freed.pop()
+        index = self._next_index
+        self._next_index = index + 1
+        return index << 8 | 3
+
+    def _give_back(self, name: int) -> None:
+        """Take a name back. The next time, its index comes with the next of 64 generations."""
+        self._freed.append(name & 0xFFFFFF00 | (name + 4 | 3) & 0xFF)
+
+    def _forked(self) -> None:
+        """In the child of a fork: rights are not inherited. Nothing may be sent, the parent's rights live on."""
+        for _, fd, _ in self._fresh.values():
+            claim.close(fd)
+        Beginning.__init__(self, self._number)
+
+
+class Begun(Beginning):
+    """The kernel of this process as long as nothing was wanted of it but a rendezvous, and to give up what came of it.
+
+    Whatever else is asked of it, it turns into a `LinuxKernel` first, and stays one: the same object, with the same names.
+    So a child pays for the other rooms if it goes into them. Methods with a leading underscore expect the space's lock to be
+    held.
+    """
 
     def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
         """See `Kernel.ask`. One call of C. Takes the lock itself, and not while it waits."""
@@ -107,30 +130,18 @@ class Begun:
             raise
 
     def _name_fresh(self, words: memoryview, came: list[Any]) -> None:
-        """Give the rights of a message their names, the last one first; they are not in `came` any more."""
+        """Give the rights of a message their names, the last one first. They are not in `came` any more."""
         told = memoryview(came[0]).cast("I")
+        came.clear()  # First: where a signal handler raises, none is closed twice.
         names = [0]
         for start in range(len(told) - claim.ARRIVED, -1, -claim.ARRIVED):
             kind, fd, named = told[start : start + 3].tolist()
             name = self._next_name()
             self._fresh[name] = kind, fd, bytes(told[start + claim.BEFORE_ID : start + claim.ARRIVED]) if named else b""
             names.append(name)
-        came.clear()
         first = claim.DESCRIPTORS
         for at in range(first, first + 3 * words[first - 1], 3):
             words[at] = names[-words[at]]
-
-    def _next_name(self) -> int:
-        """A fresh name: index in the upper 24 bits, generation in the lower 8, as XNU lays names out."""
-        if self._freed:
-            return self._freed.pop()
-        index = self._next_index
-        self._next_index = index + 1
-        return index << 8 | 3
-
-    def _give_back(self, name: int) -> None:
-        """Take a name back. The next time, its index comes with the next of 64 generations."""
-        self._freed.append(name & 0xFFFFFF00 | (name + 4 | 3) & 0xFF)
 
     def mach_port_deallocate(self, name: int) -> None:
         """See `Kernel.mach_port_deallocate`. Here is a right that nobody has asked about.
@@ -165,7 +176,7 @@ class Begun:
             if type(self) is not Begun:
                 return  # Another thread was first.
             inside, self._inside = self._inside, True  # to signal handlers; other threads wait for the lock
-            self.__class__ = LinuxKernel
+            self.__class__ = LinuxKernel  # type: ignore[assignment]
             try:
                 LinuxKernel._furnish(self)  # type: ignore[arg-type]
             except BaseException:
@@ -176,16 +187,10 @@ class Begun:
         if self._deferred and not inside:
             self._settle()  # type: ignore[attr-defined]
 
-    def _forked(self) -> None:
-        """In the child of a fork: rights are not inherited. Nothing may be sent, the parent's rights live on."""
-        for _, fd, _ in self._fresh.values():
-            claim.close(fd)
-        Begun.__init__(self, self._number)
-
     if not TYPE_CHECKING:  # A checker knows what there is.
 
         def __getattr__(self, name):
-            if type(self) is not Begun or name.startswith("__"):
+            if name.startswith("__"):
                 raise AttributeError(name)  # What Python looks for is in the class, or nowhere.
             self.complete()
             return getattr(self, name)
@@ -201,7 +206,7 @@ def _drop(told: bytes, answer: int, result: int, _: bool) -> None:
         claim.close(answer)
 
 
-_held: list[Begun] = []
+_held: list[Beginning] = []
 
 
 def _before_fork() -> None:

@@ -10,7 +10,7 @@ from machrv._mach import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from machrv.kernel.linux import Begun
+    from machrv.kernel.linux import Beginning
     from machrv.kernel.linux.port import Port
     from machrv.kernel.linux.pset import PortSet
     from machrv.kernel.linux.transit import Creator, Right
@@ -54,7 +54,7 @@ class NameTable:
 
     __slots__ = ("entries", "take", "give_back", "_space")
 
-    def __init__(self, space: Begun) -> None:
+    def __init__(self, space: Beginning) -> None:
         self.entries: dict[int, Entry] = {}
         self._space = space
         #: a fresh name, which has no entry yet

@@ -15,7 +15,7 @@ from machrv._mach import ffi, lib
 
 from machrv.errors import MachError
 from machrv.kernel.interface import Kernel
-from machrv.kernel.linux import Begun, next_number
+from machrv.kernel.linux import Beginning, next_number
 from machrv.kernel.linux.bootstrap import BootstrapDirectory
 from machrv.kernel.linux.calls import Calls
 from machrv.kernel.linux.events import LinuxEventQueue
@@ -236,7 +236,7 @@ class LinuxKernel(Calls, Kernel):
         for port in ports:
             port.bootstrap = None
             self._discard(port)
-        Begun.__init__(self, self._number)
+        Beginning.__init__(self, self._number)
         self._furnish()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from machrv._mach import ffi, lib
 
-from machrv.kernel.linux import Begun, all_begun
+from machrv.kernel.linux import Beginning, all_begun
 from machrv.kernel.linux.entry import Entry, NameTable
 
 TYPE_CHECKING = False
@@ -78,7 +78,7 @@ class Call:
             raise MachError(lib.KERN_RESOURCE_SHORTAGE, "a mach_port call") from error
 
 
-class Space(Begun):
+class Space(Beginning):
     """The names of one task, and the ports that it receives from."""
 
     def _furnish(self) -> None:
@@ -143,5 +143,5 @@ class Space(Begun):
         for entry in self._entries.values():
             if entry.fd >= 0:
                 lib.machrv_close(entry.fd)
-        Begun.__init__(self, self._number)
+        Beginning.__init__(self, self._number)
         self._furnish()

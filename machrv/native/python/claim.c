@@ -14,6 +14,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "machrv/kern_return.h"
 #include "machrv/linux.h"
 #include "machrv/message.h"
 #include "machrv/port.h"
@@ -144,6 +145,7 @@ static const struct {
     const char *name;
     long value;
 } constants[] = {
+    CONSTANT(KERN_RESOURCE_SHORTAGE), /* what is said where nothing more can be loaded */
     CONSTANT(MACHRV_REPLY_ID),
     CONSTANT(MACHRV_REQUEST_ID),
     CONSTANT(MACH_MSGH_BITS_COMPLEX),
