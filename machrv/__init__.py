@@ -48,7 +48,11 @@ if TYPE_CHECKING:
         DirectRendezvousClient as DirectRendezvousClient,
         RendezvousClient as RendezvousClient,
     )
-    from machrv.rendezvous.names import base_bundle_id as base_bundle_id, set_base_bundle_id as set_base_bundle_id
+    from machrv.rendezvous.names import (
+        base_bundle_id as base_bundle_id,
+        four_char_code as four_char_code,
+        set_base_bundle_id as set_base_bundle_id,
+    )
     from machrv.rendezvous.policy import (
         ENFORCE_PEER_REQUIREMENTS as ENFORCE_PEER_REQUIREMENTS,
         VALIDATE_PEER_REQUIREMENTS as VALIDATE_PEER_REQUIREMENTS,
@@ -64,7 +68,6 @@ if TYPE_CHECKING:
         RendezvousPort as RendezvousPort,
     )
     from machrv.rendezvous.registry import LockNotHeldError as LockNotHeldError, ProcessGoneError as ProcessGoneError
-    from machrv.rendezvous.reply import four_char_code as four_char_code
     from machrv.rendezvous.server import (
         DirectRendezvousServer as DirectRendezvousServer,
         RendezvousServer as RendezvousServer,
@@ -99,11 +102,10 @@ _MODULES = {
     "machrv.preloading": "preload",
     "machrv.received": "destroy_message take_reply_right take_rights",
     "machrv.rendezvous.client": "DirectRendezvousClient RendezvousClient",
-    "machrv.rendezvous.names": "base_bundle_id set_base_bundle_id",
+    "machrv.rendezvous.names": "base_bundle_id four_char_code set_base_bundle_id",
     "machrv.rendezvous.policy": "ENFORCE_PEER_REQUIREMENTS VALIDATE_PEER_REQUIREMENTS Feature PeerValidationPolicy Verdict peer_validation_policy set_verdict_callback",
     "machrv.rendezvous.port": "KeyFormatError RegistrationError RendezvousPort",
     "machrv.rendezvous.registry": "LockNotHeldError ProcessGoneError",
-    "machrv.rendezvous.reply": "four_char_code",
     "machrv.rendezvous.server": "DirectRendezvousServer RendezvousServer RendezvousServerBase",
     "machrv.rendezvous.steps": "RendezvousPermissionError",
     "machrv.requirement": "Requirement RequirementError UnsupportedRequirementError",

@@ -186,7 +186,7 @@ class Dispatcher(EventSource):
         try:
             while True:
                 try:
-                    timeout = self._resume_paused()
+                    timeout = self._resume_paused() if self._paused else None  # Only this thread puts anything in.
                     if self._closing:
                         return
                     self._serve(timeout)
@@ -214,8 +214,6 @@ class Dispatcher(EventSource):
 
     def _resume_paused(self) -> float | None:
         """Watch those again whose pause is over; how long the next wait may last."""
-        if not self._paused:  # Only this thread puts anything in.
-            return None
         with self._lock:
             now = monotonic()
             for name in [name for name, end in self._paused.items() if end <= now]:

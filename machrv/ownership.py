@@ -154,18 +154,19 @@ class Right(Closing):
                 name = self._held.pop()
             except IndexError:
                 return
-            self._destroy(name)
-
-    def _destroy(self, name: int) -> None:
-        # A send or send-once right whose port has died is a dead name by now: this covers all three.
-        self._kernel.mach_port_deallocate(name)
+            # A send or send-once right whose port has died is a dead name by now: this covers all three.
+            self._kernel.mach_port_deallocate(name)
 
     def __del__(self) -> None:
-        if getattr(self, "_held", None) and not self.closed:
-            made = getattr(self, "_made", "")
-            text = f"{self!r}{made and f', made at {made},'} was forgotten: close it, or use `with`"
-            self.close()  # First: where warnings are errors, the next line raises.
-            warn(text, ResourceWarning, stacklevel=2, source=self)
+        try:
+            if not self._held or self._epoch is not _epoch:
+                return
+        except AttributeError:
+            return  # It was never made.
+        made = getattr(self, "_made", "")
+        text = f"{self!r}{made and f', made at {made},'} was forgotten: close it, or use `with`"
+        self.close()  # First: where warnings are errors, the next line raises.
+        warn(text, ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'spent' if self.closed else hex(self._held[0])}>"

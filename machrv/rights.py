@@ -154,7 +154,14 @@ class _Receiver(Right):
 
         return messages(self)  # type: ignore[arg-type]
 
-    def _destroy(self, name: int) -> None:
+    def close(self) -> None:
+        """See `Right.close`. What `fileno` gave is closed."""
+        try:
+            name = 0 if self.closed else self._held.pop()
+        except IndexError:
+            name = 0  # Another thread was first.
+        if not name:
+            return
         self._detach()
         self._kernel.mach_port_mod_refs(name, self.right, -1)
 

@@ -158,7 +158,7 @@ def test_an_address_that_somebody_has_taken_is_not_needed(client: LinuxKernel, s
     assert isinstance(space, LinuxKernel)
     id = space._entries[server.target.name].port.id  # type: ignore[union-attr]
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as squatter:
-        next_one = PREFIX + id + b"/s" + f"{space._serial_prefix}{space._serials + 1:x}".encode()
+        next_one = PREFIX + id + b"/s" + space._serial_prefix + b"%x" % (space._serials + 1)
         squatter.bind(next_one)
         with RendezvousClient.connect(NAME, PATIENCE, client) as ports:
             right = ports.take_send_right(0)

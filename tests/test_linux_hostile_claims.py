@@ -133,7 +133,7 @@ def test_addresses_that_are_squatted(task: LinuxKernel, peer: Peer) -> None:
     prefix = id_of(task, port)
     for number in range(1, 40):
         for kind in (b"/s", b"/o"):
-            suffix = kind + task._serial_prefix.encode() + f"{task._serials + number:x}".encode()
+            suffix = kind + task._serial_prefix + b"%x" % (task._serials + number)
             peer.run(CLAIM, id=prefix, suffix=suffix)
     rights = [task.mach_port_extract_right(port, Disposition.MAKE_SEND_ONCE)[0] for _ in range(20)]
     theirs = [give(task, peer, port, Disposition.MAKE_SEND) for _ in range(10)]

@@ -1,4 +1,4 @@
-"""One rendezvous, in every way: `serve` answers with fresh rights, `claim` asks, takes them and closes them.
+"""One rendezvous, in every way: whoever listens answers with fresh rights; a claim asks, takes them and closes them.
 
 What belongs here: for each way, as little as its users would write. What must never happen here: work that is left out
 in one and done in another without the name saying so.
@@ -19,10 +19,11 @@ _UCRED = struct.Struct("=3i")
 
 
 class Peer(NamedTuple):
-    """A way to hand rights over: `serve(address, ports)` never returns, `claim(address, ports)` is what is measured."""
+    """A way to hand rights over: `listen(address, ports)` serves from then on, and returns what ends that; what
+    `claims(address, ports)` returns is what is measured: importing is not."""
 
     listen: Callable[[str, int], Callable[[], object]]
-    claim: Callable[[str, int], object]
+    claims: Callable[[str, int], Callable[[], object]]
 
 
 # -- machrv -----------------------------------------------------------------------------------------------------------
@@ -49,14 +50,19 @@ def _machrv_listen(address: str, ports: int) -> Callable[[], object]:
     return close
 
 
-def _machrv_claim(address: str, ports: int) -> None:
+def _machrv_claims(address: str, ports: int) -> Callable[[], object]:
     from machrv import RendezvousClient
 
-    with RendezvousClient.connect(os.path.basename(address)) as client:
-        for key in range(ports):
-            right = client.take_send_right(key)
-            assert right is not None
-            right.close()
+    name = os.path.basename(address)
+
+    def claim() -> None:
+        with RendezvousClient.connect(name) as client:
+            for key in range(ports):
+                right = client.take_send_right(key)
+                assert right is not None
+                right.close()
+
+    return claim
 
 
 # -- plain sockets, doing the same work -------------------------------------------------------------------------------
@@ -121,16 +127,19 @@ def _sockets_listen(address: str, ports: int) -> Callable[[], object]:
     return _in_background(serve)
 
 
-def _sockets_claim(address: str, ports: int) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        connection.connect(address)
-        connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-        mine, theirs = _pair()
-        with mine:
-            with theirs:
-                socket.send_fds(connection, [_REQUEST], [theirs.fileno()])
-            for fd in _receive(mine, ports)[0]:
-                os.close(fd)
+def _sockets_claims(address: str, ports: int) -> Callable[[], object]:
+    def claim() -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+            connection.connect(address)
+            connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+            mine, theirs = _pair()
+            with mine:
+                with theirs:
+                    socket.send_fds(connection, [_REQUEST], [theirs.fileno()])
+                for fd in _receive(mine, ports)[0]:
+                    os.close(fd)
+
+    return claim
 
 
 # -- multiprocessing --------------------------------------------------------------------------------------------------
@@ -160,16 +169,19 @@ def _handles(authkey: bytes | None) -> Peer:
 
         return _in_background(serve)
 
-    def claim(address: str, ports: int) -> None:
+    def claims(address: str, ports: int) -> Callable[[], object]:
         from multiprocessing.connection import Client
         from multiprocessing.reduction import recv_handle
 
-        with Client(address, "AF_UNIX", authkey=authkey) as connection:
-            connection.send_bytes(_REQUEST)
-            for _ in range(ports):
-                os.close(recv_handle(connection))
+        def claim() -> None:
+            with Client(address, "AF_UNIX", authkey=authkey) as connection:
+                connection.send_bytes(_REQUEST)
+                for _ in range(ports):
+                    os.close(recv_handle(connection))
 
-    return Peer(listen, claim)
+        return claim
+
+    return Peer(listen, claims)
 
 
 def _dupfd_listen(address: str, ports: int) -> Callable[[], object]:
@@ -198,15 +210,19 @@ def _dupfd_listen(address: str, ports: int) -> Callable[[], object]:
     return _in_background(serve)
 
 
-def _dupfd_claim(address: str, ports: int) -> None:
+def _dupfd_claims(address: str, ports: int) -> Callable[[], object]:
     from multiprocessing import current_process
     from multiprocessing.connection import Client
 
     current_process().authkey = _AUTHKEY
-    with Client(address, "AF_UNIX") as connection:
-        connection.send_bytes(_REQUEST)
-        for shared in connection.recv():
-            os.close(shared.detach())
+
+    def claim() -> None:
+        with Client(address, "AF_UNIX") as connection:
+            connection.send_bytes(_REQUEST)
+            for shared in connection.recv():
+                os.close(shared.detach())
+
+    return claim
 
 
 def _in_background(serve: Callable[[], object]) -> Callable[[], object]:
@@ -222,9 +238,9 @@ def _in_background(serve: Callable[[], object]) -> Callable[[], object]:
 
 
 PEERS = {
-    "machrv": Peer(_machrv_listen, _machrv_claim),
-    "plain sockets": Peer(_sockets_listen, _sockets_claim),
+    "machrv": Peer(_machrv_listen, _machrv_claims),
+    "plain sockets": Peer(_sockets_listen, _sockets_claims),
     "send_handle, authkey": _handles(_AUTHKEY),
     "send_handle": _handles(None),
-    "DupFd": Peer(_dupfd_listen, _dupfd_claim),
+    "DupFd": Peer(_dupfd_listen, _dupfd_claims),
 }

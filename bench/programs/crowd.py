@@ -13,13 +13,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from bench.measure import answer  # noqa: E402
 from bench.peers.rendezvous import PEERS  # noqa: E402
 
-peer, address, clients = PEERS[sys.argv[1]], sys.argv[2], int(sys.argv[3])
+clients = int(sys.argv[3])
+one = PEERS[sys.argv[1]].claims(sys.argv[2], 1)
 
 
 def claim(count: int) -> None:
     """Claim one right, so many times."""
     for _ in range(count):
-        peer.claim(address, 1)
+        one()
 
 
 def run(count: int) -> float:

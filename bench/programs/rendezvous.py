@@ -20,4 +20,4 @@ if role == "serve":
     sys.stdout.flush()
     os._exit(0)  # Not every peer has a way to stop.
 else:
-    answer(repeated(lambda: peer.claim(address, ports)))
+    answer(repeated(peer.claims(address, ports)))

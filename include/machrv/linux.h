@@ -86,14 +86,6 @@ int machrv_stamp(int fd);
 /* Sends header + message[24:size] + tail with nfds descriptors. */
 int machrv_send(int fd, const char *message, size_t size, uint32_t bits, int id, int flags, int space, uint32_t reply,
                 const char *tail, size_t tail_size, const int *fds, int nfds);
-/*
- * Sends a complex message that begins with n port descriptors of MAKE_SEND, each for a send right that is made for it, to
- * the send-once right `fd`, which is closed. `ids` are those of the n ports, 32 characters each, on end; `prefix` (8
- * characters) and the number `serial` on are nobody else's; `epolls` watches for each port (NULL, or -1: nobody does).
- * receiving[n] are the ends of the new rights. On failure nothing has changed; -EINVAL: it is another message.
- */
-int machrv_answer(int fd, const char *message, size_t size, int space, int n, const char *ids, const char *prefix,
-                  uint64_t serial, const int *epolls, int *receiving);
 /* Sends raw bytes with descriptors, as bundles do. */
 int machrv_send_raw(int fd, const char *bytes, size_t size, const int *fds, int nfds);
 int machrv_receive(int fd, machrv_received *into);
@@ -127,13 +119,42 @@ typedef struct {
 int machrv_receive_plain(int fd, machrv_received *into, machrv_arrived *rights, const machrv_identity *own, uint32_t kind,
                          int trusted, uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context,
                          uint32_t limit);
+/* One half of a rendezvous: where a message is received into, and what it says if it looks as nearly all of them do. */
+typedef struct {
+    const machrv_identity *own;
+    machrv_received *into;
+    machrv_arrived *rights;
+    int32_t fd;          /* the connection, or the socket that the answer comes to; -1: it is closed */
+    int32_t ports;       /* of a reply with nothing but ports: how many, 0 for a request; -1: it is neither */
+    int32_t id;          /* of a request */
+    uint32_t token[8];   /* who sent it */
+    uint32_t keys[253];  /* of a reply, ascending */
+    uint32_t slots[253]; /* the right under each key, by its number from 1 on: a send right */
+    int32_t nspent;      /* descriptors that an answer has used up, still to be closed: see machrv_settle */
+    int32_t spent[254];
+} machrv_exchange;
+/*
+ * Closes what an answer has used up. The close that ends a socket makes the kernel look for cycles, if descriptors are in
+ * flight anywhere (Linux 6.18, net/unix/af_unix.c, unix_release_sock), which costs as much as the answer: so that is put
+ * off until the next request has been received, or there is none. machrv_serve does this.
+ */
+void machrv_settle(machrv_exchange *what);
 /*
  * Takes in whoever has connected to `listener`, and receives from it as machrv_receive_plain does if its message is older
- * than all that the epoll descriptor `others` tells of. *accepted is the new connection, -1 if it is at its end (it is
+ * than all that the epoll descriptor `others` tells of. what->fd is the new connection, -1 if it is at its end (it is
  * closed then), or a negative errno: then so is the result, and nothing has changed.
  */
-int machrv_serve(int listener, int others, machrv_received *into, machrv_arrived *rights, const machrv_identity *own,
-                 uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context, uint32_t limit, int *accepted);
+int machrv_serve(machrv_exchange *what, int listener, int others, uint32_t name, uint32_t seqno, uint32_t trailer_size,
+                 uint64_t context, uint32_t limit);
+/*
+ * The usual reply of a rendezvous: makes a send right to each of n ports, and sends them under their keys (which ascend),
+ * with `size` bytes of data behind them, to the send-once right `fd`; that is among what->spent then. `ids` are those of the ports, 32
+ * characters each, on end; `prefix` (8 characters) and the number `serial` on are nobody else's; `epolls` watches for each
+ * port (NULL, or -1: nobody does). receiving[n] are the ends of the new rights. On failure nothing has changed; -EINVAL: it
+ * is too large for this.
+ */
+int machrv_answer(machrv_exchange *what, int fd, int space, int n, const uint32_t *keys, const char *ids,
+                  const char *prefix, uint64_t serial, const int *epolls, const char *data, size_t size, int *receiving);
 /* Sends a message without rights: machrv_send with the least that varies. */
 int machrv_send_plain(int fd, const char *message, size_t size, int space);
 /* Nothing more can be sent to this end; what waits can still be received. */
@@ -143,6 +164,8 @@ int machrv_peek(int fd, machrv_head *into);
 /* How many bytes wait. */
 int machrv_waiting(int fd);
 int machrv_describe(int fd, machrv_peer *into);
+/* The 32 characters of the port id that the other end of a made right claims: 1, or 0 if it claims none. */
+int machrv_port_id(int fd, char *into);
 /* The address that a socket itself is bound to. */
 int machrv_own_address(int fd, char *into);
 /* Who made the other end: SO_PEERCRED. */
@@ -165,11 +188,10 @@ int machrv_connect(const char *path, int milliseconds);
 /*
  * A whole rendezvous: connects to the listener behind a bootstrap name (the path of its symbolic link), sends it a bare
  * message with a right to reply to, gives both up, waits at most `milliseconds` for the answer, and receives it with an
- * audit trailer as machrv_receive_plain does. As long as *answer is -1 it is as there, or, with a negative result, nothing
- * was sent. Otherwise the answer comes, or has come, to the socket *answer, and the result is that of machrv_receive_plain.
+ * audit trailer as machrv_receive_plain does. As long as what->fd is -1 it is as there, or, with a negative result, nothing
+ * was sent. Otherwise the answer comes, or has come, to that socket, and the result is that of machrv_receive_plain.
  */
-int machrv_ask(const char *link, int id, int space, int milliseconds, machrv_received *into, machrv_arrived *rights,
-               const machrv_identity *own, int *answer);
+int machrv_ask(machrv_exchange *what, const char *link, int id, int space, int milliseconds);
 /* -EPROTOTYPE: somebody listens there; -ECONNREFUSED: nobody does (any more). Connects to nobody. */
 int machrv_probe(const char *path);
 /* A sealed copy of memory of this process; -EFAULT if it is not there. */

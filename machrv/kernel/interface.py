@@ -8,8 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from machrv.constants import MACH_SEND_MSG
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from machrv.audit import AuditToken
     from machrv.kernel.memory import MemoryCalls
     from machrv.kernel.status import PortStatus
@@ -232,14 +236,38 @@ class Kernel(ABC):
         then it raises KERN_OPERATION_TIMED_OUT.
         """
 
-    def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
+    def ask(
+        self, service_name: str, message_id: int, timeout: float, ports: bool = False
+    ) -> bytes | tuple[dict[int, int], bytes] | None:
         """A shortcut for look-up, request and reply, where the kernel has one for the case; None: take the steps.
 
         The request is a bare header with a send-once right to answer it. Returns the answer as `mach_msg` does, with an
-        audit trailer; it came to a port that has no name. Raises `MachError` (MACH_RCV_TIMED_OUT after `timeout` seconds)
-        once the request is sent; before, whatever fails is left to the steps, which say why.
+        audit trailer; it came to a port that has no name. With `ports`, a reply of a rendezvous that brings send rights and
+        nothing else may be returned as what it says: their names by their keys, and the audit token of its sender, as
+        bytes. Raises `MachError` (MACH_RCV_TIMED_OUT after `timeout` seconds) once the request is sent; before, whatever
+        fails is left to the steps, which say why.
         """
         return None
+
+    def take_request(self, name: int) -> bytes | tuple[int, int, AuditToken] | None:
+        """A shortcut for receiving a request of a rendezvous under `name`, where the kernel has one; None: use `mach_msg`.
+
+        Does not wait. Returns the right to answer a request, its id, and who sent it; any other message of no more than a
+        header, with an audit trailer, as `mach_msg` does. Raises as that does: a larger message is destroyed.
+        """
+        return None
+
+    def answer(
+        self, reply_right: int, ports: Sequence[tuple[int, int, int]], data: bytes = b"", more: bool = False
+    ) -> None:
+        """Send the reply of a rendezvous to the send-once right `reply_right`, which is spent then. Does not wait.
+
+        `ports` are (key, name, disposition), the keys ascending; `data` goes along. `more`: the caller goes on with
+        `take_request`, to which may be left what is still to be done. Raises as `mach_msg` does.
+        """
+        from machrv.rendezvous.protocol import reply_image
+
+        self.mach_msg(reply_image(reply_right, ports, data), MACH_SEND_MSG, None, 0, 0)
 
     # -- looking on ---------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
     names       where a server is found
     protocol    what a request and a reply look like
-    reply       the part of it that every child needs
+    reply       the part of it that most replies are
     port        what is registered under a key
     registry    which process may claim which ports
     policy      whether a peer is who it must be

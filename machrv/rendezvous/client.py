@@ -17,16 +17,15 @@ from time import monotonic
 from machrv.constants import MACHRV_REQUEST_ID
 from machrv.errors import MachError, RendezvousError
 from machrv.kernel import begun
-from machrv.ownership import Closing
-from machrv.rendezvous.names import service_names
-from machrv.rendezvous.reply import read_reply, uint32_key
+import machrv.ownership as ownership
+from machrv.rendezvous.names import service_names, uint32_key
 from machrv.rights import ReceiveRight, SendOnceRight, SendRight, take_right
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import ModuleType
-    from typing import ClassVar
+    from types import ModuleType, TracebackType
+    from typing import Any, ClassVar
 
     from typing_extensions import Self
 
@@ -39,17 +38,26 @@ if TYPE_CHECKING:
 _DEFAULT_TIMEOUT = 30.0
 
 
-class _Ports(Closing):
+class _Ports(ownership.Closing):
     """What came of one rendezvous. The rights belong to this object until they are taken.
 
     Close it, or use it in a `with`, to give up what nobody took. Safe to use from any thread.
     """
 
-    __slots__ = ("_ports", "_lock", "_server_audit_token", "__weakref__")
+    __slots__ = ("_ports", "_kernel", "_epoch", "_server_audit_token", "__weakref__")
 
-    def __init__(self, ports: dict[int, OwnedRight], server_audit_token: AuditToken | None) -> None:
-        self._ports = ports
-        self._lock = allocate_lock()
+    def __init__(
+        self,
+        ports: Mapping[int, int | OwnedRight],
+        server_audit_token: AuditToken | bytes | None,
+        kernel: Kernel | None = None,
+    ) -> None:
+        """`ports` is this object's from here on; `kernel`, where the names in it belong."""
+        self._epoch = ownership._epoch
+        self._kernel = kernel
+        #: by key: the name of a send right, which becomes an object when it is taken, or an object. Taking one out of the
+        #: dict is atomic: whoever gets it has it
+        self._ports: dict[int, Any] = ports  # type: ignore[assignment]
         #: as bytes until somebody wants to know
         self._server_audit_token: AuditToken | bytes | None = server_audit_token
 
@@ -73,6 +81,10 @@ class _Ports(Closing):
 
         None if there is none, it was taken before, or what is there is a receive right, which stays to be taken.
         """
+        if type(key) is int and type(self._ports.get(key)) is int and (name := self._ports.pop(key, None)):
+            right = SendRight(name, self._kernel)
+            right._epoch = self._epoch  # As in `_owned`, which is one step more.
+            return right
         return self._take(key, (SendRight, SendOnceRight))  # type: ignore[return-value]  # `_take` looks
 
     def take_receive_right(self, key: Key) -> ReceiveRight | None:
@@ -84,24 +96,52 @@ class _Ports(Closing):
 
     def _take(self, key: Key, kinds: tuple[type, ...]) -> OwnedRight | None:
         number = uint32_key(key)
-        with self._lock:
-            return self._ports.pop(number) if isinstance(self._ports.get(number), kinds) else None
+        found: int | OwnedRight | None = self._ports.get(number)
+        if isinstance(found, int):
+            return self._owned(found) if SendRight in kinds and self._ports.pop(number, None) is not None else None
+        return found if isinstance(found, kinds) and self._ports.pop(number, None) is not None else None
+
+    def _owned(self, name: int) -> SendRight:
+        right = SendRight(name, self._kernel)
+        right._epoch = self._epoch  # In the child of a fork, the right of a client that was made before it is spent.
+        return right
 
     @classmethod
     def _of(cls, answer: bytes, what: str, requirement: Requirement | None, kernel: Kernel) -> Self:
         """What an answer brings: a message as `Kernel.mach_msg` received it. Raises as `RendezvousClient.connect`."""
-        if requirement is None and (usual := read_reply(answer)) is not None:
-            client = cls(owned(usual[0], kernel), None)
-            client._server_audit_token = usual[1]
-            return client
+        if requirement is None:
+            from machrv.rendezvous.reply import read_reply
+
+            if (usual := read_reply(answer)) is not None:
+                return cls(owned(usual[0], kernel), usual[1])
         return cls(*_steps().judged(answer, what, requirement, kernel))
 
     def close(self) -> None:
         """Give up every right that nobody took. Idempotent."""
-        with self._lock:
-            ports, self._ports = self._ports, {}
-        for right in ports.values():
-            right.close()
+        ports = self._ports
+        while ports:
+            try:
+                _, right = ports.popitem()
+            except KeyError:
+                return  # Another thread has taken the last one.
+            (self._owned(right) if isinstance(right, int) else right).close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._ports:
+            self.close()
+
+    def __del__(self) -> None:
+        """Forgotten: so are its rights, each of which says so."""
+        try:
+            ports = self._ports
+        except AttributeError:
+            return  # It was never made.
+        while ports:
+            _, right = ports.popitem()
+            if type(right) is int:
+                self._owned(right)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} with {len(self._ports)} ports>"
@@ -159,9 +199,11 @@ class RendezvousClient(_Ports):
         requirement = _server_requirement
         request_id = MACHRV_REQUEST_ID if requirement is None else _steps().request_id(requirement)
         try:
-            answer = kernel.ask(names[0], request_id, timeout)
+            answer = kernel.ask(names[0], request_id, timeout, requirement is None)
         except MachError as error:
             raise _steps().explained(error, f"server {names[0]!r}") from error
+        if isinstance(answer, tuple):
+            return cls(*answer, kernel)
         if answer is not None:
             return cls._of(answer, f"server {names[0]!r}", requirement, kernel)
         steps = _steps()

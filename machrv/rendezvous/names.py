@@ -1,4 +1,4 @@
-"""Under which name a server is found: the base bundle id, and where a child looks.
+"""Under which name a server is found, the base bundle id, and where a child looks; under which key, a port.
 
 What belongs here: names. What must never happen here: looking them up.
 """
@@ -6,6 +6,10 @@ What belongs here: names. What must never happen here: looking them up.
 from __future__ import annotations
 
 import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from machrv.rendezvous.port import Key
 
 #: `launch` tells the child here whom to ask; what a child finds by its parent's pid comes first, see `service_names`.
 SERVICE_NAME_VARIABLE = "MACHRV_SERVICE_NAME"
@@ -51,3 +55,29 @@ def service_names() -> list[str]:
     if passed.rpartition(".")[2] == str(parent):
         return [passed]
     return [by_pid, passed]
+
+
+def four_char_code(text: str) -> int:
+    """The uint32 that four Latin-1 characters stand for, the first in the highest byte, as C reads 'port'."""
+    try:
+        encoded = text.encode("latin-1")
+    except UnicodeEncodeError:
+        encoded = b""
+    if len(encoded) != 4:
+        from machrv.rendezvous.port import KeyFormatError  # Here, as below: a key that is none is a mistake, and rare.
+
+        raise KeyFormatError(f"{text!r} is no key: give four characters, or an integer of 32 bits")
+    return int.from_bytes(encoded, "big")
+
+
+def uint32_key(key: Key) -> int:
+    """The key as an integer. Raises KeyFormatError for what is neither a uint32 nor four characters."""
+    if type(key) is int and 0 <= key <= 0xFFFFFFFF:
+        return key
+    if isinstance(key, str):
+        return four_char_code(key)
+    if not isinstance(key, int) or not 0 <= key <= 0xFFFFFFFF:
+        from machrv.rendezvous.port import KeyFormatError
+
+        raise KeyFormatError(f"{key!r} is no key: give an integer from 0 to 2**32 - 1, or four characters")
+    return int(key)

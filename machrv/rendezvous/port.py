@@ -10,7 +10,7 @@ from machrv.errors import MachError, RendezvousError, RightError
 from machrv.kernel import current
 from machrv.message import Disposition, PortDescriptor
 from machrv.ownership import Right
-from machrv.rendezvous.reply import four_char_code as four_char_code, uint32_key as uint32_key
+from machrv.rendezvous.names import four_char_code as four_char_code, uint32_key as uint32_key
 from machrv.rights import ReceiveRight, SendOnceRight, SendRight
 from machrv.transfer import NEEDED_RIGHT
 
@@ -213,7 +213,7 @@ def borrowed_ports(ports: Mapping[int, RendezvousPort]) -> list[tuple[int, int, 
         port = ports[key]
         if port._disposition in _MOVES:
             return None
-        described.append((key, port.name, port._disposition))
+        described.append((key, port._held[0] if port._held else 0, port._disposition))
     return described
 
 

@@ -1,4 +1,4 @@
-"""What most children need of a reply, and no more: one with ports and nothing else, read; and the keys of its ports.
+"""What most children need of a reply, and no more: one with ports and nothing else, read.
 
 What belongs here: what is done for every child. What must never happen here: a reply refused for looking otherwise than
 most; `machrv.rendezvous.protocol` knows them all.
@@ -13,8 +13,6 @@ from machrv.constants import MACH_MSGH_BITS_COMPLEX, MACHRV_REPLY_ID, Dispositio
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from machrv.rendezvous.port import Key
 
 #: The 32-bit words before the descriptors, of each port (its descriptor and its key), and behind: a length of 64 bits,
 #: and the trailer: type, size, seqno and two words of a security token; the words of the audit token.
@@ -51,29 +49,3 @@ def read_reply(data: bytes) -> tuple[Mapping[int, tuple[int, int]], bytes] | Non
     if len(dispositions) != count:
         return None
     return dict(zip(keys, zip(names, dispositions))), data[-_TOKEN_SIZE:]
-
-
-def four_char_code(text: str) -> int:
-    """The uint32 that four Latin-1 characters stand for, the first in the highest byte, as C reads 'port'."""
-    try:
-        encoded = text.encode("latin-1")
-    except UnicodeEncodeError:
-        encoded = b""
-    if len(encoded) != 4:
-        from machrv.rendezvous.port import KeyFormatError  # Here, as below: a key that is none is a mistake, and rare.
-
-        raise KeyFormatError(f"{text!r} is no key: give four characters, or an integer of 32 bits")
-    return int.from_bytes(encoded, "big")
-
-
-def uint32_key(key: Key) -> int:
-    """The key as an integer. Raises KeyFormatError for what is neither a uint32 nor four characters."""
-    if type(key) is int and 0 <= key <= 0xFFFFFFFF:
-        return key
-    if isinstance(key, str):
-        return four_char_code(key)
-    if not isinstance(key, int) or not 0 <= key <= 0xFFFFFFFF:
-        from machrv.rendezvous.port import KeyFormatError
-
-        raise KeyFormatError(f"{key!r} is no key: give an integer from 0 to 2**32 - 1, or four characters")
-    return int(key)

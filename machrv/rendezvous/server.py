@@ -21,7 +21,6 @@ from machrv.message import (
     MACH_RCV_BODY_ERROR,
     MACH_RCV_TIMED_OUT,
     MACH_RCV_TOO_LARGE,
-    MACH_SEND_MSG,
     Message,
 )
 from machrv.ownership import Closing, holds
@@ -36,7 +35,6 @@ from machrv.rendezvous.protocol import (
     REQUEST_WITH_INFO_PLIST_ID,
     read_request,
     reply,
-    reply_image,
 )
 from machrv.rendezvous.registry import Registry
 from machrv.rights import ReceiveRight, SendOnceRight
@@ -58,6 +56,10 @@ if TYPE_CHECKING:
     from machrv.rights import SendRight
 
 
+#: how many requests are answered before the other sources have a turn
+_AT_ONCE = 16
+
+
 class RendezvousServerBase(Closing):
     """Answers requests on a port of its own, until `close()`. Subclasses say who gets what: the three hooks.
 
@@ -73,6 +75,8 @@ class RendezvousServerBase(Closing):
         given = receive_right if receive_right is not None else ReceiveRight.allocate(kernel=kernel)
         self._kernel = kernel
         self._port = ReceiveRight(given.release(), kernel)
+        #: the name of the port as long as it is served
+        self._serving = self._port.name
         try:
             self._dispatcher = self._event_source(kernel)
             try:
@@ -116,6 +120,7 @@ class RendezvousServerBase(Closing):
 
     def close(self) -> None:
         """Stop serving. On return no hook is running, unless it is the caller. Requests that wait are refused. Idempotent."""
+        self._serving = 0
         try:
             name = self._port.release()
         except RightError:
@@ -127,30 +132,33 @@ class RendezvousServerBase(Closing):
     # -- on the dispatch thread ---------------------------------------------------------------------------------------
 
     def _handle_request(self) -> None:
-        """Receive one request and answer it. If more wait, the dispatcher calls again, after the other sources."""
+        """Answer those who ask. If more wait, the dispatcher calls again, after the other sources."""
+        name, kernel = self._serving, self._kernel  # The name is valid until this returns: `close` waits for that.
         try:
-            name = self._port.name  # Valid until this returns: `close` waits for that.
-        except RightError:
-            return
-        try:
-            # No room but for a bare header: whatever is larger, the kernel destroys with everything in it.
-            received = self._kernel.mach_msg(None, RECEIVE_OPTIONS, REQUEST_SIZE + AUDIT_TRAILER_SIZE, name, 0)
+            for turn in range(_AT_ONCE if name else 0):
+                received = kernel.take_request(name)
+                if received is None:
+                    if turn:
+                        return
+                    # No room but for a bare header: whatever is larger, the kernel destroys with everything in it.
+                    received = kernel.mach_msg(None, RECEIVE_OPTIONS, REQUEST_SIZE + AUDIT_TRAILER_SIZE, name, 0) or b""
+                request = read_request(received) if isinstance(received, bytes) else received
+                if request is not None and (request[1] == REQUEST_ID or self._is_additional(request[1])):
+                    self._answer(*request, turn < _AT_ONCE - 1)
+                elif isinstance(received, bytes):
+                    destroy_message(Message.decode(received), kernel)
+                else:
+                    kernel.mach_port_deallocate(received[0])
         except MachError as error:
-            if error.code == MACH_RCV_TIMED_OUT:
-                return
-            if error.code == MACH_RCV_TOO_LARGE or error.code & ~MACH_MSG_MASK == MACH_RCV_BODY_ERROR:
-                return  # It is gone, with all that could not be taken in.
-            raise
-        if received is None:
-            return
-        request = read_request(received)
-        if request is None or request[1] != REQUEST_ID and not self._is_additional(request[1]):
-            destroy_message(Message.decode(received), self._kernel)
-            return
-        self._answer(*request)
+            # But for the first, it is gone, with all that could not be taken in.
+            if (
+                error.code not in (MACH_RCV_TIMED_OUT, MACH_RCV_TOO_LARGE)
+                and error.code & ~MACH_MSG_MASK != MACH_RCV_BODY_ERROR
+            ):
+                raise
 
-    def _answer(self, reply_port: int, message_id: int, token: AuditToken) -> None:
-        """Answer on the right under `reply_port`. Closing it unused is what refuses a client."""
+    def _answer(self, reply_right: int, message_id: int, token: AuditToken, more: bool) -> None:
+        """Answer on the right under `reply_right`. Closing it unused is what refuses a client. `more`: see `Kernel.answer`."""
         ports: Mapping[int, RendezvousPort] = {}
         borrowed, held = None, True
         try:
@@ -163,10 +171,10 @@ class RendezvousServerBase(Closing):
             if borrowed is None:
                 descriptors = {key: port.descriptor(self._kernel) for key, port in ports.items()}
                 held = False
-                with SendOnceRight(reply_port, self._kernel) as reply_right:
-                    reply_right.send(reply(descriptors, additional_data), timeout=0)
+                with SendOnceRight(reply_right, self._kernel) as right:
+                    right.send(reply(descriptors, additional_data), timeout=0)
             else:
-                self._kernel.mach_msg(reply_image(reply_port, borrowed, additional_data), MACH_SEND_MSG, timeout=0)
+                self._kernel.answer(reply_right, borrowed, additional_data, more)
                 held = False
         except (MachError, RightError) as error:
             import logging
@@ -180,8 +188,8 @@ class RendezvousServerBase(Closing):
         except Exception:
             log_failure(f"the request of process {token.pid} failed: it is refused, and its ports were given up")
         finally:
-            if held and holds(self._kernel, reply_port, SendOnceRight.right):
-                self._kernel.mach_port_deallocate(reply_port)
+            if held and holds(self._kernel, reply_right, SendOnceRight.right):
+                self._kernel.mach_port_deallocate(reply_right)
             if borrowed is None:
                 destroy_ports(ports)  # What was moved in the reply is spent: this finds what was not.
 

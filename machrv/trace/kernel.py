@@ -54,8 +54,8 @@ _NAMES: dict[str, tuple[int, ...]] = {
     "fileport_makeport": (),
     "fileport_makefd": (0,),
 }
-#: A shortcut for other calls: as `Kernel` has it, the steps are taken, and each of them is seen.
-_COMPOSED = {"ask"}
+#: Shortcuts for other calls: as `Kernel` has them, the steps are taken, and each of them is seen.
+_COMPOSED = {"ask", "take_request", "answer"}
 #: Questions to which a failure is an answer like any other.
 _QUESTIONS = {"mach_port_type", "port_identity"}
 

@@ -65,9 +65,10 @@ class Beginning:
         #: what finalisers have given up meanwhile
         self._deferred: list[tuple[Callable[..., None], tuple[object, ...]]] = []
         self._settling = allocate_lock()
-        #: send and send-once rights that arrived and that nobody has looked at: (MACH_MSG_TYPE_*, socket, port id) by name.
-        #: Most are used up or given up as they came; the others get their entries as soon as it matters: see `Space._enter`
-        self._fresh: dict[int, tuple[int, int, bytes]] = {}
+        #: rights that arrived and that nobody has looked at, by name: the socket of a send right, ~socket (below 0) of a
+        #: send-once right. Most are used up or given up as they came; whoever takes one out has it, with the lock or without.
+        #: The others get their entries as soon as it matters: see `Space._enter`
+        self._fresh: dict[int, int] = {}
         #: the index that is given out when no name is free, and the free names that are given out before, the last one first
         self._next_index = FIRST_INDEX
         self._freed: list[int] = []
@@ -88,8 +89,8 @@ class Beginning:
 
     def _forked(self) -> None:
         """In the child of a fork: rights are not inherited. Nothing may be sent, the parent's rights live on."""
-        for _, fd, _ in self._fresh.values():
-            claim.close(fd)
+        for fd in self._fresh.values():
+            claim.close(fd if fd >= 0 else ~fd)
         Beginning.__init__(self, self._number)
 
 
@@ -101,63 +102,50 @@ class Begun(Beginning):
     held.
     """
 
-    def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
+    def ask(
+        self, service_name: str, message_id: int, timeout: float, ports: bool = False
+    ) -> bytes | tuple[dict[int, int], bytes] | None:
         """See `Kernel.ask`. One call of C. Takes the lock itself, and not while it waits."""
+        if not ports:
+            self.complete()
+            return self.ask(service_name, message_id, timeout)
         link = link_of(service_name)
         if link is None:
             return None
         deadline = monotonic() + timeout
         milliseconds = int(timeout * 1000) if 0 < timeout < LONGEST / 1000 else LONGEST if timeout > 0 else 0
-        came: list[Any] = []
+        came: dict[int, Any] = {}
         try:
-            message = claim.ask(link, message_id, self._number, milliseconds, came)
-            if message is None:
+            token = claim.ask(link, message_id, self._number, milliseconds, came)
+            if token is None:
                 return None  # Nothing was sent.
-            if came[3]:
-                with self._lock:  # No other right can be to the same port: there is none.
-                    if type(self) is Begun and not (self._inside or self._fresh):
-                        self._inside = True
-                        try:
-                            self._name_fresh(memoryview(message).cast("I"), came)
-                        finally:
-                            self._inside = False
-                        return bytes(message)
+            if token:
+                with self._lock:
+                    if type(self) is Begun and not (
+                        self._inside or self._fresh
+                    ):  # There is no other right to these ports.
+                        names, came = came, {}  # First: where a signal handler raises, none is closed twice.
+                        for key, fd in names.items():
+                            names[key] = name = self._next_name()
+                            self._fresh[name] = fd
+                        return names, token
             self.complete()
-            return self._hand_over(message, came, deadline)  # type: ignore[attr-defined, no-any-return]
+            return self._hand_over(came, token, deadline)  # type: ignore[misc]  # It is one by now.
         except BaseException:
-            if came:
-                _drop(*came)
+            _drop(came)
             raise
-
-    def _name_fresh(self, words: memoryview, came: list[Any]) -> None:
-        """Give the rights of a message their names, the last one first. They are not in `came` any more."""
-        told = memoryview(came[0]).cast("I")
-        came.clear()  # First: where a signal handler raises, none is closed twice.
-        names = [0]
-        for start in range(len(told) - claim.ARRIVED, -1, -claim.ARRIVED):
-            kind, fd, named = told[start : start + 3].tolist()
-            name = self._next_name()
-            self._fresh[name] = kind, fd, bytes(told[start + claim.BEFORE_ID : start + claim.ARRIVED]) if named else b""
-            names.append(name)
-        first = claim.DESCRIPTORS
-        for at in range(first, first + 3 * words[first - 1], 3):
-            words[at] = names[-words[at]]
 
     def mach_port_deallocate(self, name: int) -> None:
         """See `Kernel.mach_port_deallocate`. Here is a right that nobody has asked about.
 
         Nothing is loaded for it: who has no descriptor left can give up what came.
         """
-        with self._lock:
-            if type(self) is Begun and (right := self._fresh.pop(name, None)):
-                self._give_back(name)
-                if right[0] == claim.MACH_MSG_TYPE_PORT_SEND:
-                    claim.close(right[1])
-                else:
-                    claim.destroy(right[1], self._number)
-                return
-        self.complete()
-        self.mach_port_deallocate(name)
+        fd = self._fresh.pop(name, None) if type(self) is Begun else None
+        if fd is None:
+            self.complete()
+            return self.mach_port_deallocate(name)
+        self._give_back(name)
+        claim.close(fd)
 
     def complete(self) -> None:
         """Become all of a kernel. Without the lock, or with it."""
@@ -187,7 +175,9 @@ class Begun(Beginning):
         if self._deferred and not inside:
             self._settle()  # type: ignore[attr-defined]
 
-    if not TYPE_CHECKING:  # A checker knows what there is.
+    if TYPE_CHECKING:
+        _hand_over = LinuxKernel._hand_over
+    else:
 
         def __getattr__(self, name):
             if name.startswith("__"):
@@ -196,14 +186,22 @@ class Begun(Beginning):
             return getattr(self, name)
 
 
-def _drop(told: bytes, answer: int, result: int, _: bool) -> None:
-    """Close what came and found no owner."""
-    words = memoryview(told).cast("I").tolist()
-    fds = words[1 :: claim.ARRIVED] if result > 0 else words[claim.NFDS + 1 :][: words[claim.NFDS]] if words else []
-    for fd in fds:
-        claim.close(fd)
-    if answer >= 0:
-        claim.close(answer)
+def _drop(came: dict[int, Any]) -> None:
+    """Close what came and found no owner: see `ask` in machrv/native/python/claim.c."""
+    while came:
+        key, fd = came.popitem()
+        if key >= 0:
+            claim.close(fd)
+            continue
+        result, answer, told, _ = fd
+        words = memoryview(told).cast("I").tolist()
+        nfds = claim.NFDS
+        for fd in (
+            words[1 :: claim.ARRIVED] if result > 0 else words[nfds + 1 : nfds + 1 + words[nfds]] if words else ()
+        ):
+            claim.close(fd)
+        if answer >= 0:
+            claim.close(answer)
 
 
 _held: list[Beginning] = []

@@ -31,6 +31,7 @@ _close = lib.machrv_close
 _DESCRIPTORS = BODY // 4 + 1
 _ONE_SOCKET = (SEND, SEND_ONCE)
 _NOTHING = bytes(24)
+_TOKEN_SIZE = 32
 
 
 class Asking(Space):
@@ -47,7 +48,9 @@ class Asking(Space):
         def _copyout(self, right: Right) -> int: ...
         def _deallocate(self, name: int) -> None: ...
 
-    def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
+    def ask(
+        self, service_name: str, message_id: int, timeout: float, ports: bool = False
+    ) -> bytes | tuple[dict[int, int], bytes] | None:
         """See `Kernel.ask`. One call of C, as long as no notification may become due meanwhile.
 
         The answer comes to a socket that is no port's. Takes the lock itself, and not while it waits.
@@ -58,73 +61,105 @@ class Asking(Space):
         try:
             buffer = self._spare.pop()
         except IndexError:
-            buffer = Buffer()
+            buffer = Buffer(self._native)
         deadline = monotonic() + timeout
         milliseconds = int(timeout * 1000) if 0 < timeout < LONGEST / 1000 else LONGEST if timeout > 0 else 0
-        received, answer = buffer.received, buffer.answer
+        exchange = buffer.exchange
         owned = True
         try:
-            result = _ask(link, message_id, self._number, milliseconds, received, buffer.rights, self._native, answer)
+            result = _ask(exchange, link, message_id, self._number, milliseconds)
             if result <= 0:
-                if answer[0] < 0:
+                if exchange.fd < 0:
                     return None  # Nothing was sent.
                 owned = False  # From here on the socket, and what came to it, is looked after there.
-                return self._receive_answer(answer[0], result, buffer, deadline)
-            if count := received.nfds:
+                return self._receive_answer(exchange.fd, result, buffer, deadline)
+            usual = ports and exchange.ports > 0
+            if count := buffer.received.nfds:
                 with self._lock:
                     if self._inside:
                         self._call.__enter__()  # which says why not
                     self._inside, owned = True, False
                     try:
-                        self._name_rights(buffer, count)
+                        if usual:
+                            names = self._name_ports(buffer, exchange, count)
+                        else:
+                            self._name_rights(buffer, count)
                     finally:
                         self._inside = False
-                received.nfds = 0
-            message: bytes = buffer.laid_out[0:result]
+            message: bytes = buffer.laid_out[result - _TOKEN_SIZE if usual else 0 : result]
         except BaseException:
             if owned:  # a signal handler has raised
                 buffer.close()
-                if answer[0] >= 0:
-                    lib.machrv_close(answer[0])
+                if exchange.fd >= 0:
+                    lib.machrv_close(exchange.fd)
             raise
         finally:
             if self._deferred:
                 self._settle()
         self._spare.append(buffer)
-        return message
+        return (names, message) if usual else message
 
-    def _hand_over(self, message: bytearray, came: list[Any], deadline: float) -> bytes:
-        """What the answer brings that `Begun.ask` got, where only all of a kernel can tell. Takes the lock itself."""
-        buffer = Buffer()
-        told, answer, result, _ = came
-        if result > 0:
-            ffi.memmove(buffer.rights, told, len(told))
-            count = buffer.received.nfds = len(told) // (4 * ARRIVED)
-            buffer.received.fds = [buffer.rights[at].fd for at in range(count)]
-            buffer.laid_out[0:result] = bytes(message)
-        else:
-            ffi.memmove(buffer.received, told, len(told))
-        came.clear()
+    def _hand_over(
+        self, came: dict[int, Any], token: bytes, deadline: float
+    ) -> bytes | tuple[dict[int, int], bytes] | None:
+        """What `Begun.ask` got, where only all of a kernel can tell what it is. Takes the lock itself."""
+        if token:
+            from machrv.kernel.linux.transit import Right
+
+            id = ffi.new("char[32]")
+            with self._call:
+                names = {}
+                for key in list(came):
+                    fd = came.pop(key)
+                    claimed = bytes(ffi.buffer(id)) if lib.machrv_port_id(fd, id) else b""
+                    names[key] = self._copyout(Right(_PORT_SEND, fd, id=claimed))
+                return names, token
+        result, answer, told, message = came.pop(-1)
+        buffer = Buffer(self._native)
         if result <= 0:
+            ffi.memmove(buffer.received, told, len(told))
             return self._receive_answer(answer, result, buffer, deadline)
+        ffi.memmove(buffer.rights, told, len(told))
+        count = buffer.received.nfds = len(told) // (4 * ARRIVED)
+        buffer.received.fds = [buffer.rights[at].fd for at in range(count)]
+        buffer.laid_out[0:result] = message
         with self._lock:
             if self._inside:
                 buffer.close()
                 self._call.__enter__()  # which says why not
             self._inside = True
             try:
-                self._name_rights(buffer, buffer.received.nfds)
+                self._name_rights(buffer, count)
             finally:
                 self._inside = False
         return bytes(buffer.laid_out[0:result])
 
     # -- what came ----------------------------------------------------------------------------------------------------
 
+    def _name_ports(self, buffer: Buffer, exchange: Any, count: int) -> dict[int, int]:
+        """Give the send rights of a usual reply their names: those, by their keys."""
+        keys = ffi.unpack(exchange.keys, exchange.ports)
+        alone = not (self._fresh or self._by_id or self._ports)  # The ports of a message's rights are different ones.
+        names = {}
+        if alone and count == len(keys):
+            take, fresh = self._table.take, self._fresh
+            for key, fd in zip(keys, ffi.unpack(buffer.received.fds, count)):
+                names[key] = name = take()
+                fresh[name] = fd
+            return names
+        spent: list[int] = []
+        named = [self._name_right(buffer.told, at, alone, spent) for at in range(count)]
+        if spent:
+            lib.machrv_close_all(spent, len(spent))
+        for key, slot in zip(keys, exchange.slots):
+            names[key] = named[slot - 1]
+        return names
+
     def _name_rights(self, buffer: Buffer, count: int) -> None:
         """Give the rights of a message that is laid out their names: the reply right first, the body from behind."""
         words, told, first = buffer.words, buffer.told, int(buffer.words[0] & 0xFF != 0)
         spent: list[int] = []
-        alone = not (self._fresh or self._by_id or self._ports)  # The ports of a message's rights are different ones.
+        alone = not (self._fresh or self._by_id or self._ports)  # As above.
         if first:
             words[2] = self._name_right(told, 0, alone, spent)
             alone = alone and words[0] & 0xFF == _SEND_ONCE
@@ -142,11 +177,11 @@ class Asking(Space):
         needed any more, it is for the caller to close. `alone`: no other can be to the same port."""
         start = at * ARRIVED
         kind, fd, named, references, *maker = told[start : start + BEFORE_ID].tolist()
-        id = bytes(told[start + BEFORE_ID : start + ARRIVED]) if named else b""
         if named and kind == _PORT_SEND and (references > 1 or not alone):
+            id = bytes(told[start + BEFORE_ID : start + ARRIVED])
             return self._merge(fd, id, references, tuple(maker), spent)
         name = self._table.take()
-        self._fresh[name] = kind, fd, id
+        self._fresh[name] = fd if kind == _PORT_SEND else ~fd
         return name
 
     def _merge(self, fd: int, id: bytes, references: int, maker: Creator, spent: list[int]) -> int:
@@ -160,8 +195,8 @@ class Asking(Space):
             entry = self._entries[name]
         else:
             entry = self._entry_for(fd, id, maker, spent)
-        for _ in range(references - 1):
-            entry.add_uref()
+        if references > 1:
+            entry.add_urefs(references - 1)
         return entry.name
 
     def _entry_for(self, fd: int, id: bytes, maker: Creator, spent: list[int]) -> Entry:
@@ -176,7 +211,7 @@ class Asking(Space):
                 maker = made_by(fd) or maker
             if entry.creator == maker:
                 spent.append(fd)
-                entry.add_uref()
+                entry.add_urefs()
                 return entry
         entry = self._table.allocate()
         same.append(entry)
@@ -192,15 +227,16 @@ class Asking(Space):
         Here is the common case, which must cost little: a reference of a send right, or a send-once right, that nobody has
         asked about. Nothing is loaded for it: who has no descriptor left can give up what came.
         """
+        fd = self._fresh.pop(name, None)
+        if fd is not None:  # Whoever has taken it out has it.
+            self._table.give_back(name)
+            if fd >= 0:
+                _close(fd)
+            else:
+                self._destroy_once(~fd)
+            return
         with self._lock:
             if not self._inside and not self._watched:
-                if right := self._fresh.pop(name, None):
-                    self._table.give_back(name)
-                    if right[0] == _PORT_SEND:
-                        _close(right[1])
-                    else:
-                        self._destroy_once(right[1])
-                    return
                 entry = self._entries.get(name)
                 if entry is not None and entry.type in _ONE_SOCKET and entry.request is None:
                     if entry.urefs > 1:

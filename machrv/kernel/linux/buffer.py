@@ -23,12 +23,15 @@ _ROOM = BODY + lib.MACHRV_MAX_INLINE + _LONGEST_TRAILER
 class Buffer:
     """Room for one packet and for what machrv_receive_plain tells of the rights in it."""
 
-    __slots__ = ("received", "rights", "answer", "told", "image", "laid_out", "words")
+    __slots__ = ("received", "rights", "exchange", "told", "image", "laid_out", "words", "_own")
 
-    def __init__(self) -> None:
+    def __init__(self, own: Any) -> None:
+        """`own` is the machrv_identity of the process."""
+        self._own = own
         self.received: Any = ffi.new("machrv_received *")
         self.rights: Any = ffi.new("machrv_arrived[]", lib.MACHRV_MAX_FDS)
-        self.answer: Any = ffi.new("int *", -1)
+        #: the same for machrv_ask and machrv_serve, and what they tell
+        self.exchange: Any = ffi.new("machrv_exchange *", (own, self.received, self.rights, -1))
         #: `rights` as 32-bit words
         self.told: Any = memoryview(ffi.buffer(self.rights)).cast("B").cast("I")
         #: all of `received`; a slice is a copy

@@ -242,7 +242,7 @@ class Calls(Members):
         self._close_socket(entry)
         entry.type = DEAD_NAME
         if request is not None:
-            entry.add_uref()
+            entry.add_urefs()
         self._destroy_port(port)
         if request is not None:
             self._notify_dead_name(request, entry.name)
@@ -278,7 +278,7 @@ class Calls(Members):
             entry.type |= SEND
         elif not entry.type & SEND:
             raise MachError(lib.KERN_INVALID_RIGHT, operation)
-        entry.add_uref()
+        entry.add_urefs()
 
     def _extract(self, entry: Entry, disposition: int, operation: str) -> tuple[Right, int]:
         taken = Taken()

@@ -82,7 +82,7 @@ class CopyOut(CopyIn):
         elif right.port is None:
             close(right.fd)
             entry.type |= SEND
-            entry.add_uref()
+            entry.add_urefs()
             return entry.name
         if right.port is not None:
             self._forget_id(entry)

@@ -39,6 +39,7 @@ class Ends:
         "id",
         "name",
         "given",
+        "room",
         "loop",
         "mscount",
         "made",
@@ -59,7 +60,7 @@ class Ends:
         "kick",
         "_ends",
         "_reserve",
-        "_heap",
+        "queued",
         "_scanned",
         "_crowded",
         "_head",
@@ -73,6 +74,8 @@ class Ends:
         #: ends of send rights that have left, which nobody has looked at: they bear stamps, and `epoll`, if there is one,
         #: knows them. Many rights are given up without a message: for those, this is all there is
         self.given: list[int] = []
+        #: how many more may be given before anything must be looked at: see `expect`
+        self.room: int = 0
         #: the sending half of the pair that this space's own messages to the port go through; it never leaves
         self.loop: int = -1
         self.mscount: int = 0
@@ -102,7 +105,8 @@ class Ends:
         self.listener: End | None = None
         #: wakes whoever waits in the space that receives from the port
         self.kick: Callable[[], None] | None = None
-        self._heap: list[tuple[int, End]] = []
+        #: ends whose heads were looked at and left, by time: a heap
+        self.queued: list[tuple[int, End]] = []
         self._scanned = 0
         #: with so many ends, it is time to look which are of no use any more
         self._crowded = _CROWD
@@ -113,6 +117,7 @@ class Ends:
     @property
     def ends(self) -> dict[int, End]:
         """Every end, by its descriptor."""
+        self.room = 0
         if self.given:
             given, self.given = self.given, []
             self._ends.update([(fd, End(fd, PORT_SEND, b"", False, True)) for fd in given])
@@ -150,16 +155,19 @@ class Ends:
             self._reserve = select.epoll()
 
     def expect(self, count: int) -> None:
-        """So many ends will be put among those that are `given`. Raises OSError."""
+        """So many ends, or `room` of them, will be put among those that are `given`. Raises OSError."""
         if len(self._ends) + len(self.given) + count > self._crowded:
             self._reap()
         if self.single is not None:
             self.single = None
             if self.kick is not None:
                 self.kick()  # as above
-        if len(self._ends) + len(self.given) + count > 1:
+        have = len(self._ends) + len(self.given)
+        self.room = 1
+        if have + count > 1:
             self._provide()
             self._stamp_all()
+            self.room = max(count, self._crowded - have)
 
     def stamp(self) -> None:
         """The order among the ends, or against other ports, matters from now on."""
@@ -246,10 +254,10 @@ class Ends:
     def _unqueue(self, end: End) -> None:
         if end.queued:
             end.queued = False
-            if self._heap[0][1] is end:
-                heappop(self._heap)
+            if self.queued[0][1] is end:
+                heappop(self.queued)
             else:
-                self._heap = sorted(item for item in self._heap if item[1] is not end)
+                self.queued = sorted(item for item in self.queued if item[1] is not end)
 
     def count_made(self, times: int = 1) -> None:
         """So many more send rights have been made."""
@@ -262,7 +270,7 @@ class Ends:
             close(fd)
         self.ends.clear()
         self.single = None
-        self._heap.clear()
+        self.queued.clear()
         if self.loop >= 0:
             close(self.loop)
             self.loop = -1

@@ -38,10 +38,9 @@ class Entry:
         self.request: Right | None = None
         self.pset: PortSet | None = None
 
-    def add_uref(self) -> None:
-        """One user reference more; at the limit the count stays where it is, for ever (osfmk/ipc/ipc_right.c)."""
-        if self.urefs < lib.MACH_PORT_UREFS_MAX:
-            self.urefs += 1
+    def add_urefs(self, count: int = 1) -> None:
+        """So many user references more; at the limit the count stays where it is, for ever (osfmk/ipc/ipc_right.c)."""
+        self.urefs = min(self.urefs + count, int(lib.MACH_PORT_UREFS_MAX))
 
     def drop_uref(self) -> None:
         """One user reference less, of more than one; a count at the limit has been lost track of and stays."""

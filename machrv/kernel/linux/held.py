@@ -34,7 +34,7 @@ class Held(Asking):
         super()._furnish()
         self._identity = Identity(self._number, self._native)
         self._serials = 0
-        self._serial_prefix = os.urandom(4).hex()
+        self._serial_prefix = os.urandom(4).hex().encode()
 
     # -- provided by the layers above ---------------------------------------------------------------------------------
 
@@ -93,14 +93,14 @@ class Held(Asking):
         self._close_socket(entry)
         entry.type, entry.request, entry.port = DEAD_NAME, None, None
         if request is not None:
-            entry.add_uref()
+            entry.add_urefs()
             self._notify_dead_name(request, entry.name)
 
     # -- making and giving up -----------------------------------------------------------------------------------------
 
     def _serial(self) -> bytes:
         self._serials += 1
-        return f"{self._serial_prefix}{self._serials:x}".encode()
+        return b"%b%x" % (self._serial_prefix, self._serials)
 
     def _give_socket(self, entry: Entry, port: Port) -> None:
         """The first right to leave a port's own name: from here on that has a socket, which the copies share."""

@@ -79,7 +79,7 @@ class Incoming(Sending):
 
     def _furnish(self) -> None:
         super()._furnish()
-        self._buffer = Buffer()
+        self._buffer = Buffer(self._native)
         #: where answers come that are waited for without a port, which needs no id: see `Asking._ask`
         self._asking = Port(bytes(32))
 

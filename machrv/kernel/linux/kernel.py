@@ -24,12 +24,14 @@ from machrv.kernel.linux.answers import check, close, shortage
 from machrv.kernel.linux.end import LISTENER, End
 from machrv.kernel.linux.held import destinations
 from machrv.kernel.linux.port import PORT_SEND, starving
-from machrv.kernel.linux.space import SEND, SEND_RIGHTS, TYPE_OF, all_spaces
+from machrv.kernel.linux.space import SEND, SEND_ONCE, SEND_RIGHTS, all_spaces
 from machrv.kernel.linux.readiness import LinuxReadiness, Room
-from machrv.kernel.linux.transit import Right, new_id
+from machrv.kernel.linux.transit import Right, describe, id_of, new_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from machrv.audit import AuditToken
     from machrv.kernel.linux.memory import LinuxMemory
     from machrv.kernel import Process
@@ -164,6 +166,27 @@ class LinuxKernel(Calls, Kernel):
         except OSError as error:
             raise MachError(lib.KERN_RESOURCE_SHORTAGE, f"open_process ({error.strerror})") from error
 
+    def answer(
+        self, reply_right: int, ports: Sequence[tuple[int, int, int]], data: bytes = b"", more: bool = False
+    ) -> None:
+        """See `Kernel.answer`. In one call, if the right has just come."""
+        with self._lock:
+            fd = self._fresh.get(reply_right, 0)
+            if fd < 0 and not self._inside and not self._watched:
+                self._inside = True
+                try:
+                    if self._answer(self._buffer.exchange, ~fd, ports, data):
+                        del self._fresh[reply_right]
+                        self._table.give_back(reply_right)
+                        if not more:
+                            lib.machrv_settle(self._buffer.exchange)
+                        return
+                except OSError:
+                    pass  # The general case says what is missing.
+                finally:
+                    self._inside = False
+        super().answer(reply_right, ports, data)
+
     def event_queue(self) -> LinuxEventQueue:
         """See `Kernel.event_queue`."""
         with shortage("event_queue"):
@@ -177,8 +200,11 @@ class LinuxKernel(Calls, Kernel):
         """See `Kernel.port_identity`. Without the lock: one look at one entry."""
         entry = self._entries.get(name)
         if entry is None:
-            right = self._fresh.get(name)
-            return ("", 0) if right is None else (right[2][:16].decode("ascii", "replace"), TYPE_OF[right[0]])
+            fd = self._fresh.get(name)
+            if fd is None or fd < 0:
+                return "", 0 if fd is None else SEND_ONCE
+            peer = describe(fd)
+            return "" if peer is None else id_of(peer.address)[:16].decode("ascii", "replace"), SEND
         port = entry.port
         id = b"file" if entry.is_file else entry.id if port is None else port.id
         return id[:16].decode("ascii", "replace"), entry.type
@@ -233,6 +259,7 @@ class LinuxKernel(Calls, Kernel):
             if entry.pset is not None:
                 entry.pset.close()
         self._asking.close()
+        lib.machrv_settle(self._buffer.exchange)
         for port in ports:
             port.bootstrap = None
             self._discard(port)

@@ -129,7 +129,7 @@ class Notifications(CopyOut):
             self._watch_entry(entry)
             return previous
         if immediate and right is not None and entry.type & DEAD_NAME:
-            entry.add_uref()
+            entry.add_urefs()
             self._notify_dead_name(right, name)
             return None
         dead_or_port = entry.type & (DEAD_NAME | SEND_RIGHTS | RECEIVE)

@@ -43,17 +43,17 @@ class Port(Ends):
         # need no other. Twice: what came during the scan may have come out of order. Not more: the clock may be set
         # back.
         for _ in range(2):
-            if self._heap and self._heap[0][0] <= self._scanned:
-                return self._heap[0]
+            if self.queued and self.queued[0][0] <= self._scanned:
+                return self.queued[0]
             before = time_ns()
             for end in self._ready():
                 self._look(end)
             self._scanned = before
-        return self._heap[0] if self._heap else None
+        return self.queued[0] if self.queued else None
 
     def next_end(self) -> End | None:
         """As `next`, without the time: if only one end has anything, nobody needs to know when it was sent."""
-        if not self._heap:
+        if not self.queued:
             ready = self._ready()
             if len(ready) < 2:
                 return ready[0] if ready else None
@@ -61,11 +61,6 @@ class Port(Ends):
                 self._look(end)
         head = self.next()
         return None if head is None else head[1]
-
-    @property
-    def in_order(self) -> bool:
-        """Whether nothing was looked at and left, and no set keeps an order of its own."""
-        return not (self._heap or self.sets or self.out_of_room)
 
     def _ready(self) -> list[End]:
         """The ends with something to read that do not stand in the heap. Takes in who has looked the port up."""
@@ -86,7 +81,7 @@ class Port(Ends):
     def taken(self, end: End) -> None:
         """The head of `end` has been received: look at what stands behind it."""
         self._unqueue(end)
-        if self._heap:
+        if self.queued:
             self._look(end)
 
     def _look(self, end: End) -> None:
@@ -108,7 +103,7 @@ class Port(Ends):
             # What was sent before there were stamps: the sender's word, which only orders what it sent before.
             stamp = min(head.before, max(0, head.header.sent)) if end.late or not head.stamp else head.stamp
         end.queued = True
-        heappush(self._heap, (stamp, end))
+        heappush(self.queued, (stamp, end))
 
     def _accept(self, listener: End) -> list[End]:
         """Take in everybody who waits at a bootstrap name: each is a send right made."""

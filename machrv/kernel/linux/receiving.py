@@ -12,6 +12,7 @@ from time import monotonic
 
 from machrv._mach import ffi, lib
 
+from machrv.audit import AuditToken
 from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.incoming import NO_LIMIT, TRAILER_SIZES, Incoming, destroyed, trailer_size
@@ -29,6 +30,8 @@ _AUDIT = int(lib.MACH_RCV_TRAILER_AUDIT)
 _BUSY = object()
 #: how much is looked at before others get the lock
 _AT_ONCE = 256
+#: a header, and its trailer
+_REQUEST_SIZE = 24 + 52
 _receive = lib.machrv_receive
 _serve = lib.machrv_serve
 #: how often a server that was out of descriptors looks whether it can accept again, in seconds
@@ -91,7 +94,7 @@ class Receiving(Incoming):
                                 return plain
                             if plain == 0 and (other := self._consume(port, end, size, option)) is not None:
                                 return other
-                        elif port.listener is not None and (served := self._serve(port, size, option)) is not None:
+                        elif port.listener is not None and type(served := self._serve(port, size, option)) is bytes:
                             return served
                 finally:
                     self._inside = False
@@ -150,7 +153,7 @@ class Receiving(Incoming):
             elif source.single is not None:
                 end, port = source.single, source
             else:
-                if source.listener is not None and (served := self._serve(source, size, option)) is not None:
+                if source.listener is not None and type(served := self._serve(source, size, option)) is bytes:
                     return served
                 for pset in source.sets:
                     pset.refresh()
@@ -180,31 +183,43 @@ class Receiving(Incoming):
                 self._drop_end(port, end)
         return _BUSY
 
-    def _serve(self, port: Port, size: int | None, option: int) -> bytes | None:
-        """The message of whoever has just looked the port up, if that is the oldest; None: look further."""
+    def take_request(self, name: int) -> bytes | tuple[int, int, AuditToken] | None:
+        """See `Kernel.take_request`. Takes the lock itself."""
+        with self._lock:
+            if self._inside:
+                return None  # The general case says what is the matter.
+            self._inside = True
+            try:
+                entry = self._entries.get(name)
+                if entry is not None and (port := entry.port) is not None and not self._watched:
+                    return self._serve(port, _REQUEST_SIZE, _AUDIT << 24, True)
+                return None
+            finally:
+                self._inside = False
+                if self._buffer.exchange.nspent:  # Whoever could not be served could not settle either.
+                    lib.machrv_settle(self._buffer.exchange)
+
+    def _serve(
+        self, port: Port, size: int | None, option: int, request: bool = False
+    ) -> bytes | tuple[int, int, AuditToken] | None:
+        """The message of whoever has just looked the port up, if that is the oldest; None: look further.
+
+        `request`: where it is one of a rendezvous, its reply right, id and sender.
+        """
         listener, epoll = port.listener, port.epoll
-        if listener is None or epoll is None or not port.in_order or port.nsrequest is not None or option & _LARGE:
+        if listener is None or epoll is None or port.nsrequest is not None or option & _LARGE:
             return None
+        if port.queued or port.sets or port.out_of_room:
+            return None  # Something was looked at and left, or a set keeps an order of its own.
         buffer = self._buffer
-        accepted, limit = buffer.answer, NO_LIMIT if size is None else size
+        exchange, limit = buffer.exchange, NO_LIMIT if size is None else size
         others, trailer = epoll.fileno(), TRAILER_SIZES[option >> 24 & 15]
-        result = _serve(
-            listener.fd,
-            others,
-            buffer.received,
-            buffer.rights,
-            self._native,
-            port.name,
-            port.seqno,
-            trailer,
-            port.context,
-            limit,
-            accepted,
-        )
-        fd = accepted[0]
+        result = _serve(exchange, listener.fd, others, port.name, port.seqno, trailer, port.context, limit)
+        fd = exchange.fd
         if fd < 0 and result < 0:
             return None
-        port.count_made()
+        port.made += 1
+        port.mscount = port.mscount + 1 & 0xFFFFFFFF
         end = None  # What came on a connection that is at its end has been received, and that is all there is to it.
         if fd >= 0:
             end = End(fd, PORT_SEND, listener.address)
@@ -216,13 +231,17 @@ class Receiving(Incoming):
                     if result == 0:
                         buffer.close()
                     return None
-        if result > 0:
-            if count := buffer.received.nfds:
-                self._name_rights(buffer, count)
-            port.seqno = port.seqno + 1 & 0xFFFFFFFF
-            message: bytes = buffer.laid_out[0:result]
-            return message
-        return self._consume(port, end, size, option) if result == 0 and end is not None else None
+        if result <= 0:
+            return self._consume(port, end, size, option) if result == 0 and end is not None else None
+        port.seqno = port.seqno + 1 & 0xFFFFFFFF
+        if request and exchange.ports == 0:
+            reply_right = self._table.take()
+            self._fresh[reply_right] = ~buffer.received.fds[0]
+            return reply_right, exchange.id, tuple.__new__(AuditToken, ffi.unpack(exchange.token, 8))
+        if count := buffer.received.nfds:
+            self._name_rights(buffer, count)
+        message: bytes = buffer.laid_out[0:result]
+        return message
 
     def _check_size(self, port: Port, end: End, size: int, option: int) -> None:
         """MACH_RCV_TOO_LARGE with MACH_RCV_LARGE leaves the message where it is."""

@@ -16,12 +16,17 @@ from machrv._mach import ffi, lib
 from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import wire
 from machrv.kernel.linux import LONGEST
-from machrv.kernel.linux.copyin import COPY_SEND, MOVE_SEND_ONCE, Taken
+from machrv.kernel.linux.copyin import COPY_SEND, MAKE_SEND, Taken
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.outgoing import Outgoing, Parcel
 from machrv.kernel.linux.answers import GONE, close, shortage
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
 from machrv.kernel.linux.space import DEAD, SEND, SEND_ONCE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 HEADER = Struct("=5Ii")
 #: bits, remote port, local port
@@ -29,12 +34,8 @@ _PLAIN = Struct("=I4xII")
 _send = lib.machrv_send
 _send_plain = lib.machrv_send_plain
 _answer = lib.machrv_answer
-_ENDS = ffi.typeof("int[]")
 _COMPLEX = int(lib.MACH_MSGH_BITS_COMPLEX)
 _USER_BITS = _COMPLEX | 0x001F1F1F
-_ANSWER = _COMPLEX | MOVE_SEND_ONCE
-#: the 32-bit word of a message that counts its descriptors
-_COUNT = wire.BODY // 4
 #: the largest message: XNU's limit on what it copies in (ipc_kmsg_max_body_space)
 MAX_SIZE = 64 * 1024 * 1024 - 68
 _NOT_SENT = 1
@@ -46,6 +47,11 @@ _OPERATION = "mach_msg"
 class Sending(Outgoing):
     """A space that sends."""
 
+    def _furnish(self) -> None:
+        super()._furnish()
+        #: where machrv_answer puts the ends of the rights that it makes
+        self._receiving = ffi.new("int[]", lib.MACHRV_MAX_FDS)
+
     def _send_at_once(self, message: bytes) -> bool:
         """Send if it is as simple as can be: no rights, to a port of this space, and there is room. Takes the lock itself.
 
@@ -55,11 +61,7 @@ class Sending(Outgoing):
         if size < 24 or size & 3:
             return False
         bits, remote, local = _PLAIN.unpack_from(message)
-        if local:
-            return False
-        if bits == _ANSWER:
-            return self._answer_at_once(message, size, remote)
-        if bits != COPY_SEND or size > _SMALL:
+        if local or bits != COPY_SEND or size > _SMALL:
             return False
         with self._lock:
             if self._inside:
@@ -69,62 +71,38 @@ class Sending(Outgoing):
                 return False
             return _send_plain(port.loop, message, size, self._number) == 0
 
-    def _answer_at_once(self, message: bytes, size: int, remote: int) -> bool:
-        """The same for a message to a send-once right that has just come, with rights that are made for it: an answer at a
-        rendezvous."""
-        with self._lock:
-            right = self._fresh.get(remote)
-            if right is None or right[0] != PORT_SEND_ONCE or self._inside or self._watched:
-                return False
-            ports = self._ports_named(message, size)
-            if not ports:
-                return False
-            self._inside = True
-            try:
-                if not self._answer(message, size, right[1], ports):
-                    return False
-                del self._fresh[remote]
-                self._table.give_back(remote)
-                return True
-            except OSError:
-                return False  # The general case says what is missing.
-            finally:
-                self._inside = False
+    def _answer(self, exchange: Any, fd: int, ports: Sequence[tuple[int, int, int]], data: bytes) -> bool:
+        """Answer at a rendezvous with rights that are made of ports of this space, on a send-once right that is spent then.
 
-    def _ports_named(self, message: bytes, size: int) -> list[Port]:
-        """The ports that are received from here under the names in port descriptors, if a message has nothing but those."""
-        words = memoryview(message).cast("I")
-        count = words[_COUNT] if size >= wire.DESCRIPTORS else 0
-        if not 0 < count <= lib.MACHRV_MAX_FDS or size < wire.DESCRIPTORS + 12 * count:
-            return []
-        names = words[_COUNT + 1 : _COUNT + 1 + 3 * count : 3].tolist()
-        ports: dict[int, Port] = {}
-        for name in set(names):
-            entry = self._entries.get(name)
-            if entry is None or (port := entry.port) is None or port.nsrequest is not None:
-                return []
-            ports[name] = port
-        return [ports[name] for name in names]
-
-    def _answer(self, message: bytes, size: int, fd: int, ports: list[Port]) -> bool:
-        """Make the rights and send them on `fd`, which is spent then. False, or OSError: nothing has happened."""
-        count, serial = len(ports), self._serials + 1
-        self._serials += count
-        epolls, receiving = ffi.NULL, ffi.new(_ENDS, count)
+        `ports` are as for `Kernel.answer`. False, or OSError: nothing has happened.
+        """
+        keys: list[int] = []
+        targets: list[Port] = []
         counts: dict[Port, int] = {}
-        for port in ports:
+        for key, name, disposition in ports:
+            entry = self._entries.get(name)
+            if disposition != MAKE_SEND or entry is None or (port := entry.port) is None or port.nsrequest is not None:
+                return False
+            keys.append(key)
+            targets.append(port)
             counts[port] = counts.get(port, 0) + 1
+        epolls = ffi.NULL
         for port, times in counts.items():
-            port.expect(times)
+            if port.room < times:
+                port.expect(times)
+            port.room -= times
             if port.epoll is not None:
-                epolls = [-1 if port.epoll is None else port.epoll.fileno() for port in ports]
-        ids, prefix = b"".join([port.id for port in ports]), self._serial_prefix.encode()
-        if _answer(fd, message, size, self._number, count, ids, prefix, serial, epolls, receiving) < 0:
+                epolls = [-1 if port.epoll is None else port.epoll.fileno() for port in targets]
+        count, serial = len(keys), self._serials + 1
+        self._serials += count
+        ids, receiving = b"".join([port.id for port in targets]), self._receiving
+        prefix, size = self._serial_prefix, len(data)
+        if _answer(exchange, fd, self._number, count, keys, ids, prefix, serial, epolls, data, size, receiving) < 0:
             return False
-        for port, end in zip(ports, receiving):
+        for port, end in zip(targets, receiving):
             port.given.append(end)
-        for port, times in counts.items():
-            port.count_made(times)
+            port.made += 1
+            port.mscount = port.mscount + 1 & 0xFFFFFFFF
         return True
 
     def _send_message(self, message: bytes | bytearray | memoryview, deadline: float | None) -> None:

@@ -25,8 +25,6 @@ DEAD_NAME = lib.MACH_PORT_TYPE_DEAD_NAME
 SEND_RIGHTS = SEND | SEND_ONCE
 NULL = lib.MACH_PORT_NULL
 DEAD = lib.MACH_PORT_DEAD
-#: MACH_PORT_TYPE_* of a right that arrived as MACH_MSG_TYPE_*
-TYPE_OF = {lib.MACH_MSG_TYPE_PORT_SEND: SEND, lib.MACH_MSG_TYPE_PORT_SEND_ONCE: SEND_ONCE}
 
 
 def all_spaces() -> list[Space]:
@@ -120,10 +118,15 @@ class Space(Beginning):
 
     def _enter(self) -> None:
         """Give every right that nobody has looked at yet the entry that its name stands for."""
-        for name, (kind, fd, id) in list(self._fresh.items()):
+        id = ffi.new("char[32]")
+        for name in list(self._fresh):
+            fd = self._fresh.pop(name, None)
+            if fd is None:
+                continue  # given up meanwhile
             entry = self._entries[name] = Entry(name)
-            entry.type, entry.urefs, entry.fd, entry.id = TYPE_OF[kind], 1, fd, id
-            del self._fresh[name]
+            entry.type, entry.urefs, entry.fd = SEND_ONCE if fd < 0 else SEND, 1, ~fd if fd < 0 else fd
+            if fd >= 0 and lib.machrv_port_id(fd, id):
+                entry.id = bytes(ffi.buffer(id))
             self._remember_id(entry)
 
     def _remember_id(self, entry: Entry) -> None:

@@ -1,5 +1,5 @@
 /*
- * Answering at a rendezvous: the rights that a message makes of its sender's ports, and the message, in one call.
+ * Answering at a rendezvous: the rights that a reply makes of its sender's ports, and the reply, in one call.
  *
  * What belongs here: the one case of machrv/kernel/linux/sending.py that every claim goes through. What must never happen
  * here: an answer that the general case would not have sent, or a descriptor that outlives a failed call.
@@ -7,37 +7,64 @@
 
 #include "native.h"
 
-#include <stdio.h>
 #include <sys/epoll.h>
 
-#define DESCRIPTORS 28 /* a header and the count of descriptors */
+#include "machrv/rendezvous.h"
 
-/* Whether the message begins with n port descriptors that each make a send right; a slot in place of each name. */
-static int plan(char *message, size_t size, int n)
+#define HEADER 24
+#define EACH 16        /* a descriptor and a key */
+#define MOST_DATA 2048 /* with larger data, the general case */
+
+/* The reply, its rights by their numbers from 1 on: its size, or -EINVAL. */
+static int write_reply(char *message, int n, const uint32_t *keys, const char *data, size_t size)
 {
-    uint32_t word[3];
-    if (n > MACHRV_MAX_FDS || size < DESCRIPTORS + sizeof word * (size_t)n)
+    uint32_t count = (uint32_t)n;
+    uint64_t length = size;
+    char *at = message + HEADER;
+    if (n < 1 || n > MACHRV_MAX_FDS || size > MOST_DATA)
         return -EINVAL;
-    for (int i = 0; i < n; i++) {
-        char *descriptor = message + DESCRIPTORS + sizeof word * (size_t)i;
-        memcpy(word, descriptor, sizeof word);
-        if (word[1] || word[2] != MAKE_SEND << 16)
-            return -EINVAL;
-        word[0] = (uint32_t)i + 1;
-        word[2] = PORT_SEND << 16;
-        memcpy(descriptor, word, sizeof word);
+    memset(message, 0, HEADER);
+    memcpy(at, &count, sizeof count);
+    at += sizeof count;
+    for (uint32_t slot = 1; slot <= count; slot++, at += 12) {
+        const uint32_t descriptor[3] = {slot, 0, PORT_SEND << 16};
+        memcpy(at, descriptor, sizeof descriptor);
     }
-    return 0;
+    memcpy(at, keys, sizeof *keys * count);
+    at += sizeof *keys * count;
+    memcpy(at, &length, sizeof length);
+    at += sizeof length;
+    if (size)
+        memcpy(at, data, size);
+    memset(at + size, 0, -size & 3);
+    return (int)(at - message + (ptrdiff_t)(size + (-size & 3)));
+}
+
+/* "\0machrv/ID/sPREFIXSERIAL", the serial in hex: its length. (As snprintf would, which costs as much as a system call.) */
+static int write_address(char *address, const char *id, const char *prefix, uint64_t serial)
+{
+    static const char scheme[8] = "\0machrv/";
+    char digits[16], *at = address;
+    int count = 0;
+    memcpy(at, scheme, sizeof scheme);
+    memcpy(at += sizeof scheme, id, 32);
+    memcpy(at += 32, "/s", 2);
+    memcpy(at += 2, prefix, 8);
+    at += 8;
+    do
+        digits[count++] = "0123456789abcdef"[serial & 15];
+    while (serial >>= 4);
+    while (count)
+        *at++ = digits[--count];
+    return (int)(at - address);
 }
 
 /* One send right: ends[0] receives, and is watched by `epoll` if that is one. */
-static int make(int *ends, const char *id, const char *prefix, unsigned long long serial, int epoll)
+static int make(int *ends, const char *id, const char *prefix, uint64_t serial, int epoll)
 {
     char address[MACHRV_ADDRESS_MAX];
-    int length = snprintf(address + 1, sizeof address - 1, "machrv/%.32s/s%.8s%llx", id, prefix, serial), error;
     struct epoll_event events = {.events = EPOLLIN | EPOLLRDHUP};
-    address[0] = 0;
-    error = machrv_pair(ends, address, length + 1, 1, 1);
+    int error = machrv_pair(ends, address, write_address(address, id, prefix, serial), 1, 1);
     if (error || epoll < 0)
         return error;
     events.data.fd = ends[0];
@@ -48,17 +75,19 @@ static int make(int *ends, const char *id, const char *prefix, unsigned long lon
     return error;
 }
 
-int machrv_answer(int fd, const char *message, size_t size, int space, int n, const char *ids, const char *prefix,
-                  uint64_t serial, const int *epolls, int *receiving)
+void machrv_settle(machrv_exchange *what)
 {
-    char copy[DESCRIPTORS + 12 * MACHRV_MAX_FDS + 2048];
-    int sending[MACHRV_MAX_FDS], made = 0, error;
-    int32_t id;
-    if (size > sizeof copy)
-        return -EINVAL;
-    memcpy(copy, message, size);
-    memcpy(&id, message + 20, sizeof id);
-    error = plan(copy, size, n);
+    machrv_close_all(what->spent, what->nspent);
+    what->nspent = 0;
+}
+
+int machrv_answer(machrv_exchange *what, int fd, int space, int n, const uint32_t *keys, const char *ids,
+                  const char *prefix, uint64_t serial, const int *epolls, const char *data, size_t data_size, int *receiving)
+{
+    char message[HEADER + 4 + EACH * MACHRV_MAX_FDS + 8 + MOST_DATA + 4];
+    int *sending = what->spent, made = 0, size = write_reply(message, n, keys, data, data_size);
+    int error = size < 0 ? size : 0;
+    machrv_settle(what);
     for (; !error && made < n; made++) {
         int ends[2];
         error = make(ends, ids + 32 * made, prefix, serial + (unsigned)made, epolls ? epolls[made] : -1);
@@ -68,11 +97,14 @@ int machrv_answer(int fd, const char *message, size_t size, int space, int n, co
         sending[made] = ends[1];
     }
     if (!error)
-        error = machrv_send(fd, copy, size, COMPLEX | PORT_SEND_ONCE, id, 0, space, 0, NULL, 0, sending, n);
-    machrv_close_all(sending, made);
-    if (error)
+        error = machrv_send(fd, message, (size_t)size, COMPLEX | PORT_SEND_ONCE, MACHRV_REPLY_ID, 0, space, 0, NULL, 0,
+                            sending, n);
+    if (error) {
+        machrv_close_all(sending, made);
         machrv_close_all(receiving, made);
-    else
-        close(fd);
-    return error;
+        return error;
+    }
+    sending[made] = fd;
+    what->nspent = made + 1;
+    return 0;
 }

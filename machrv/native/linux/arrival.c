@@ -9,6 +9,10 @@
 
 #include <sched.h>
 
+#include "machrv/rendezvous.h"
+
+#define HEADER 24 /* sizeof(mach_msg_header_t) */
+
 struct descriptor { /* mach_msg_port_descriptor_t, a slot in place of the name */
     uint32_t slot, pad;
     uint16_t unused;
@@ -62,6 +66,18 @@ static int read_id(const struct sockaddr_un *name, socklen_t length, machrv_arri
     memcpy(right->id, id + sizeof prefix, sizeof right->id);
     right->named = 1;
     return memchr(right->id, '/', sizeof right->id) ? -1 : 0;
+}
+
+int machrv_port_id(int fd, char *into)
+{
+    struct sockaddr_un name;
+    socklen_t length = sizeof name;
+    machrv_arrived right;
+    if (getpeername(fd, (struct sockaddr *)&name, &length) || name.sun_family != AF_UNIX ||
+        read_id(&name, length, &right) || !right.named)
+        return 0;
+    memcpy(into, right.id, sizeof right.id);
+    return 1;
 }
 
 /* What the sockets tell. -1: one of them is no right of ours, or its port has died. */
@@ -183,15 +199,64 @@ int machrv_receive_plain(int fd, machrv_received *into, machrv_arrived *rights, 
     return error ? error : machrv_lay_out(into, rights, own, kind, trusted, name, seqno, trailer_size, context, limit);
 }
 
-int machrv_serve(int listener, int others, machrv_received *into, machrv_arrived *rights, const machrv_identity *own,
-                 uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context, uint32_t limit, int *accepted)
+/* Of a message that is laid out, the 32 bits at a place. */
+static uint32_t word(const machrv_received *packet, size_t at)
+{
+    uint32_t value;
+    memcpy(&value, packet->body - HEADER + at, sizeof value);
+    return value;
+}
+
+/* Whether what is laid out is a reply with nothing but send rights; their keys and numbers. */
+static int read_ports(machrv_exchange *what, size_t size)
+{
+    const machrv_received *packet = what->into;
+    uint32_t count = word(packet, HEADER);
+    size_t keys;
+    if (word(packet, 0) != (COMPLEX | PORT_SEND_ONCE << 8) || word(packet, 20) != MACHRV_REPLY_ID || !count ||
+        count > MACHRV_MAX_FDS || size != HEADER + 4 + 16 * (size_t)count + 8)
+        return -1;
+    keys = HEADER + 4 + 12 * (size_t)count;
+    for (uint32_t i = 0; i < count; i++) {
+        what->keys[i] = word(packet, keys + 4 * i);
+        what->slots[i] = word(packet, HEADER + 4 + 12 * i);
+        if (word(packet, HEADER + 4 + 12 * i + 8) != PORT_SEND << 16 || (i && what->keys[i] <= what->keys[i - 1]))
+            return -1;
+    }
+    return word(packet, keys + 4 * count) || word(packet, keys + 4 * count + 4) ? -1 : (int)count;
+}
+
+void machrv_read_usual(machrv_exchange *what, int length)
+{
+    const machrv_received *packet = what->into;
+    size_t size = (size_t)length - AUDIT_TRAILER;
+    what->ports = -1;
+    if (length < HEADER + AUDIT_TRAILER || word(packet, 4) != size || word(packet, size + 4) != AUDIT_TRAILER)
+        return;
+    for (size_t i = 0; i < 8; i++)
+        what->token[i] = word(packet, size + 20 + 4 * i);
+    if (!what->token[5])
+        return; /* the kernel's own words are neither */
+    if (size != HEADER) {
+        what->ports = read_ports(what, size);
+    } else if (word(packet, 0) == (PORT_SEND << 8 | PORT_SEND_ONCE) && packet->nfds == 1) {
+        what->ports = 0;
+        what->id = (int32_t)word(packet, 20);
+    }
+}
+
+int machrv_serve(machrv_exchange *what, int listener, int others, uint32_t name, uint32_t seqno, uint32_t trailer_size,
+                 uint64_t context, uint32_t limit)
 {
     struct pollfd both[2] = {{.events = POLLIN}, {.fd = others, .events = POLLIN}};
     int result, ready;
     char byte;
-    *accepted = both[0].fd = machrv_accept(listener);
-    if (*accepted < 0)
-        return *accepted;
+    what->ports = -1;
+    what->fd = both[0].fd = machrv_accept(listener);
+    if (what->fd < 0) {
+        machrv_settle(what);
+        return what->fd;
+    }
     /* In this order: what is found there, and nothing after it elsewhere, was sent before anything that comes elsewhere. */
     ready = poll(both, 2, 0);
     if (ready == 0) {
@@ -199,12 +264,20 @@ int machrv_serve(int listener, int others, machrv_received *into, machrv_arrived
         sched_yield();
         ready = poll(both, 2, 0);
     }
-    if (ready != 1 || !both[0].revents)
+    if (ready != 1 || !both[0].revents) {
+        machrv_settle(what);
         return -EAGAIN;
-    result = machrv_receive_plain(*accepted, into, rights, own, PORT_SEND, 0, name, seqno, trailer_size, context, limit);
-    if (result > 0 && recv(*accepted, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
-        close(*accepted); /* the right was spent on this one message */
-        *accepted = -1;
+    }
+    result = machrv_receive_plain(what->fd, what->into, what->rights, what->own, PORT_SEND, 0, name, seqno, trailer_size,
+                                  context, limit);
+    machrv_settle(what);
+    if (result > 0) {
+        if (trailer_size == AUDIT_TRAILER)
+            machrv_read_usual(what, result);
+        if (recv(what->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
+            close(what->fd); /* the right was spent on this one message */
+            what->fd = -1;
+        }
     }
     return result;
 }

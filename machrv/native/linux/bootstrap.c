@@ -6,14 +6,7 @@
 
 #include "native.h"
 
-#include <sys/syscall.h>
-
-#ifndef SYS_close_range
-#define SYS_close_range 436 /* Linux 5.9; before, it fails */
-#endif
-
-#define ID 32            /* the digits of a port id */
-#define AUDIT_TRAILER 52 /* sizeof(mach_msg_audit_trailer_t) */
+#define ID 32 /* the digits of a port id */
 
 static int fill(struct sockaddr_un *name, const char *path)
 {
@@ -140,19 +133,12 @@ static int answer_pair(int *ends, int milliseconds)
 }
 
 /*
- * A close while descriptors are in flight makes the kernel look for cycles among them (Linux 6.18, net/unix/af_unix.c,
- * unix_release_sock): two in one call make it look once.
+ * Sends a listener a bare message with a right to answer it, so that nothing more can come of the connection. The socket
+ * that the answer comes to, or a negative errno. *connection is the caller's to close: a close while descriptors are in
+ * flight makes the kernel look for cycles among them (Linux 6.18, net/unix/af_unix.c, unix_release_sock), and until the
+ * answer has come some are. (The other end of the pair is in flight itself, so that closing it ends no socket.)
  */
-static void close_both(int first, int second)
-{
-    if (second != first + 1 || syscall(SYS_close_range, first, second, 0)) {
-        close(first);
-        close(second);
-    }
-}
-
-/* Sends a listener a bare message with a right to answer it; the socket that the answer comes to, or a negative errno. */
-static int request(const struct sockaddr_un *name, int id, int space, int milliseconds)
+static int request(const struct sockaddr_un *name, int id, int space, int milliseconds, int *connection)
 {
     static const char header[24];
     int ends[2], fd, error = answer_pair(ends, milliseconds);
@@ -168,30 +154,36 @@ static int request(const struct sockaddr_un *name, int id, int space, int millis
         return error;
     }
     error = machrv_send(fd, header, sizeof header, PORT_SEND | PORT_SEND_ONCE << 8, id, 0, space, 1, NULL, 0, &ends[1], 1);
-    close_both(ends[1], fd);
-    if (error)
+    close(ends[1]);
+    if (error) {
         close(ends[0]);
-    return error ? error : ends[0];
+        close(fd);
+        return error;
+    }
+    shutdown(fd, SHUT_RDWR);
+    *connection = fd;
+    return ends[0];
 }
 
-int machrv_ask(const char *link, int id, int space, int milliseconds, machrv_received *into, machrv_arrived *rights,
-               const machrv_identity *own, int *answer)
+int machrv_ask(machrv_exchange *what, const char *link, int id, int space, int milliseconds)
 {
     struct sockaddr_un name;
-    int fd, error = find_listener(link, &name);
-    *answer = -1;
+    int connection = -1, error = find_listener(link, &name);
+    what->fd = what->ports = -1;
     if (error)
         return error;
-    fd = request(&name, id, space, milliseconds);
-    if (fd < 0)
-        return fd;
-    *answer = fd;
-    error = machrv_receive_packet(fd, into, milliseconds > 0); /* a limit of 0 would be none */
+    error = request(&name, id, space, milliseconds, &connection);
+    if (error < 0)
+        return error;
+    what->fd = error;
+    error = machrv_receive_packet(what->fd, what->into, milliseconds > 0); /* a limit of 0 would be none */
     if (!error)
-        error = machrv_lay_out(into, rights, own, PORT_SEND_ONCE, 0, 0, 0, AUDIT_TRAILER, 0, UINT32_MAX);
+        error = machrv_lay_out(what->into, what->rights, what->own, PORT_SEND_ONCE, 0, 0, 0, AUDIT_TRAILER, 0, UINT32_MAX);
+    close(connection);
     if (error > 0) {
-        close(fd);
-        *answer = -1;
+        machrv_read_usual(what, error);
+        close(what->fd);
+        what->fd = -1;
     }
     return error;
 }

@@ -39,6 +39,7 @@
 #define PORT_SEND 17          /* MACH_MSG_TYPE_PORT_SEND */
 #define PORT_SEND_ONCE 18     /* MACH_MSG_TYPE_PORT_SEND_ONCE */
 #define MAKE_SEND 20          /* MACH_MSG_TYPE_MAKE_SEND */
+#define AUDIT_TRAILER 52      /* sizeof(mach_msg_audit_trailer_t) */
 #define COMPLEX 0x80000000u   /* MACH_MSGH_BITS_COMPLEX */
 #define WIRE_MAGIC 0x6d727678u /* the form of packets that this version writes: 'mrvx' */
 
@@ -65,6 +66,9 @@ int machrv_receive_packet(int fd, machrv_received *into, int wait);
 /* Lays out what has been received: the second half of machrv_receive_plain. */
 int machrv_lay_out(machrv_received *into, machrv_arrived *rights, const machrv_identity *own, uint32_t kind, int trusted,
                    uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context, uint32_t limit);
+
+/* What a message says that is laid out, so long with its audit trailer: what->ports and what goes with it. */
+void machrv_read_usual(machrv_exchange *what, int length);
 
 #pragma GCC visibility pop
 

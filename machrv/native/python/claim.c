@@ -23,83 +23,89 @@
 /* What this process is, to machrv_ask: unknown. A server is another process, or its kernel is more than this. */
 static const machrv_identity nobody = {.pid = -1};
 
-/* Whether all rights are what nearly all are: in the body, and each the only one to its port. */
-static int usual(const char *message, const machrv_arrived *rights, int count)
-{
-    uint32_t bits;
-    memcpy(&bits, message, sizeof bits);
-    if (bits & 0xFF)
-        return 0;
-    for (int i = 0; i < count; i++)
-        if (rights[i].references > 1)
-            return 0;
-    return 1;
-}
+static PyObject *bytes_of(const void *start, size_t size) { return PyBytes_FromStringAndSize(start, (Py_ssize_t)size); }
 
-/* Appends; takes the reference. */
-static int append(PyObject *list, PyObject *item)
+/* Takes the reference to the value; NULL is an error that has been raised. */
+static int put(PyObject *dict, long long key, PyObject *value)
 {
-    int failed = !item || PyList_Append(list, item);
-    Py_XDECREF(item);
+    PyObject *number = value ? PyLong_FromLongLong(key) : NULL;
+    int failed = !number || PyDict_SetItem(dict, number, value);
+    Py_XDECREF(number);
+    Py_XDECREF(value);
     return failed ? -1 : 0;
 }
 
-static PyObject *bytes_of(const void *start, size_t size) { return PyBytes_FromStringAndSize(start, (Py_ssize_t)size); }
-
-/* The message, and in `came` what it came with: nothing of it is lost if that fails. */
-static PyObject *told(PyObject *came, int result, int answer, const machrv_received *packet, const machrv_arrived *rights)
+/* Whether it is a reply with send rights and nothing else, each the only one to its port. */
+static int usual(const machrv_exchange *what)
 {
-    const char *laid_out = packet->body - sizeof(mach_msg_header_t);
-    PyObject *message, *what;
-    if (result < 0 && answer < 0)
+    for (int i = 0; i < what->into->nfds; i++)
+        if (what->rights[i].references > 1)
+            return 0;
+    return what->ports > 0 && what->ports == what->into->nfds;
+}
+
+/* What `ask` returns: `came` has all that came with it. */
+static PyObject *told(PyObject *came, const machrv_exchange *what, int result)
+{
+    const machrv_received *packet = what->into;
+    PyObject *all, *token = NULL;
+    int failed = 0;
+    if (result < 0 && what->fd < 0)
         Py_RETURN_NONE;
-    message = PyByteArray_FromStringAndSize(laid_out, result > 0 ? result : 0);
-    if (result > 0)
-        what = bytes_of(rights, sizeof *rights * (size_t)packet->nfds);
-    else
-        what = bytes_of(packet, result ? 0 : sizeof *packet);
-    if (!append(came, what) && message && !append(came, PyLong_FromLong(answer)) &&
-        !append(came, PyLong_FromLong(result)) && !append(came, PyBool_FromLong(result > 0 && usual(laid_out, rights, packet->nfds))))
-        return message;
-    Py_XDECREF(message);
+    if (result > 0 && usual(what)) {
+        token = bytes_of(what->token, sizeof what->token);
+        for (int i = 0; token && !failed && i < what->ports; i++)
+            failed = put(came, what->keys[i], PyLong_FromLong(what->rights[what->slots[i] - 1].fd));
+    } else {
+        size_t rights = sizeof *what->rights * (size_t)(result > 0 ? packet->nfds : 0);
+        all = Py_BuildValue("iiy#y#", result, what->fd, result > 0 ? (const char *)what->rights : (const char *)packet,
+                            (Py_ssize_t)(result > 0 ? rights : result ? 0 : sizeof *packet),
+                            packet->body - sizeof(mach_msg_header_t), (Py_ssize_t)(result > 0 ? result : 0));
+        failed = put(came, -1, all);
+        if (!failed)
+            token = bytes_of(NULL, 0);
+    }
+    if (token && !failed)
+        return token;
+    PyDict_Clear(came);
+    Py_XDECREF(token);
     if (result >= 0)
         machrv_close_all(packet->fds, packet->nfds);
-    if (answer >= 0)
-        machrv_close(answer);
-    PyList_SetSlice(came, 0, PyList_Size(came), NULL);
+    if (what->fd >= 0)
+        machrv_close(what->fd);
     return NULL;
 }
 
 PyDoc_STRVAR(ask_doc,
              "ask(link, id, space, milliseconds, came): see machrv_ask in include/machrv/linux.h.\n\n"
-             "None if nothing was sent. Otherwise the message, if the result is positive, and `came`, a list, gets the\n"
-             "machrv_arrived of its rights (the machrv_received, if the result is 0), the socket that the answer comes to, the\n"
-             "result, and whether the rights are as usual.");
+             "None if nothing was sent. Where the answer is as nearly all are, the audit token of who sent it, and `came`, a\n"
+             "dict, gets the sockets of send rights by their keys. Otherwise b'', and came[-1] is a tuple: the result, the\n"
+             "socket that the answer comes to, the machrv_arrived of its rights (of the result 0, the machrv_received), and\n"
+             "the message.");
 
 static PyObject *ask(PyObject *module, PyObject *arguments)
 {
     const char *link;
-    int id, space, milliseconds, answer, result;
-    PyObject *came, *message;
-    machrv_received *packet;
-    machrv_arrived *rights;
+    int id, space, milliseconds, result;
+    PyObject *came, *token;
+    machrv_exchange what = {.own = &nobody};
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "yiiiO!", &link, &id, &space, &milliseconds, &PyList_Type, &came))
+    if (!PyArg_ParseTuple(arguments, "yiiiO!", &link, &id, &space, &milliseconds, &PyDict_Type, &came))
         return NULL;
     /* Not zeroed: pages that are not touched cost nothing. */
-    packet = PyMem_Malloc(sizeof *packet);
-    rights = PyMem_Malloc(sizeof *rights * MACHRV_MAX_FDS);
-    if (packet && rights) {
-        packet->nfds = 0;
+    what.into = PyMem_Malloc(sizeof *what.into);
+    what.rights = PyMem_Malloc(sizeof *what.rights * MACHRV_MAX_FDS);
+    if (what.into && what.rights) {
+        what.into->nfds = 0;
         Py_BEGIN_ALLOW_THREADS
-        result = machrv_ask(link, id, space, milliseconds, packet, rights, &nobody, &answer);
+        result = machrv_ask(&what, link, id, space, milliseconds);
         Py_END_ALLOW_THREADS
-        message = told(came, result, answer, packet, rights);
+        token = told(came, &what, result);
     } else
-        message = PyErr_NoMemory();
-    PyMem_Free(packet);
-    PyMem_Free(rights);
-    return message;
+        token = PyErr_NoMemory();
+    PyMem_Free(what.into);
+    PyMem_Free(what.rights);
+    return token;
 }
 
 PyDoc_STRVAR(close_doc, "close(fd): machrv_close.");
@@ -116,26 +122,9 @@ static PyObject *close_fd(PyObject *module, PyObject *fd)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(destroy_doc, "destroy(fd, space): give the send-once right `fd` up unused, and say so to its receiver.");
-
-static PyObject *destroy(PyObject *module, PyObject *arguments)
-{
-    static const char nothing[24];
-    int fd, space;
-    (void)module;
-    if (!PyArg_ParseTuple(arguments, "ii", &fd, &space))
-        return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    machrv_send(fd, nothing, sizeof nothing, 0, 0, MACHRV_WIRE_DESTROYED, space, 0, NULL, 0, NULL, 0);
-    machrv_close(fd);
-    Py_END_ALLOW_THREADS
-    Py_RETURN_NONE;
-}
-
 static PyMethodDef methods[] = {
     {"ask", ask, METH_VARARGS, ask_doc},
     {"close", close_fd, METH_O, close_doc},
-    {"destroy", destroy, METH_VARARGS, destroy_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -166,12 +155,9 @@ static const struct {
     CONSTANT(MACH_PORT_RIGHT_RECEIVE),
     CONSTANT(MACH_PORT_RIGHT_SEND),
     CONSTANT(MACH_PORT_RIGHT_SEND_ONCE),
-    /* Where the descriptors of a message begin, behind their count, and what a machrv_arrived has before its id and in all:
-     * in words of 32 bits. */
-    {"DESCRIPTORS", sizeof(mach_msg_header_t) / 4 + 1},
-    {"BEFORE_ID", offsetof(machrv_arrived, id) / 4},
+    /* In words of 32 bits: how large a machrv_arrived is, */
     {"ARRIVED", sizeof(machrv_arrived) / 4},
-    /* Where a machrv_received has the number of its descriptors, which follow. */
+    /* and where a machrv_received has the number of its descriptors, which follow. */
     {"NFDS", offsetof(machrv_received, nfds) / 4},
 };
 
