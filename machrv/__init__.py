@@ -44,10 +44,8 @@ if TYPE_CHECKING:
         take_reply_right as take_reply_right,
         take_rights as take_rights,
     )
-    from machrv.rendezvous.client import (
-        DirectRendezvousClient as DirectRendezvousClient,
-        RendezvousClient as RendezvousClient,
-    )
+    from machrv.rendezvous.client import RendezvousClient as RendezvousClient
+    from machrv.rendezvous.direct import DirectRendezvousClient as DirectRendezvousClient
     from machrv.rendezvous.names import (
         base_bundle_id as base_bundle_id,
         four_char_code as four_char_code,
@@ -101,7 +99,8 @@ _MODULES = {
     "machrv.message": "GuardedPortDescriptor Message OutOfLineDescriptor OutOfLinePortsDescriptor PortDescriptor Trailer",
     "machrv.preloading": "preload",
     "machrv.received": "destroy_message take_reply_right take_rights",
-    "machrv.rendezvous.client": "DirectRendezvousClient RendezvousClient",
+    "machrv.rendezvous.client": "RendezvousClient",
+    "machrv.rendezvous.direct": "DirectRendezvousClient",
     "machrv.rendezvous.names": "base_bundle_id four_char_code set_base_bundle_id",
     "machrv.rendezvous.policy": "ENFORCE_PEER_REQUIREMENTS VALIDATE_PEER_REQUIREMENTS Feature PeerValidationPolicy Verdict peer_validation_policy set_verdict_callback",
     "machrv.rendezvous.port": "KeyFormatError RegistrationError RendezvousPort",

@@ -8,6 +8,7 @@
     policy      whether a peer is who it must be
     server      the parent's end
     client      the child's end, the short way
+    direct      the same, where no name is looked up
     steps       the child's end, step by step, where that does not do
 
 A child imports the client's modules only; import what you need from the module that has it, or from `machrv`.

@@ -14,12 +14,12 @@ import os
 from _thread import allocate_lock
 from time import monotonic
 
-from machrv.constants import MACHRV_REQUEST_ID
+from machrv.constants import MACH_MSG_TYPE_PORT_RECEIVE, MACH_PORT_RIGHT_RECEIVE, MACHRV_REQUEST_ID
 from machrv.errors import MachError, RendezvousError
 from machrv.kernel import begun
 import machrv.ownership as ownership
 from machrv.rendezvous.names import service_names, uint32_key
-from machrv.rights import ReceiveRight, SendOnceRight, SendRight, take_right
+from machrv.rights import SendRight, take_right
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from machrv.kernel import Kernel
     from machrv.rendezvous.port import Key
     from machrv.requirement import Requirement
-    from machrv.rights import OwnedRight
+    from machrv.rights import OwnedRight, ReceiveRight, SendOnceRight
 
 _DEFAULT_TIMEOUT = 30.0
 
@@ -85,21 +85,23 @@ class _Ports(ownership.Closing):
             right = SendRight(name, self._kernel)
             right._epoch = self._epoch  # As in `_owned`, which is one step more.
             return right
-        return self._take(key, (SendRight, SendOnceRight))  # type: ignore[return-value]  # `_take` looks
+        return self._take(key, False)  # type: ignore[return-value]  # `_take` looks
 
     def take_receive_right(self, key: Key) -> ReceiveRight | None:
         """The receive right under `key`, the caller's from now on.
 
         None if there is none, it was taken before, or what is there is a send right, which stays to be taken.
         """
-        return self._take(key, (ReceiveRight,))  # type: ignore[return-value]  # `_take` looks
+        return self._take(key, True)  # type: ignore[return-value]  # `_take` looks
 
-    def _take(self, key: Key, kinds: tuple[type, ...]) -> OwnedRight | None:
+    def _take(self, key: Key, receive: bool) -> OwnedRight | None:
         number = uint32_key(key)
         found: int | OwnedRight | None = self._ports.get(number)
         if isinstance(found, int):
-            return self._owned(found) if SendRight in kinds and self._ports.pop(number, None) is not None else None
-        return found if isinstance(found, kinds) and self._ports.pop(number, None) is not None else None
+            return self._owned(found) if not receive and self._ports.pop(number, None) is not None else None
+        if found is None or (found.right == MACH_PORT_RIGHT_RECEIVE) is not receive:
+            return None
+        return found if self._ports.pop(number, None) is not None else None
 
     def _owned(self, name: int) -> SendRight:
         right = SendRight(name, self._kernel)
@@ -231,22 +233,6 @@ class RendezvousClient(_Ports):
             )
 
 
-class DirectRendezvousClient(_Ports):
-    """The client of a server whose send right came by other means."""
-
-    __slots__ = ()
-
-    @classmethod
-    def initialize(cls, send_right: SendRight, timeout: float = _DEFAULT_TIMEOUT) -> Self:
-        """Ask the server that `send_right` leads to. The right is spent.
-
-        Raises as `RendezvousClient.connect`; if the request could not be sent, the caller still owns the right.
-        """
-        steps = _steps()
-        deadline, requirement, kernel = monotonic() + timeout, _server_requirement, send_right.kernel
-        return cls._of(steps.ask(send_right, "server", requirement, deadline), "server", requirement, kernel)
-
-
 def _steps() -> ModuleType:
     """What is needed where a rendezvous is not as usual. Raises RendezvousError if it cannot be loaded any more."""
     try:
@@ -266,10 +252,23 @@ def _not_loaded(error: Exception) -> RendezvousError:
 def owned(ports: Mapping[int, tuple[int, int]], kernel: Kernel) -> dict[int, OwnedRight]:
     """The rights under these (name, disposition), but for those whose ports have died on the way."""
     rights: dict[int, OwnedRight] = {}
-    for key, (name, disposition) in ports.items():
-        right = take_right(name, disposition, kernel)
-        if right is not None:
-            rights[key] = right
+    left = dict(ports)
+    try:
+        while left:
+            key, (name, disposition) = next(iter(left.items()))
+            right = take_right(name, disposition, kernel)
+            del left[key]
+            if right is not None:
+                rights[key] = right
+    except (ImportError, OSError) as error:  # What a receive right is cannot be loaded any more.
+        for right in rights.values():
+            right.close()
+        for name, disposition in left.values():
+            if disposition == MACH_MSG_TYPE_PORT_RECEIVE:
+                kernel.mach_port_mod_refs(name, MACH_PORT_RIGHT_RECEIVE, -1)
+            else:
+                kernel.mach_port_deallocate(name)
+        raise _not_loaded(error) from error
     return rights
 
 
