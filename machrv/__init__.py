@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     )
     from machrv.rendezvous.client import RendezvousClient as RendezvousClient
     from machrv.rendezvous.direct import DirectRendezvousClient as DirectRendezvousClient
-    from machrv.rendezvous.names import (
+    from machrv.rendezvous import (
         base_bundle_id as base_bundle_id,
         four_char_code as four_char_code,
         set_base_bundle_id as set_base_bundle_id,
@@ -101,7 +101,7 @@ _MODULES = {
     "machrv.received": "destroy_message take_reply_right take_rights",
     "machrv.rendezvous.client": "RendezvousClient",
     "machrv.rendezvous.direct": "DirectRendezvousClient",
-    "machrv.rendezvous.names": "base_bundle_id four_char_code set_base_bundle_id",
+    "machrv.rendezvous": "base_bundle_id four_char_code set_base_bundle_id",
     "machrv.rendezvous.policy": "ENFORCE_PEER_REQUIREMENTS VALIDATE_PEER_REQUIREMENTS Feature PeerValidationPolicy Verdict peer_validation_policy set_verdict_callback",
     "machrv.rendezvous.port": "KeyFormatError RegistrationError RendezvousPort",
     "machrv.rendezvous.registry": "LockNotHeldError ProcessGoneError",

@@ -18,7 +18,7 @@ from machrv.constants import MACH_MSG_TYPE_PORT_RECEIVE, MACH_PORT_RIGHT_RECEIVE
 from machrv.errors import MachError, RendezvousError
 from machrv.kernel import begun
 import machrv.ownership as ownership
-from machrv.rendezvous.names import service_names, uint32_key
+from machrv.rendezvous import service_names, uint32_key
 from machrv.rights import SendRight, take_right
 
 TYPE_CHECKING = False

@@ -11,9 +11,8 @@ from time import monotonic
 
 from machrv._mach import ffi, lib
 
-from machrv.kernel.linux import LONGEST
+from machrv.kernel.linux import LONGEST, link_of
 from machrv.kernel.linux.buffer import ARRIVED, BEFORE_ID, BODY, Buffer
-from machrv.kernel.linux.directory import link_of
 from machrv.kernel.linux.space import SEND, SEND_ONCE, Space
 
 TYPE_CHECKING = False
