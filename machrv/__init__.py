@@ -4,7 +4,7 @@ What belongs here: the public names. What must never happen here: an import that
 imported when it is first used, since a child pays for every module before it does anything useful.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which loads a module that a child does without.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,5 +137,5 @@ if not TYPE_CHECKING:  # A checker is to know what there is, and that there is n
         return value
 
 
-def __dir__() -> list[str]:
+def __dir__() -> "list[str]":
     return sorted(set(globals()) | set(_HOMES))

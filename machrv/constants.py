@@ -4,7 +4,7 @@ What belongs here: names. What must never happen here: a number that somebody ty
 sends no message.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which loads a module that a child does without.
 
 from _frozen_importlib_external import PathFinder  # importlib.machinery's, without what else that imports
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar
 
 
-def _claim() -> Any:
+def _claim() -> "Any":
     """The second module in the library of `machrv._mach`, which is without CFFI: see machrv/native/python/claim.c.
 
     Where there is none, as on macOS, the first one: it has all constants.
@@ -55,7 +55,7 @@ def __getattr__(name: str) -> int:
 class _Members(type):
     """Lets a class be iterated over: its members, in the order of their values."""
 
-    def __iter__(cls) -> Iterator[Disposition]:
+    def __iter__(cls) -> "Iterator[Disposition]":
         return iter(_dispositions.values())
 
 
@@ -69,17 +69,17 @@ class Disposition(int, metaclass=_Members):
 
     name: str
 
-    MOVE_RECEIVE: ClassVar[Disposition]
-    MOVE_SEND: ClassVar[Disposition]
-    MOVE_SEND_ONCE: ClassVar[Disposition]
-    COPY_SEND: ClassVar[Disposition]
-    MAKE_SEND: ClassVar[Disposition]
-    MAKE_SEND_ONCE: ClassVar[Disposition]
-    PORT_RECEIVE: ClassVar[Disposition]
-    PORT_SEND: ClassVar[Disposition]
-    PORT_SEND_ONCE: ClassVar[Disposition]
+    MOVE_RECEIVE: "ClassVar[Disposition]"
+    MOVE_SEND: "ClassVar[Disposition]"
+    MOVE_SEND_ONCE: "ClassVar[Disposition]"
+    COPY_SEND: "ClassVar[Disposition]"
+    MAKE_SEND: "ClassVar[Disposition]"
+    MAKE_SEND_ONCE: "ClassVar[Disposition]"
+    PORT_RECEIVE: "ClassVar[Disposition]"
+    PORT_SEND: "ClassVar[Disposition]"
+    PORT_SEND_ONCE: "ClassVar[Disposition]"
 
-    def __new__(cls, value: int) -> Disposition:
+    def __new__(cls, value: int) -> "Disposition":
         """The member with this value. Raises ValueError if there is none."""
         try:
             return _dispositions[value]
@@ -97,7 +97,7 @@ class Disposition(int, metaclass=_Members):
         return f"Disposition.{self.name}"
 
 
-_dispositions: dict[int, Disposition] = {}
+_dispositions: "dict[int, Disposition]" = {}
 
 
 def _name_dispositions() -> None:

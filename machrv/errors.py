@@ -15,7 +15,7 @@ never happen here: work at import time (every child imports this module), or a t
     └── UnsupportedError          this system cannot do that
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which loads a module that a child does without.
 
 TYPE_CHECKING = False
 
@@ -29,7 +29,7 @@ _OTHERS = (
     "UnsupportedError",
 )
 
-_symbols: dict[int, str] = {}
+_symbols: "dict[int, str]" = {}
 
 # What a code usually means, where the symbol alone leaves a reader helpless. The three bootstrap codes are those that
 # users of such systems meet most often, and misread: a sandbox answers 1100 for names that do not even exist.
@@ -103,9 +103,9 @@ class MachError(MachrvError):
 
     code: int
     operation: str
-    size: int | None
+    size: "int | None"
 
-    def __init__(self, code: int, operation: str, size: int | None = None) -> None:
+    def __init__(self, code: int, operation: str, size: "int | None" = None) -> None:
         super().__init__(code, operation, size)
         self.code = code
         self.operation = operation
@@ -134,9 +134,9 @@ class MessageFormatError(MachrvError, ValueError):
     `offset` is where in the buffer, in bytes; None where no buffer is concerned.
     """
 
-    offset: int | None
+    offset: "int | None"
 
-    def __init__(self, problem: str, offset: int | None = None) -> None:
+    def __init__(self, problem: str, offset: "int | None" = None) -> None:
         super().__init__(problem, offset)
         self.problem = problem
         self.offset = offset
@@ -165,7 +165,7 @@ if TYPE_CHECKING:
 
 else:
 
-    def _others() -> dict[str, type]:
+    def _others() -> "dict[str, type]":
         """The classes that a child where nothing fails does without: each costs as much as fifty system calls.
 
         Here, and not in a module of their own, since what could be wrong may be that no file can be read any more.
@@ -201,7 +201,7 @@ else:
         return globals()[name]
 
 
-def _symbols_of(module: object) -> dict[int, str]:
+def _symbols_of(module: object) -> "dict[int, str]":
     """Read the names off a compiled module: they are written down in include/, and nowhere else."""
     found = {}
     for name in dir(module):

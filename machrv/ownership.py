@@ -12,7 +12,7 @@ A right that is forgotten is closed, with a ResourceWarning. While tracemalloc i
 outside machrv that it was made for: the warning says it, however few frames tracemalloc keeps.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which loads a module that a child does without.
 
 import os
 import sys
@@ -59,11 +59,11 @@ class Closing:
         """Give up what is held. Idempotent."""
         raise NotImplementedError
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Self":
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: "type[BaseException] | None", error: "BaseException | None", traceback: "TracebackType | None"
     ) -> None:
         self.close()
 
@@ -78,10 +78,10 @@ class Right(Closing):
     __slots__ = ("_held", "_kernel", "_epoch", "_made", "__weakref__")
 
     #: MACH_PORT_RIGHT_* that this class holds, and the disposition that moves it away.
-    right: ClassVar[int]
-    move: ClassVar[Disposition | None] = None
+    right: "ClassVar[int]"
+    move: "ClassVar[Disposition | None]" = None
 
-    def __init__(self, name: int, kernel: Kernel | None = None) -> None:
+    def __init__(self, name: int, kernel: "Kernel | None" = None) -> None:
         """Take over one reference of `name` without looking at it. `adopt` looks."""
         self._kernel = kernel if kernel is not None else current()
         self._epoch = _epoch
@@ -90,7 +90,7 @@ class Right(Closing):
             self._made = _place()
 
     @classmethod
-    def adopt(cls, name: int, kernel: Kernel | None = None) -> Self:
+    def adopt(cls, name: int, kernel: "Kernel | None" = None) -> "Self":
         """Take over one user reference that the caller owns.
 
         Raises RightError, and takes nothing, if the name stands for no such right.
@@ -130,7 +130,7 @@ class Right(Closing):
         return not self._held or self._epoch is not _epoch
 
     @property
-    def kernel(self) -> Kernel:
+    def kernel(self) -> "Kernel":
         """The kernel whose port space the name belongs to."""
         return whole(self._kernel)
 
@@ -187,7 +187,7 @@ def type_bit(right: int) -> int:
     return 1 << (right + 16)
 
 
-def holds(kernel: Kernel, name: int, right: int) -> bool:
+def holds(kernel: "Kernel", name: int, right: int) -> bool:
     """Whether the name stands for a right of the kind MACH_PORT_RIGHT_*, or for what is left of one whose port died."""
     try:
         found = kernel.mach_port_type(name)

@@ -4,7 +4,7 @@ What belongs here: the operations, each on the kind of right that it is legal fo
 in `machrv.receivers`, which is loaded when one is asked for. What must never happen here: a right made that nobody owns. How ownership works is in `machrv.ownership`; how rights travel, in `machrv.transfer`.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which loads a module that a child does without.
 
 from machrv.constants import (
     MACH_PORT_DEAD,
@@ -39,16 +39,16 @@ class SendRight(Right):
     """A send right: the power to send to a port, any number of times."""
 
     __slots__ = ()
-    right: ClassVar[int] = MACH_PORT_RIGHT_SEND
-    move: ClassVar[Disposition] = Disposition.MOVE_SEND
+    right: "ClassVar[int]" = MACH_PORT_RIGHT_SEND
+    move: "ClassVar[Disposition]" = Disposition.MOVE_SEND
 
-    def copy(self) -> SendRight:
+    def copy(self) -> "SendRight":
         """Another reference of the same right. Raises MachError if the port has died."""
         name = self.name
         self._kernel.mach_port_mod_refs(name, MACH_PORT_RIGHT_SEND, 1)
         return SendRight(name, self._kernel)
 
-    def send(self, message: Message, timeout: float | None = None) -> None:
+    def send(self, message: "Message", timeout: "float | None" = None) -> None:
         """Send `message`; its destination is filled in, the right stays held.
 
         `message.descriptors` may hold owned rights beside descriptors: each is moved to the receiver and spent once the
@@ -62,10 +62,10 @@ class SendOnceRight(Right):
     """A send-once right: the power to send one message. Given up unused, its receiver gets a SEND_ONCE notification."""
 
     __slots__ = ()
-    right: ClassVar[int] = MACH_PORT_RIGHT_SEND_ONCE
-    move: ClassVar[Disposition] = Disposition.MOVE_SEND_ONCE
+    right: "ClassVar[int]" = MACH_PORT_RIGHT_SEND_ONCE
+    move: "ClassVar[Disposition]" = Disposition.MOVE_SEND_ONCE
 
-    def send(self, message: Message, timeout: float | None = None) -> None:
+    def send(self, message: "Message", timeout: "float | None" = None) -> None:
         """As `SendRight.send`, but sending spends this right. If the send fails, it is still held."""
         name = self.release()
         try:
@@ -77,13 +77,13 @@ class SendOnceRight(Right):
 
 
 #: The kinds of right that can arrive, but for receive rights.
-_KINDS: dict[int, type[SendRight] | type[SendOnceRight]] = {
+_KINDS: "dict[int, type[SendRight] | type[SendOnceRight]]" = {
     Disposition.PORT_SEND: SendRight,
     Disposition.PORT_SEND_ONCE: SendOnceRight,
 }
 
 
-def take_right(name: int, disposition: int, kernel: Kernel | None = None) -> OwnedRight | None:
+def take_right(name: int, disposition: int, kernel: "Kernel | None" = None) -> "OwnedRight | None":
     """The right that arrived under `name` as an owned object; None for MACH_PORT_NULL and MACH_PORT_DEAD."""
     kind: type[OwnedRight] | None = _KINDS.get(disposition)
     if disposition == Disposition.PORT_RECEIVE:

@@ -16,7 +16,7 @@ What belongs here: names, which both ends need, of servers (the base bundle id, 
 keys). What must never happen here: looking them up, or an import that a child does not need.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which loads a module that a child does without.
 
 import os
 
@@ -51,7 +51,7 @@ def server_name(pid: int) -> str:
     return f"{base_bundle_id()}.MachPortRendezvousServer.{pid}"
 
 
-def service_names() -> list[str]:
+def service_names() -> "list[str]":
     """Where this process looks for its parent's server, best first.
 
     A parent is found by its pid, as in Chromium. That fails where the pid that the child sees is not the one that the
@@ -83,7 +83,7 @@ def four_char_code(text: str) -> int:
     return int.from_bytes(encoded, "big")
 
 
-def uint32_key(key: Key) -> int:
+def uint32_key(key: "Key") -> int:
     """The key as an integer. Raises KeyFormatError for what is neither a uint32 nor four characters."""
     if type(key) is int and 0 <= key <= 0xFFFFFFFF:
         return key

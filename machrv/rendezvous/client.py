@@ -7,7 +7,7 @@ A child imports this before anything else happens in it: imports here are what e
 whatever else may be needed, `machrv.rendezvous.steps` above all, is imported where it is.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which loads a module that a child does without.
 
 import atexit
 import os
@@ -48,21 +48,21 @@ class _Ports(ownership.Closing):
 
     def __init__(
         self,
-        ports: Mapping[int, int | OwnedRight],
-        server_audit_token: AuditToken | bytes | None,
-        kernel: Kernel | None = None,
+        ports: "Mapping[int, int | OwnedRight]",
+        server_audit_token: "AuditToken | bytes | None",
+        kernel: "Kernel | None" = None,
     ) -> None:
         """`ports` is this object's from here on; `kernel`, where the names in it belong."""
         self._epoch = ownership._epoch
         self._kernel = kernel
         #: by key: the name of a send right, which becomes an object when it is taken, or an object. Taking one out of the
         #: dict is atomic: whoever gets it has it
-        self._ports: dict[int, Any] = ports  # type: ignore[assignment]
+        self._ports: "dict[int, Any]" = ports  # type: ignore[assignment]
         #: as bytes until somebody wants to know
-        self._server_audit_token: AuditToken | bytes | None = server_audit_token
+        self._server_audit_token: "AuditToken | bytes | None" = server_audit_token
 
     @property
-    def server_audit_token(self) -> AuditToken | None:
+    def server_audit_token(self) -> "AuditToken | None":
         """Who answered, in the kernel's words; None if nobody did: the server refused this process, or went away."""
         token = self._server_audit_token
         if isinstance(token, bytes):
@@ -76,7 +76,7 @@ class _Ports(ownership.Closing):
         """How many rights came, less those that were taken."""
         return len(self._ports)
 
-    def take_send_right(self, key: Key) -> SendRight | SendOnceRight | None:
+    def take_send_right(self, key: "Key") -> "SendRight | SendOnceRight | None":
         """The send right under `key`, the caller's from now on; a SendOnceRight if that is what was sent.
 
         None if there is none, it was taken before, or what is there is a receive right, which stays to be taken.
@@ -87,14 +87,14 @@ class _Ports(ownership.Closing):
             return right
         return self._take(key, False)  # type: ignore[return-value]  # `_take` looks
 
-    def take_receive_right(self, key: Key) -> ReceiveRight | None:
+    def take_receive_right(self, key: "Key") -> "ReceiveRight | None":
         """The receive right under `key`, the caller's from now on.
 
         None if there is none, it was taken before, or what is there is a send right, which stays to be taken.
         """
         return self._take(key, True)  # type: ignore[return-value]  # `_take` looks
 
-    def _take(self, key: Key, receive: bool) -> OwnedRight | None:
+    def _take(self, key: "Key", receive: bool) -> "OwnedRight | None":
         number = uint32_key(key)
         found: int | OwnedRight | None = self._ports.get(number)
         if isinstance(found, int):
@@ -103,13 +103,13 @@ class _Ports(ownership.Closing):
             return None
         return found if self._ports.pop(number, None) is not None else None
 
-    def _owned(self, name: int) -> SendRight:
+    def _owned(self, name: int) -> "SendRight":
         right = SendRight(name, self._kernel)
         right._epoch = self._epoch  # In the child of a fork, the right of a client that was made before it is spent.
         return right
 
     @classmethod
-    def _of(cls, answer: bytes, what: str, requirement: Requirement | None, kernel: Kernel) -> Self:
+    def _of(cls, answer: bytes, what: str, requirement: "Requirement | None", kernel: "Kernel") -> "Self":
         """What an answer brings: a message as `Kernel.mach_msg` received it. Raises as `RendezvousClient.connect`."""
         if requirement is None:
             from machrv.rendezvous.reply import read_reply
@@ -129,7 +129,7 @@ class _Ports(ownership.Closing):
             (self._owned(right) if isinstance(right, int) else right).close()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, kind: "type[BaseException] | None", error: "BaseException | None", traceback: "TracebackType | None"
     ) -> None:
         if self._ports:
             self.close()
@@ -154,11 +154,11 @@ class RendezvousClient(_Ports):
 
     __slots__ = ()
 
-    _asked: ClassVar[bool] = False
-    _instance: ClassVar[RendezvousClient | None] = None
+    _asked: "ClassVar[bool]" = False
+    _instance: "ClassVar[RendezvousClient | None]" = None
 
     @classmethod
-    def get_instance(cls) -> RendezvousClient | None:
+    def get_instance(cls) -> "RendezvousClient | None":
         """The rendezvous of this process with its parent: on the first call it is performed, once and for all.
 
         None if it failed, then and ever after; the logger "machrv" says why. No ports registered is no failure. What is
@@ -183,8 +183,8 @@ class RendezvousClient(_Ports):
 
     @classmethod
     def connect(
-        cls, service_name: str | None = None, timeout: float = _DEFAULT_TIMEOUT, kernel: Kernel | None = None
-    ) -> Self:
+        cls, service_name: "str | None" = None, timeout: float = _DEFAULT_TIMEOUT, kernel: "Kernel | None" = None
+    ) -> "Self":
         """Ask the server that is checked in under `service_name`; None is this process's parent. As often as wanted.
 
         `timeout` in seconds covers everything. Raises ServerNotFoundError (nobody has the name; its owner has gone),
@@ -216,7 +216,7 @@ class RendezvousClient(_Ports):
             return cls._of(steps.ask(server, what, requirement, deadline), what, requirement, kernel)
 
     @staticmethod
-    def set_server_process_requirement(requirement: Requirement | None) -> None:
+    def set_server_process_requirement(requirement: "Requirement | None") -> None:
         """What a server must be, from now on, for this process to take ports from it. None: anything will do.
 
         Call it before the first `get_instance()`: that rendezvous is performed once. What it leads to is decided by
@@ -233,7 +233,7 @@ class RendezvousClient(_Ports):
             )
 
 
-def _steps() -> ModuleType:
+def _steps() -> "ModuleType":
     """What is needed where a rendezvous is not as usual. Raises RendezvousError if it cannot be loaded any more."""
     try:
         from machrv.rendezvous import steps
@@ -242,14 +242,14 @@ def _steps() -> ModuleType:
     return steps
 
 
-def _not_loaded(error: Exception) -> RendezvousError:
+def _not_loaded(error: "Exception") -> "RendezvousError":
     return RendezvousError(
         f"what this rendezvous needs cannot be loaded any more ({error}): close descriptors, or call machrv.preload() "
         "before this process gives up reading files"
     )
 
 
-def owned(ports: Mapping[int, tuple[int, int]], kernel: Kernel) -> dict[int, OwnedRight]:
+def owned(ports: "Mapping[int, tuple[int, int]]", kernel: "Kernel") -> "dict[int, OwnedRight]":
     """The rights under these (name, disposition), but for those whose ports have died on the way."""
     rights: dict[int, OwnedRight] = {}
     left = dict(ports)
@@ -272,7 +272,7 @@ def owned(ports: Mapping[int, tuple[int, int]], kernel: Kernel) -> dict[int, Own
     return rights
 
 
-_server_requirement: Requirement | None = None
+_server_requirement: "Requirement | None" = None
 _instance_lock = allocate_lock()
 
 

@@ -12,7 +12,7 @@ happen here: a directory that somebody else owns or can write to, the unusual ca
 child pays for every module, and every class, before it does anything useful.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which loads a module that a child does without.
 
 import os
 import stat
@@ -40,17 +40,17 @@ LONGEST = 2**31 - 1
 
 #: the longest file name for a service name, in bytes
 _LONGEST = 200
-_checked: set[str] = set()
+_checked: "set[str]" = set()
 #: the paths of names that were looked up, by directory and name
-_links: dict[tuple[str, str], bytes] = {}
+_links: "dict[tuple[str, str], bytes]" = {}
 _MOST_LINKS = 64
 
-_spaces: dict[int, ref[Beginning]] = {}
+_spaces: "dict[int, ref[Beginning]]" = {}
 #: how many there have been
 _made = 0
 
 
-def all_begun() -> list[Beginning]:
+def all_begun() -> "list[Beginning]":
     """The port spaces of this process, oldest first, whatever they have become. From any thread: copying the values of a dict
     is atomic."""
     return [space for reference in list(_spaces.values()) if (space := reference()) is not None]
@@ -72,15 +72,15 @@ class Beginning:
         #: a call is at work. A finaliser or a signal handler may run in the middle of it, in the same thread.
         self._inside = False
         #: what finalisers have given up meanwhile
-        self._deferred: list[tuple[Callable[..., None], tuple[object, ...]]] = []
+        self._deferred: "list[tuple[Callable[..., None], tuple[object, ...]]]" = []
         self._settling = allocate_lock()
         #: rights that arrived and that nobody has looked at, by name: the socket of a send right, ~socket (below 0) of a
         #: send-once right. Most are used up or given up as they came; whoever takes one out has it, with the lock or without.
         #: The others get their entries as soon as it matters: see `Space._enter`
-        self._fresh: dict[int, int] = {}
+        self._fresh: "dict[int, int]" = {}
         #: the index that is given out when no name is free, and the free names that are given out before, the last one first
         self._next_index = FIRST_INDEX
-        self._freed: list[int] = []
+        self._freed: "list[int]" = []
         key = id(self)
         _spaces[key] = ref(self, lambda _: _spaces.pop(key))
 
@@ -113,7 +113,7 @@ class Begun(Beginning):
 
     def ask(
         self, service_name: str, message_id: int, timeout: float, ports: bool = False
-    ) -> bytes | tuple[dict[int, int], bytes] | None:
+    ) -> "bytes | tuple[dict[int, int], bytes] | None":
         """See `Kernel.ask`. One call of C. Takes the lock itself, and not while it waits."""
         if not ports:
             self.complete()
@@ -195,7 +195,7 @@ class Begun(Beginning):
             return getattr(self, name)
 
 
-def _drop(came: dict[int, Any]) -> None:
+def _drop(came: "dict[int, Any]") -> None:
     """Close what came and found no owner: see `ask` in machrv/native/python/claim.c."""
     while came:
         key, fd = came.popitem()
@@ -213,7 +213,7 @@ def _drop(came: dict[int, Any]) -> None:
             claim.close(answer)
 
 
-def chosen_path() -> tuple[str, str]:
+def chosen_path() -> "tuple[str, str]":
     """Where the directory is by this process's environment, and the variable that says so, "" if none does."""
     path = os.environ.get("MACHRV_BOOTSTRAP_DIR", "")
     if path:
@@ -262,7 +262,7 @@ def file_of(name: str) -> str:
     return "%" + sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def link_of(name: str) -> bytes | None:
+def link_of(name: str) -> "bytes | None":
     """The path of the symbolic link that a name is; None if the directory cannot be used."""
     path, _ = chosen_path()
     found = _links.get((path, name))
@@ -276,7 +276,7 @@ def link_of(name: str) -> bytes | None:
     return found
 
 
-_held: list[Beginning] = []
+_held: "list[Beginning]" = []
 
 
 def _before_fork() -> None:
