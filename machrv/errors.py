@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 
 #: Made when somebody asks for one.
 _OTHERS = (
+    "MessageFormatError",
     "RightError",
     "PeerRejectedError",
     "ServerNotFoundError",
@@ -128,28 +129,17 @@ class MachError(MachrvError):
         return f"{text}: {meaning}" if meaning else text
 
 
-class MessageFormatError(MachrvError, ValueError):
-    """Bytes that are no valid Mach message, or fields that do not fit into one.
-
-    `offset` is where in the buffer, in bytes; None where no buffer is concerned.
-    """
-
-    offset: "int | None"
-
-    def __init__(self, problem: str, offset: "int | None" = None) -> None:
-        super().__init__(problem, offset)
-        self.problem = problem
-        self.offset = offset
-
-    def __str__(self) -> str:
-        return self.problem if self.offset is None else f"offset {self.offset}: {self.problem}"
-
-
 class RendezvousError(MachrvError):
     """A rendezvous did not come about. The message says why, as far as it can be known."""
 
 
 if TYPE_CHECKING:
+
+    class MessageFormatError(MachrvError, ValueError):
+        problem: str
+        offset: "int | None"
+
+        def __init__(self, problem: str, offset: "int | None" = None) -> None: ...
 
     class RightError(MachrvError): ...
 
@@ -170,6 +160,22 @@ else:
 
         Here, and not in a module of their own, since what could be wrong may be that no file can be read any more.
         """
+
+        class MessageFormatError(MachrvError, ValueError):
+            """Bytes that are no valid Mach message, or fields that do not fit into one.
+
+            `offset` is where in the buffer, in bytes; None where no buffer is concerned.
+            """
+
+            offset: "int | None"
+
+            def __init__(self, problem: str, offset: "int | None" = None) -> None:
+                super().__init__(problem, offset)
+                self.problem = problem
+                self.offset = offset
+
+            def __str__(self) -> str:
+                return self.problem if self.offset is None else f"offset {self.offset}: {self.problem}"
 
         class RightError(MachrvError):
             """A right was used after it was closed, released or moved, or is of another kind than the call needs."""

@@ -1,7 +1,8 @@
 """Ownership: an object that holds one user reference of a port name, and gives it up exactly once.
 
-What belongs here: `Right`, what every owned right has in common. What must never happen here: a reference given up twice
-(on macOS that can kill the process, and a name may stand for another port by then), or lost on a path that fails.
+What belongs here: `Right`, what every owned right has in common, and the send right, the one kind that most children have;
+the others are in `machrv.rights`. What must never happen here: a reference given up twice (on macOS that can kill the
+process, and a name may stand for another port by then), or lost on a path that fails.
 
 A right is *held* until it is closed, released, or moved away in a message that was sent. While it is being moved it is
 nobody's to use; if the move fails it is held again. Taking the name out of the one-element list `_held` is atomic, with
@@ -20,7 +21,15 @@ from _warnings import (
     warn,
 )  # Not from warnings: this one is there before, costs nothing, and works until Python has ended.
 
-from machrv.constants import MACH_PORT_RIGHT_DEAD_NAME, MACH_PORT_RIGHT_RECEIVE
+from machrv.constants import (
+    MACH_MSG_TYPE_PORT_SEND,
+    MACH_PORT_DEAD,
+    MACH_PORT_NULL,
+    MACH_PORT_RIGHT_DEAD_NAME,
+    MACH_PORT_RIGHT_RECEIVE,
+    MACH_PORT_RIGHT_SEND,
+    Disposition,
+)
 from machrv.kernel import current, whole
 
 TYPE_CHECKING = False
@@ -30,8 +39,19 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from machrv.constants import Disposition
     from machrv.kernel import Kernel
+    from machrv.message import Message
+    from machrv.rights import OwnedRight
+    from machrv.transfer import send_message
+
+else:  # A child that only takes its rights does not pay for what moves messages: it puts itself there when it is needed.
+
+    def send_message(*arguments):
+        global send_message
+        from machrv.transfer import send_message
+
+        return send_message(*arguments)
+
 
 #: Replaced in the child of a fork: a right of another epoch names nothing here.
 _epoch = object()
@@ -170,6 +190,41 @@ class Right(Closing):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'spent' if self.closed else hex(self._held[0])}>"
+
+
+class SendRight(Right):
+    """A send right: the power to send to a port, any number of times."""
+
+    __slots__ = ()
+    right: "ClassVar[int]" = MACH_PORT_RIGHT_SEND
+    move: "ClassVar[Disposition]" = Disposition.MOVE_SEND
+
+    def copy(self) -> "SendRight":
+        """Another reference of the same right. Raises MachError if the port has died."""
+        name = self.name
+        self._kernel.mach_port_mod_refs(name, MACH_PORT_RIGHT_SEND, 1)
+        return SendRight(name, self._kernel)
+
+    def send(self, message: "Message", timeout: "float | None" = None) -> None:
+        """Send `message`; its destination is filled in, the right stays held.
+
+        `message.descriptors` may hold owned rights beside descriptors: each is moved to the receiver and spent once the
+        message is sent. `timeout` in seconds, None waits for room in the queue for ever. Raises SendTimeout, MachError
+        (MACH_SEND_INVALID_DEST once the port has died) or RightError; then nothing has been moved.
+        """
+        send_message(self._kernel, message, self.name, Disposition.COPY_SEND, timeout)
+
+
+def take_right(name: int, disposition: int, kernel: "Kernel | None" = None) -> "OwnedRight | None":
+    """The right that arrived under `name` as an owned object; None for MACH_PORT_NULL and MACH_PORT_DEAD."""
+    if name == MACH_PORT_NULL or name == MACH_PORT_DEAD:
+        return None
+    if disposition == MACH_MSG_TYPE_PORT_SEND:
+        return SendRight(name, kernel)
+    from machrv.rights import KINDS
+
+    kind = KINDS.get(disposition)
+    return None if kind is None else kind(name, kernel)
 
 
 def _place() -> str:

@@ -9,7 +9,6 @@ whatever else may be needed, `machrv.rendezvous.steps` above all, is imported wh
 
 # Without `from __future__ import annotations`, which loads a module that a child does without.
 
-import atexit
 import os
 from _thread import allocate_lock
 from time import monotonic
@@ -18,8 +17,8 @@ from machrv.constants import MACH_MSG_TYPE_PORT_RECEIVE, MACH_PORT_RIGHT_RECEIVE
 from machrv.errors import MachError, RendezvousError
 from machrv.kernel import begun
 import machrv.ownership as ownership
+from machrv.ownership import SendRight, take_right
 from machrv.rendezvous import service_names, uint32_key
-from machrv.rights import SendRight, take_right
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -167,6 +166,8 @@ class RendezvousClient(_Ports):
         with _instance_lock:
             if not RendezvousClient._asked:
                 RendezvousClient._asked = True
+                import atexit
+
                 atexit.register(_close_instance)
                 try:
                     RendezvousClient._instance = cls.connect()
@@ -260,7 +261,7 @@ def owned(ports: "Mapping[int, tuple[int, int]]", kernel: "Kernel") -> "dict[int
             del left[key]
             if right is not None:
                 rights[key] = right
-    except (ImportError, OSError) as error:  # What a receive right is cannot be loaded any more.
+    except (ImportError, OSError) as error:  # What another kind of right is cannot be loaded any more.
         for right in rights.values():
             right.close()
         for name, disposition in left.values():
