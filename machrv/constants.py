@@ -33,7 +33,7 @@ def _claim() -> "Any":
 
 
 #: what a claim needs of the compiled module
-claim = _claim()
+claim: "Any" = _claim()
 
 
 def constant(name: str, module: str) -> int:

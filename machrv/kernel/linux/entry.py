@@ -10,6 +10,8 @@ from machrv._mach import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from machrv.kernel.linux import Beginning
     from machrv.kernel.linux.port import Port
     from machrv.kernel.linux.pset import PortSet
@@ -57,9 +59,9 @@ class NameTable:
         self.entries: dict[int, Entry] = {}
         self._space = space
         #: a fresh name, which has no entry yet
-        self.take = space._next_name
+        self.take: Callable[[], int] = space._next_name
         #: take a name back that has no entry
-        self.give_back = space._give_back
+        self.give_back: Callable[[int], None] = space._give_back
 
     def allocate(self) -> Entry:
         """An entry under a fresh name."""
