@@ -8,7 +8,8 @@
  * Both modules are in one shared library; `machrv.constants` says how this one is found in it.
  */
 
-#ifndef Py_GIL_DISABLED
+#include <pyconfig.h>
+#if !defined(Py_GIL_DISABLED) && !defined(Py_TRACE_REFS) /* as CFFI does: with those there is no stable ABI */
 #define Py_LIMITED_API 0x030A0000
 #endif
 #define PY_SSIZE_T_CLEAN
