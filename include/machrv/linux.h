@@ -141,7 +141,7 @@ typedef struct {
 void machrv_settle(machrv_exchange *what);
 /*
  * Takes in whoever has connected to `listener`, and receives from it as machrv_receive_plain does if its message is older
- * than all that the epoll descriptor `others` tells of. what->fd is the new connection, -1 if it is at its end (it is
+ * than all that the epoll descriptor `others` tells of (-1: whatever there is elsewhere). what->fd is the new connection, -1 if it is at its end (it is
  * closed then), or a negative errno: then so is the result, and nothing has changed.
  */
 int machrv_serve(machrv_exchange *what, int listener, int others, uint32_t name, uint32_t seqno, uint32_t trailer_size,

@@ -236,24 +236,26 @@ class Kernel(ABC):
         then it raises KERN_OPERATION_TIMED_OUT.
         """
 
-    def ask(
-        self, service_name: str, message_id: int, timeout: float, ports: bool = False
-    ) -> bytes | tuple[dict[int, int], bytes] | None:
+    def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
         """A shortcut for look-up, request and reply, where the kernel has one for the case; None: take the steps.
 
         The request is a bare header with a send-once right to answer it. Returns the answer as `mach_msg` does, with an
-        audit trailer; it came to a port that has no name. With `ports`, a reply of a rendezvous that brings send rights and
-        nothing else may be returned as what it says: their names by their keys, and the audit token of its sender, as
-        bytes. Raises `MachError` (MACH_RCV_TIMED_OUT after `timeout` seconds) once the request is sent; before, whatever
-        fails is left to the steps, which say why.
+        audit trailer; it came to a port that has no name. Raises `MachError` (MACH_RCV_TIMED_OUT after `timeout` seconds)
+        once the request is sent; before, whatever fails is left to the steps, which say why.
         """
         return None
+
+    def claim(self, service_name: str, message_id: int, timeout: float) -> bytes | tuple[dict[int, int], bytes] | None:
+        """As `ask`. Of a reply that brings send rights and nothing else, what it says: their names by their keys, and the
+        audit token of its sender, as bytes."""
+        return self.ask(service_name, message_id, timeout)
 
     def take_request(self, name: int) -> bytes | tuple[int, int, AuditToken] | None:
         """A shortcut for receiving a request of a rendezvous under `name`, where the kernel has one; None: use `mach_msg`.
 
         Does not wait. Returns the right to answer a request, its id, and who sent it; any other message of no more than a
-        header, with an audit trailer, as `mach_msg` does. Raises as that does: a larger message is destroyed.
+        header, with an audit trailer, as `mach_msg` does. Raises as that does: a larger message is destroyed. Of those who
+        have just looked the port up, another one may be heard first than sent first.
         """
         return None
 

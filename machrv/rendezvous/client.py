@@ -202,7 +202,7 @@ class RendezvousClient(_Ports):
         requirement = _server_requirement
         request_id = MACHRV_REQUEST_ID if requirement is None else _steps().request_id(requirement)
         try:
-            answer = kernel.ask(names[0], request_id, timeout, requirement is None)
+            answer = (kernel.claim if requirement is None else kernel.ask)(names[0], request_id, timeout)
         except MachError as error:
             raise _steps().explained(error, f"server {names[0]!r}") from error
         if isinstance(answer, tuple):

@@ -60,7 +60,7 @@ def warm_up() -> None:
 
 
 #: what does several steps of a claim in one call, where all is as usual; each answers None if it is not
-_WHOLES = {name: getattr(LinuxKernel, name) for name in ("ask", "_serve", "_answer")}
+_WHOLES = {name: getattr(LinuxKernel, name) for name in ("claim", "_serve", "_answer")}
 
 
 def take_steps(on: bool) -> None:

@@ -136,32 +136,38 @@ static void names(const char *folder)
     unlink(path);
 }
 
-static const char answer_header[24 + 4 + 2 * 12] = {
-    [1] = 0, [3] = (char)0x80, [24] = 2, [28 + 10] = 20, [40 + 10] = 20, /* two descriptors: MAKE_SEND */
-};
+static machrv_exchange exchange = {.own = &own, .into = &received, .rights = rights};
 
-/* Two rights made, sent as an answer over `to`, and laid out from `from`. */
+/* Two rights made, sent as an answer over `to`, which is closed then, and laid out from `from`. */
 static void answered(int to, int from)
 {
     static const char ids[65] = "0123456789abcdef0123456789abcdef" "fedcba9876543210fedcba9876543210";
+    static const uint32_t keys[2] = {1, 0xFFFFFFFF};
+    static char data[4096];
     int receiving[2], others[2], nobody[2] = {-1, -1};
-    MUST(machrv_answer(to, answer_header, sizeof answer_header, 0, 3, ids, "sanitize", 7, NULL, receiving) == -EINVAL);
-    MUST(machrv_answer(to, message, sizeof answer_header, 0, 2, ids, "sanitize", 7, NULL, receiving) == -EINVAL);
-    MUST(machrv_answer(to, answer_header, sizeof message, 0, 2, ids, "sanitize", 7, NULL, receiving) == -EINVAL);
-    MUST(machrv_answer(-1, answer_header, sizeof answer_header, 0, 2, ids, "sanitize", 7, NULL, receiving) == -EBADF);
+    MUST(machrv_answer(&exchange, to, 0, 0, keys, ids, "sanitize", 7, NULL, NULL, 0, receiving) == -EINVAL);
+    MUST(machrv_answer(&exchange, to, 0, MACHRV_MAX_FDS + 1, keys, ids, "sanitize", 7, NULL, NULL, 0, receiving) == -EINVAL);
+    MUST(machrv_answer(&exchange, to, 0, 2, keys, ids, "sanitize", 7, NULL, data, sizeof data, receiving) == -EINVAL);
+    MUST(machrv_answer(&exchange, -1, 0, 2, keys, ids, "sanitize", 7, NULL, data, 3, receiving) == -EBADF);
     others[0] = others[1] = to; /* no epoll */
-    MUST(machrv_answer(to, answer_header, sizeof answer_header, 0, 2, ids, "sanitize", 7, others, receiving) == -EINVAL);
-    MUST(machrv_answer(to, answer_header, sizeof answer_header, 0, 2, ids, "sanitize", 7, nobody, receiving) == 0);
-    MUST(machrv_answer(from, answer_header, sizeof answer_header, 0, 2, ids, "sanitize", 7, NULL, others) == -EADDRINUSE);
+    MUST(machrv_answer(&exchange, to, 0, 2, keys, ids, "sanitize", 7, others, NULL, 0, receiving) == -EINVAL);
+    MUST(exchange.nspent == 0);
+    MUST(machrv_answer(&exchange, to, 0, 2, keys, ids, "sanitize", 7, nobody, data, 3, receiving) == 0);
+    MUST(exchange.nspent == 3);
+    machrv_settle(&exchange);
+    MUST(exchange.nspent == 0);
+    MUST(machrv_answer(&exchange, from, 0, 2, keys, ids, "sanitize", 7, NULL, NULL, 0, others) == -EADDRINUSE);
     int got = machrv_receive_plain(from, &received, rights, &own, 18, 0, 0, 0, 52, 0, 1 << 20);
     if (got == 0) { /* nobody attested it: only Python could tell */
         MUST(received.nfds == 2);
     } else {
-        MUST(got == (int)sizeof answer_header + 52 && received.nfds == 2 && rights[0].named && rights[1].named);
+        MUST(got == 24 + 4 + 2 * 16 + 8 + 4 + 52 && received.nfds == 2 && rights[0].named && rights[1].named);
         MUST(memcmp(rights[1].id, ids + 32, 32) == 0 && rights[0].references == 1);
     }
     char spent[2];
     MUST(machrv_spent(receiving, 2, spent) == 0 && !spent[0] && !spent[1]);
+    char id[32];
+    MUST(machrv_port_id(received.fds[1], id) == 1 && memcmp(id, ids + 32, 32) == 0 && machrv_port_id(from, id) == 0);
     MUST(machrv_send_raw(received.fds[0], "last", 4, NULL, 0) == 0);
     close_received();
     MUST(machrv_spent(receiving, 2, spent) == 0 && !spent[0] && spent[1]);
@@ -177,30 +183,31 @@ static void rendezvous(const char *folder)
     pid_t child;
     snprintf(link, sizeof link, "%s/name", folder);
     snprintf(path, sizeof path, "%s/.0123456789abcdef0123456789abcdef", folder);
-    MUST(machrv_ask(link, 5, 0, 0, &received, rights, &own, &from) == -ENOENT && from == -1);
+    MUST(machrv_ask(&exchange, link, 5, 0, 0) == -ENOENT && exchange.fd == -1);
     snprintf(longer, sizeof longer, "%s/%0120d", folder, 1); /* than an address can be */
     MUST(symlink("elsewhere", longer) == 0);
-    MUST(machrv_ask(longer, 5, 0, 0, &received, rights, &own, &from) == -EINVAL && unlink(longer) == 0);
+    MUST(machrv_ask(&exchange, longer, 5, 0, 0) == -EINVAL && unlink(longer) == 0);
     MUST(symlink(strrchr(path, '/') + 1, longer) == 0);
-    MUST(machrv_ask(longer, 5, 0, 0, &received, rights, &own, &from) == -ENOENT && unlink(longer) == 0);
+    MUST(machrv_ask(&exchange, longer, 5, 0, 0) == -ENOENT && unlink(longer) == 0);
     MUST(symlink(strrchr(path, '/') + 1, link) == 0);
-    MUST(machrv_ask(link, 5, 0, 0, &received, rights, &own, &from) == -ENOENT && from == -1);
+    MUST(machrv_ask(&exchange, link, 5, 0, 0) == -ENOENT && exchange.fd == -1);
     MUST((listener = machrv_listen(path, 1)) >= 0 && machrv_bundle(other) == 0);
-    MUST(machrv_serve(listener, other[0], &received, rights, &own, 9, 0, 52, 0, 1000, &accepted) == -EAGAIN);
+    MUST(machrv_serve(&exchange, listener, other[0], 9, 0, 52, 0, 1000) == -EAGAIN);
 
-    MUST(machrv_ask(link, 5, 0, 0, &received, rights, &own, &from) == -EAGAIN && from >= 0);
-    int got = machrv_serve(listener, other[0], &received, rights, &own, 9, 0, 52, 0, 1000, &accepted);
-    MUST((got == 24 + 52 || got == 0) && received.nfds == 1 && (got == 0 || accepted == -1));
+    MUST(machrv_ask(&exchange, link, 5, 0, 0) == -EAGAIN && (from = exchange.fd) >= 0);
+    int got = machrv_serve(&exchange, listener, other[0], 9, 0, 52, 0, 1000);
+    MUST((got == 24 + 52 || got == 0) && received.nfds == 1 && (got == 0 || (exchange.fd == -1 && exchange.ports == 0 && exchange.id == 5)));
     answer = received.fds[0];
-    if (accepted >= 0)
-        machrv_close(accepted);
+    if (exchange.fd >= 0)
+        machrv_close(exchange.fd);
     answered(answer, from);
     MUST(machrv_close(from) == 0);
 
     /* something waits elsewhere: who connects is taken in, and not heard yet */
     MUST(machrv_send_raw(other[1], "first", 5, NULL, 0) == 0);
-    MUST(machrv_ask(link, 5, 0, 0, &received, rights, &own, &from) == -EAGAIN && from >= 0);
-    MUST(machrv_serve(listener, other[0], &received, rights, &own, 9, 0, 52, 0, 1000, &accepted) == -EAGAIN);
+    MUST(machrv_ask(&exchange, link, 5, 0, 0) == -EAGAIN && (from = exchange.fd) >= 0);
+    MUST(machrv_serve(&exchange, listener, other[0], 9, 0, 52, 0, 1000) == -EAGAIN);
+    accepted = exchange.fd;
     MUST(accepted >= 0 && machrv_receive(accepted, &received) == 0 && received.nfds == 1);
     close_received();
     MUST(machrv_close(accepted) == 0 && machrv_close(from) == 0);
@@ -210,13 +217,15 @@ static void rendezvous(const char *folder)
         int inherited[3] = {listener, other[0], other[1]};
         machrv_close_all(inherited, 3);
         own.pid = getpid();
-        got = machrv_ask(link, 5, 0, 20000, &received, rights, &own, &from);
-        if (from >= 0)
-            machrv_close(from);
+        own.token[5] = (uint32_t)own.pid;
+        got = machrv_ask(&exchange, link, 5, 0, 20000);
+        if (exchange.fd >= 0)
+            machrv_close(exchange.fd);
         _exit(got < 0 || received.nfds != 0);
     }
-    while ((got = machrv_serve(listener, -1, &received, rights, &own, 9, 0, 52, 0, 1000, &accepted)) == -EAGAIN && accepted < 0)
+    while ((got = machrv_serve(&exchange, listener, -1, 9, 0, 52, 0, 1000)) == -EAGAIN && exchange.fd < 0)
         poll(NULL, 0, 1);
+    accepted = exchange.fd;
     if (got == -EAGAIN) {
         struct pollfd ready = {accepted, POLLIN, 0};
         MUST(poll(&ready, 1, 10000) == 1 && machrv_receive(accepted, &received) == 0);
@@ -274,6 +283,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof message; i++)
         message[i] = (char)i;
     own.pid = getpid();
+    own.token[5] = (uint32_t)own.pid;
     own.uid = getuid();
     own.gid = getgid();
     own.token[1] = geteuid();

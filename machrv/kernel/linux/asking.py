@@ -47,12 +47,17 @@ class Asking(Space):
         def _copyout(self, right: Right) -> int: ...
         def _deallocate(self, name: int) -> None: ...
 
-    def ask(
-        self, service_name: str, message_id: int, timeout: float, ports: bool = False
-    ) -> bytes | tuple[dict[int, int], bytes] | None:
-        """See `Kernel.ask`. One call of C, as long as no notification may become due meanwhile.
+    def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
+        """See `Kernel.ask`."""
+        return self.claim(service_name, message_id, timeout, False)  # type: ignore[return-value]  # Not without `ports`.
 
-        The answer comes to a socket that is no port's. Takes the lock itself, and not while it waits.
+    def claim(
+        self, service_name: str, message_id: int, timeout: float, ports: bool = True
+    ) -> bytes | tuple[dict[int, int], bytes] | None:
+        """See `Kernel.claim`. One call of C, as long as no notification may become due meanwhile.
+
+        `ports`: take a usual reply apart. The answer comes to a socket that is no port's. Takes the lock itself, and not
+        while it waits.
         """
         link = None if self._watched else link_of(service_name)
         if link is None:
@@ -232,7 +237,8 @@ class Asking(Space):
             if fd >= 0:
                 _close(fd)
             else:
-                self._destroy_once(~fd)
+                with self._lock:  # Whoever hears of it, and calls us, finds it gone.
+                    self._destroy_once(~fd)
             return
         with self._lock:
             if not self._inside and not self._watched:

@@ -201,10 +201,11 @@ class LinuxKernel(Calls, Kernel):
         entry = self._entries.get(name)
         if entry is None:
             fd = self._fresh.get(name)
-            if fd is None or fd < 0:
-                return "", 0 if fd is None else SEND_ONCE
-            peer = describe(fd)
-            return "" if peer is None else id_of(peer.address)[:16].decode("ascii", "replace"), SEND
+            if fd is None:
+                return "", 0
+            peer = describe(~fd if fd < 0 else fd)
+            id = b"" if peer is None else id_of(peer.address)
+            return id[:16].decode("ascii", "replace"), SEND_ONCE if fd < 0 else SEND
         port = entry.port
         id = b"file" if entry.is_file else entry.id if port is None else port.id
         return id[:16].decode("ascii", "replace"), entry.type

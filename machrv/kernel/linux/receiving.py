@@ -213,7 +213,9 @@ class Receiving(Incoming):
             return None  # Something was looked at and left, or a set keeps an order of its own.
         buffer = self._buffer
         exchange, limit = buffer.exchange, NO_LIMIT if size is None else size
-        others, trailer = epoll.fileno(), TRAILER_SIZES[option >> 24 & 15]
+        # Each request is answered with what is its sender's: their order means nothing, unless one of them came otherwise.
+        alone = request and not port.given and len(port._ends) == 1
+        others, trailer = -1 if alone else epoll.fileno(), TRAILER_SIZES[option >> 24 & 15]
         result = _serve(exchange, listener.fd, others, port.name, port.seqno, trailer, port.context, limit)
         fd = exchange.fd
         if fd < 0 and result < 0:

@@ -125,7 +125,7 @@ class Space(Beginning):
                 continue  # given up meanwhile
             entry = self._entries[name] = Entry(name)
             entry.type, entry.urefs, entry.fd = SEND_ONCE if fd < 0 else SEND, 1, ~fd if fd < 0 else fd
-            if fd >= 0 and lib.machrv_port_id(fd, id):
+            if lib.machrv_port_id(entry.fd, id):
                 entry.id = bytes(ffi.buffer(id))
             self._remember_id(entry)
 

@@ -245,31 +245,35 @@ void machrv_read_usual(machrv_exchange *what, int length)
     }
 }
 
+/* 1: a connection has something to receive; 0: it has not; -1: something waits elsewhere too, if that matters. */
+static int is_next(int fd, int others)
+{
+    /* In this order: what is found there, and nothing after it elsewhere, was sent before anything that comes elsewhere. */
+    struct pollfd both[2] = {{.fd = fd, .events = POLLIN}, {.fd = others, .events = POLLIN}};
+    if (others < 0)
+        return 1; /* receiving tells */
+    return poll(both, 2, 0) < 1 ? 0 : both[0].revents && !both[1].revents ? 1 : -1;
+}
+
 int machrv_serve(machrv_exchange *what, int listener, int others, uint32_t name, uint32_t seqno, uint32_t trailer_size,
                  uint64_t context, uint32_t limit)
 {
-    struct pollfd both[2] = {{.events = POLLIN}, {.fd = others, .events = POLLIN}};
-    int result, ready;
+    int result = -EAGAIN;
     char byte;
     what->ports = -1;
-    what->fd = both[0].fd = machrv_accept(listener);
+    what->fd = machrv_accept(listener);
     if (what->fd < 0) {
         machrv_settle(what);
         return what->fd;
     }
-    /* In this order: what is found there, and nothing after it elsewhere, was sent before anything that comes elsewhere. */
-    ready = poll(both, 2, 0);
-    if (ready == 0) {
-        /* On one CPU, whoever connects is interrupted by us between that and what it sends next: let it. */
-        sched_yield();
-        ready = poll(both, 2, 0);
+    for (int turn = 0, next = 0; turn < 2 && next >= 0 && result == -EAGAIN; turn++) {
+        if (turn)
+            sched_yield(); /* On one CPU, we may have interrupted who has connected before it could send: let it. */
+        next = is_next(what->fd, others);
+        if (next > 0)
+            result = machrv_receive_plain(what->fd, what->into, what->rights, what->own, PORT_SEND, 0, name, seqno,
+                                          trailer_size, context, limit);
     }
-    if (ready != 1 || !both[0].revents) {
-        machrv_settle(what);
-        return -EAGAIN;
-    }
-    result = machrv_receive_plain(what->fd, what->into, what->rights, what->own, PORT_SEND, 0, name, seqno, trailer_size,
-                                  context, limit);
     machrv_settle(what);
     if (result > 0) {
         if (trailer_size == AUDIT_TRAILER)
