@@ -20,7 +20,7 @@ from _thread import RLock, allocate_lock
 from _weakref import ref
 from time import monotonic
 
-from machrv.constants import claim
+from machrv.constants import claim as native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Beginning:
     def _forked(self) -> None:
         """In the child of a fork: rights are not inherited. Nothing may be sent, the parent's rights live on."""
         for fd in self._fresh.values():
-            claim.close(fd if fd >= 0 else ~fd)
+            native.close(fd if fd >= 0 else ~fd)
         Beginning.__init__(self, self._number)
 
 
@@ -111,13 +111,10 @@ class Begun(Beginning):
     held.
     """
 
-    def ask(
-        self, service_name: str, message_id: int, timeout: float, ports: bool = False
+    def claim(
+        self, service_name: str, message_id: int, timeout: float
     ) -> "bytes | tuple[dict[int, int], bytes] | None":
-        """See `Kernel.ask`. One call of C. Takes the lock itself, and not while it waits."""
-        if not ports:
-            self.complete()
-            return self.ask(service_name, message_id, timeout)
+        """See `Kernel.claim`. One call of C. Takes the lock itself, and not while it waits."""
         link = link_of(service_name)
         if link is None:
             return None
@@ -125,7 +122,7 @@ class Begun(Beginning):
         milliseconds = int(timeout * 1000) if 0 < timeout < LONGEST / 1000 else LONGEST if timeout > 0 else 0
         came: dict[int, Any] = {}
         try:
-            token = claim.ask(link, message_id, self._number, milliseconds, came)
+            token = native.ask(link, message_id, self._number, milliseconds, came)
             if token is None:
                 return None  # Nothing was sent.
             if token:
@@ -154,7 +151,7 @@ class Begun(Beginning):
             self.complete()
             return self.mach_port_deallocate(name)
         self._give_back(name)
-        claim.close(fd)
+        native.close(fd)
 
     def complete(self) -> None:
         """Become all of a kernel. Without the lock, or with it."""
@@ -200,17 +197,17 @@ def _drop(came: "dict[int, Any]") -> None:
     while came:
         key, fd = came.popitem()
         if key >= 0:
-            claim.close(fd)
+            native.close(fd)
             continue
         result, answer, told, _ = fd
         words = memoryview(told).cast("I").tolist()
-        nfds = claim.NFDS
+        nfds = native.NFDS
         for fd in (
-            words[1 :: claim.ARRIVED] if result > 0 else words[nfds + 1 : nfds + 1 + words[nfds]] if words else ()
+            words[1 :: native.ARRIVED] if result > 0 else words[nfds + 1 : nfds + 1 + words[nfds]] if words else ()
         ):
-            claim.close(fd)
+            native.close(fd)
         if answer >= 0:
-            claim.close(answer)
+            native.close(answer)
 
 
 def chosen_path() -> "tuple[str, str]":

@@ -106,7 +106,7 @@ class Asking(Space):
     def _hand_over(
         self, came: dict[int, Any], token: bytes, deadline: float
     ) -> bytes | tuple[dict[int, int], bytes] | None:
-        """What `Begun.ask` got, where only all of a kernel can tell what it is. Takes the lock itself."""
+        """What `Begun.claim` got, where only all of a kernel can tell what it is. Takes the lock itself."""
         if token:
             from machrv.kernel.linux.transit import Right
 
