@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 from machrv import Disposition, ReceiveRight, RendezvousPort, RendezvousServer, launch
 
@@ -213,6 +212,7 @@ def test_a_second_claim_beside_the_right_of_the_first(server: RendezvousServer) 
     """One right is held, and another one to the same port comes: it has the same name."""
     again = """
 first = RendezvousClient.connect().take_send_right("port")
+print("claimed", flush=True)
 sys.stdin.readline()
 second = RendezvousClient.connect().take_send_right("port")
 assert first.name == second.name
@@ -224,9 +224,9 @@ assert descriptors() == before and machrv.kernel.current().mach_port_names() == 
     with ReceiveRight.allocate() as port:
         ports = {"port": RendezvousPort(port.name, Disposition.MAKE_SEND)}
         command = [sys.executable, "-c", MORE + again]
-        with launch(command, ports, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-            while server.registration_count:
-                time.sleep(0.01)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with launch(command, ports, text=True, **pipes) as child:
+            assert child.stdout is not None and child.stdout.readline() == "claimed\n"
             with server.lock:
                 server.register_ports_for_pid(child.pid, ports)
             _, told = child.communicate("go on\n", timeout=PATIENCE)
