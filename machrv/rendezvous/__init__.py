@@ -1,7 +1,6 @@
 """Rendezvous: a parent registers port rights for a child that it has launched, and the child asks for them.
 
     protocol    what a request and a reply look like
-    reply       the part of it that most replies are
     port        what is registered under a key
     registry    which process may claim which ports
     policy      whether a peer is who it must be

@@ -13,7 +13,14 @@ import os
 from _thread import allocate_lock
 from time import monotonic
 
-from machrv.constants import MACH_MSG_TYPE_PORT_RECEIVE, MACH_PORT_RIGHT_RECEIVE, MACHRV_REQUEST_ID
+from machrv.constants import (
+    MACH_MSG_TYPE_PORT_RECEIVE,
+    MACH_MSG_TYPE_PORT_SEND_ONCE,
+    MACH_MSGH_BITS_COMPLEX,
+    MACH_PORT_RIGHT_RECEIVE,
+    MACHRV_REPLY_ID,
+    MACHRV_REQUEST_ID,
+)
 from machrv.errors import MachError, RendezvousError
 from machrv.kernel import begun
 import machrv.ownership as ownership
@@ -35,6 +42,18 @@ if TYPE_CHECKING:
     from machrv.rights import OwnedRight, ReceiveRight, SendOnceRight
 
 _DEFAULT_TIMEOUT = 30.0
+
+#: The 32-bit words before the descriptors, of each port (its descriptor and its key), and behind: a length of 64 bits,
+#: and the trailer: type, size, seqno and two words of a security token; the words of the audit token.
+_HEAD, _EACH, _TAIL = 7, 4, 15
+#: How many ports there can be (`machrv.rendezvous.port.MAX_PORTS`), and the size of the trailer in bytes.
+_MOST, _TRAILER_SIZE = 253, 52
+_TOKEN_SIZE = 32
+#: no additional data, and the trailer that was asked for
+_BEHIND = [0, 0, 0, _TRAILER_SIZE]
+_BITS = MACH_MSGH_BITS_COMPLEX | MACH_MSG_TYPE_PORT_SEND_ONCE << 8
+#: What of the last word of a descriptor is its disposition; the rest is the type, 0 for a port, and padding.
+_DISPOSITION = 0x00FF0000
 
 
 class _Ports(ownership.Closing):
@@ -110,11 +129,8 @@ class _Ports(ownership.Closing):
     @classmethod
     def _of(cls, answer: bytes, what: str, requirement: "Requirement | None", kernel: "Kernel") -> "Self":
         """What an answer brings: a message as `Kernel.mach_msg` received it. Raises as `RendezvousClient.connect`."""
-        if requirement is None:
-            from machrv.rendezvous.reply import read_reply
-
-            if (usual := read_reply(answer)) is not None:
-                return cls(owned(usual[0], kernel), usual[1])
+        if requirement is None and (usual := read_reply(answer)) is not None:
+            return cls(owned(usual[0], kernel), usual[1])
         return cls(*_steps().judged(answer, what, requirement, kernel))
 
     def close(self) -> None:
@@ -248,6 +264,36 @@ def _not_loaded(error: "Exception") -> "RendezvousError":
         f"what this rendezvous needs cannot be loaded any more ({error}): close descriptors, or call machrv.preload() "
         "before this process gives up reading files"
     )
+
+
+def read_reply(data: bytes) -> "tuple[Mapping[int, tuple[int, int]], bytes] | None":
+    """What `parse_reply(Message.decode(data))` finds, where the reply is as nearly all are: a (name, disposition) by key, and
+    the audit token of who sent it, as bytes. None for whatever looks otherwise in the least; it may be a reply all the same.
+    """
+    count = (len(data) // 4 - _HEAD - _TAIL) // _EACH
+    if not 0 < count <= _MOST or len(data) != 4 * (_HEAD + _EACH * count + _TAIL):
+        return None
+    words = memoryview(data).cast("I").tolist()
+    bits, size, remote, _, voucher, id, descriptors = words[:_HEAD]
+    if (
+        bits != _BITS
+        or size != len(data) - _TRAILER_SIZE
+        or remote
+        or voucher
+        or id != MACHRV_REPLY_ID
+        or descriptors != count
+    ):
+        return None
+    keys_at, end = _HEAD + 3 * count, _HEAD + 4 * count
+    if words[end : end + 4] != _BEHIND or not words[-3]:
+        return None  # additional data, another trailer, or the kernel's own message
+    names, types, keys = words[_HEAD:keys_at:3], words[_HEAD + 2 : keys_at : 3], words[keys_at:end]
+    if any(words[_HEAD + 1 : keys_at : 3]) or (count > 1 and keys != sorted(set(keys))):
+        return None
+    dispositions = [word >> 16 for word in types if not word & ~_DISPOSITION]
+    if len(dispositions) != count:
+        return None
+    return dict(zip(keys, zip(names, dispositions))), data[-_TOKEN_SIZE:]
 
 
 def owned(ports: "Mapping[int, tuple[int, int]]", kernel: "Kernel") -> "dict[int, OwnedRight]":
