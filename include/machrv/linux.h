@@ -119,19 +119,25 @@ typedef struct {
 int machrv_receive_plain(int fd, machrv_received *into, machrv_arrived *rights, const machrv_identity *own, uint32_t kind,
                          int trusted, uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context,
                          uint32_t limit);
+/* A port of a reply. */
+typedef struct {
+    uint32_t key;
+    uint32_t right; /* its socket if no two rights were to the same port, else its number among the rights, from 1 on */
+} machrv_keyed;
 /* One half of a rendezvous: where a message is received into, and what it says if it looks as nearly all of them do. */
 typedef struct {
     const machrv_identity *own;
     machrv_received *into;
     machrv_arrived *rights;
-    int32_t fd;          /* the connection, or the socket that the answer comes to; -1: it is closed */
-    int32_t ports;       /* of a reply with nothing but ports: how many, 0 for a request; -1: it is neither */
-    int32_t id;          /* of a request */
-    uint32_t token[8];   /* who sent it */
-    uint32_t keys[253];  /* of a reply, ascending */
-    uint32_t slots[253]; /* the right under each key, by its number from 1 on: a send right */
-    int32_t nspent;      /* descriptors that an answer has used up, still to be closed: see machrv_settle */
+    double waited;           /* by machrv_ask, in seconds, where the result is not that of a message */
+    int32_t fd;              /* the connection, or the socket that the answer comes to; -1: it is closed */
+    int32_t nspent;          /* descriptors that an answer has used up, still to be closed: see machrv_settle */
     int32_t spent[254];
+    uint32_t token[8];       /* who sent it */
+    uint32_t id;
+    uint32_t ports;          /* of a reply that brings send rights and nothing else; 0: a request; UINT32_MAX: neither */
+    uint32_t nrights;        /* how many are left of those to the same port */
+    machrv_keyed keyed[253]; /* the keys ascend */
 } machrv_exchange;
 /*
  * Closes what an answer has used up. The close that ends a socket makes the kernel look for cycles, if descriptors are in
@@ -187,11 +193,11 @@ int machrv_accept(int fd);
 int machrv_connect(const char *path, int milliseconds);
 /*
  * A whole rendezvous: connects to the listener behind a bootstrap name (the path of its symbolic link), sends it a bare
- * message with a right to reply to, gives both up, waits at most `milliseconds` for the answer, and receives it with an
+ * message with a right to reply to, gives both up, waits at most `timeout` seconds for the answer, and receives it with an
  * audit trailer as machrv_receive_plain does. As long as what->fd is -1 it is as there, or, with a negative result, nothing
  * was sent. Otherwise the answer comes, or has come, to that socket, and the result is that of machrv_receive_plain.
  */
-int machrv_ask(machrv_exchange *what, const char *link, int id, int space, int milliseconds);
+int machrv_ask(machrv_exchange *what, const char *link, int id, int space, double timeout);
 /* -EPROTOTYPE: somebody listens there; -ECONNREFUSED: nobody does (any more). Connects to nobody. */
 int machrv_probe(const char *path);
 /* A sealed copy of memory of this process; -EFAULT if it is not there. */

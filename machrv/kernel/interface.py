@@ -245,9 +245,11 @@ class Kernel(ABC):
         """
         return None
 
-    def claim(self, service_name: str, message_id: int, timeout: float) -> bytes | tuple[dict[int, int], bytes] | None:
-        """As `ask`. Of a reply that brings send rights and nothing else, what it says: their names by their keys, and the
-        audit token of its sender, as bytes."""
+    def claim(
+        self, service_name: str, message_id: int, timeout: float
+    ) -> bytes | tuple[dict[int, int], list[int]] | None:
+        """As `ask`. Of a reply that brings send rights and nothing else, what it says: their names by their keys, and words
+        of which the first eight are its sender's audit token."""
         return self.ask(service_name, message_id, timeout)
 
     def take_request(self, name: int) -> bytes | tuple[int, int, AuditToken] | None:

@@ -67,26 +67,27 @@ class _Ports(ownership.Closing):
     def __init__(
         self,
         ports: "Mapping[int, int | OwnedRight]",
-        server_audit_token: "AuditToken | bytes | None",
+        server_audit_token: "AuditToken | bytes | list[int] | None",
         kernel: "Kernel | None" = None,
     ) -> None:
-        """`ports` is this object's from here on; `kernel`, where the names in it belong."""
+        """`ports` is this object's from here on. With `kernel`, it has names of send rights there, else objects."""
         self._epoch = ownership._epoch
         self._kernel = kernel
         #: by key: the name of a send right, which becomes an object when it is taken, or an object. Taking one out of the
         #: dict is atomic: whoever gets it has it
         self._ports: "dict[int, Any]" = ports  # type: ignore[assignment]
-        #: as bytes until somebody wants to know
-        self._server_audit_token: "AuditToken | bytes | None" = server_audit_token
+        #: as bytes, or as the first of these words, until somebody wants to know
+        self._server_audit_token: "AuditToken | bytes | list[int] | None" = server_audit_token
 
     @property
     def server_audit_token(self) -> "AuditToken | None":
         """Who answered, in the kernel's words; None if nobody did: the server refused this process, or went away."""
         token = self._server_audit_token
-        if isinstance(token, bytes):
+        if isinstance(token, (bytes, list)):
             from machrv.audit import AuditToken
 
-            token = self._server_audit_token = AuditToken.from_bytes(token)
+            token = AuditToken.from_bytes(token) if isinstance(token, bytes) else AuditToken(*token[:8])
+            self._server_audit_token = token
         return token
 
     @property
@@ -99,7 +100,7 @@ class _Ports(ownership.Closing):
 
         None if there is none, it was taken before, or what is there is a receive right, which stays to be taken.
         """
-        if type(key) is int and type(self._ports.get(key)) is int and (name := self._ports.pop(key, None)):
+        if self._kernel is not None and type(key) is int and (name := self._ports.pop(key, None)):
             right = SendRight(name, self._kernel)
             right._epoch = self._epoch  # As in `_owned`, which is one step more.
             return right
@@ -218,11 +219,16 @@ class RendezvousClient(_Ports):
         requirement = _server_requirement
         request_id = MACHRV_REQUEST_ID if requirement is None else _steps().request_id(requirement)
         try:
-            answer = (kernel.claim if requirement is None else kernel.ask)(names[0], request_id, timeout)
+            answer = (
+                kernel.claim(names[0], request_id, timeout)
+                if requirement is None
+                else kernel.ask(names[0], request_id, timeout)
+            )
         except MachError as error:
             raise _steps().explained(error, f"server {names[0]!r}") from error
         if isinstance(answer, tuple):
-            return cls(*answer, kernel)
+            ports, token = answer
+            return cls(ports, token, kernel)
         if answer is not None:
             return cls._of(answer, f"server {names[0]!r}", requirement, kernel)
         steps = _steps()

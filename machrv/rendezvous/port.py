@@ -209,7 +209,7 @@ def take_ports(checked: Mapping[int, RendezvousPortLike], kernel: Kernel) -> dic
 def borrowed_ports(ports: Mapping[int, RendezvousPort]) -> list[tuple[int, int, int]] | None:
     """(key, name, disposition) of each port, the keys ascending; None if one of them is to be moved."""
     described: list[tuple[int, int, int]] = []
-    for key in sorted(ports):
+    for key in sorted(ports) if len(ports) > 1 else ports:
         port = ports[key]
         if port._disposition in _MOVES:
             return None

@@ -143,9 +143,12 @@ class RendezvousServerBase(Closing):
                     # No room but for a bare header: whatever is larger, the kernel destroys with everything in it.
                     received = kernel.mach_msg(None, RECEIVE_OPTIONS, REQUEST_SIZE + AUDIT_TRAILER_SIZE, name, 0) or b""
                 request = read_request(received) if isinstance(received, bytes) else received
-                if request is not None and (request[1] == REQUEST_ID or self._is_additional(request[1])):
-                    self._answer(*request, turn < _AT_ONCE - 1)
-                elif isinstance(received, bytes):
+                if request is not None:
+                    reply_right, message_id, token = request
+                    if message_id == REQUEST_ID or self._is_additional(message_id):
+                        self._answer(reply_right, message_id, token, turn < _AT_ONCE - 1)
+                        continue
+                if isinstance(received, bytes):
                     destroy_message(Message.decode(received), kernel)
                 else:
                     kernel.mach_port_deallocate(received[0])

@@ -218,7 +218,7 @@ static void rendezvous(const char *folder)
         machrv_close_all(inherited, 3);
         own.pid = getpid();
         own.token[5] = (uint32_t)own.pid;
-        got = machrv_ask(&exchange, link, 5, 0, 20000);
+        got = machrv_ask(&exchange, link, 5, 0, 20.0);
         if (exchange.fd >= 0)
             machrv_close(exchange.fd);
         _exit(got < 0 || received.nfds != 0);

@@ -113,16 +113,15 @@ class Begun(Beginning):
 
     def claim(
         self, service_name: str, message_id: int, timeout: float
-    ) -> "bytes | tuple[dict[int, int], bytes] | None":
+    ) -> "bytes | tuple[dict[int, int], list[int]] | None":
         """See `Kernel.claim`. One call of C. Takes the lock itself, and not while it waits."""
         link = link_of(service_name)
         if link is None:
             return None
         deadline = monotonic() + timeout
-        milliseconds = int(timeout * 1000) if 0 < timeout < LONGEST / 1000 else LONGEST if timeout > 0 else 0
         came: dict[int, Any] = {}
         try:
-            token = native.ask(link, message_id, self._number, milliseconds, came)
+            token = native.ask(link, message_id, self._number, timeout, came)
             if token is None:
                 return None  # Nothing was sent.
             if token:

@@ -11,8 +11,8 @@ from time import monotonic
 
 from machrv._mach import ffi, lib
 
-from machrv.kernel.linux import LONGEST, link_of
-from machrv.kernel.linux.buffer import ARRIVED, BEFORE_ID, BODY, Buffer
+from machrv.kernel.linux import link_of
+from machrv.kernel.linux.buffer import ARRIVED, BEFORE_ID, BODY, KEYED, PORTS, RIGHTS, Buffer
 from machrv.kernel.linux.space import SEND, SEND_ONCE, Space
 
 TYPE_CHECKING = False
@@ -30,7 +30,9 @@ _close = lib.machrv_close
 _DESCRIPTORS = BODY // 4 + 1
 _ONE_SOCKET = (SEND, SEND_ONCE)
 _NOTHING = bytes(24)
-_TOKEN_SIZE = 32
+_MOST = int(lib.MACHRV_MAX_FDS)
+#: a reply with one port: header, count, descriptor and key, length of additional data, trailer
+_ONE_PORT = BODY + 4 + 16 + 8 + 52
 
 
 class Asking(Space):
@@ -53,7 +55,7 @@ class Asking(Space):
 
     def claim(
         self, service_name: str, message_id: int, timeout: float, ports: bool = True
-    ) -> bytes | tuple[dict[int, int], bytes] | None:
+    ) -> bytes | tuple[dict[int, int], list[int]] | None:
         """See `Kernel.claim`. One call of C, as long as no notification may become due meanwhile.
 
         `ports`: take a usual reply apart. The answer comes to a socket that is no port's. Takes the lock itself, and not
@@ -66,31 +68,33 @@ class Asking(Space):
             buffer = self._spare.pop()
         except IndexError:
             buffer = Buffer(self._native)
-        deadline = monotonic() + timeout
-        milliseconds = int(timeout * 1000) if 0 < timeout < LONGEST / 1000 else LONGEST if timeout > 0 else 0
         exchange = buffer.exchange
         owned = True
         try:
-            result = _ask(exchange, link, message_id, self._number, milliseconds)
+            result = _ask(exchange, link, message_id, self._number, timeout)
             if result <= 0:
                 if exchange.fd < 0:
                     return None  # Nothing was sent.
                 owned = False  # From here on the socket, and what came to it, is looked after there.
-                return self._receive_answer(exchange.fd, result, buffer, deadline)
-            usual = ports and exchange.ports > 0
-            if count := buffer.received.nfds:
+                return self._receive_answer(exchange.fd, result, buffer, monotonic() + timeout - exchange.waited)
+            # All that it says, at once.
+            said = buffer.said_at_once.tolist()
+            if result > _ONE_PORT:  # A port is 16 bytes in the message, and two words here.
+                said = buffer.said[: KEYED + 2 + (result - _ONE_PORT >> 3)].tolist()
+            usual = ports and 0 < said[PORTS] <= _MOST
+            if usual or buffer.received.nfds:
                 with self._lock:
                     if self._inside:
                         self._call.__enter__()  # which says why not
                     self._inside, owned = True, False
                     try:
                         if usual:
-                            names = self._name_ports(buffer, exchange, count)
+                            names = self._name_ports(buffer, said)
                         else:
-                            self._name_rights(buffer, count)
+                            self._name_rights(buffer, buffer.received.nfds)
                     finally:
                         self._inside = False
-            message: bytes = buffer.laid_out[result - _TOKEN_SIZE if usual else 0 : result]
+            answer: Any = (names, said) if usual else buffer.laid_out[0:result]
         except BaseException:
             if owned:  # a signal handler has raised
                 buffer.close()
@@ -101,11 +105,11 @@ class Asking(Space):
             if self._deferred:
                 self._settle()
         self._spare.append(buffer)
-        return (names, message) if usual else message
+        return answer  # type: ignore[no-any-return]
 
     def _hand_over(
-        self, came: dict[int, Any], token: bytes, deadline: float
-    ) -> bytes | tuple[dict[int, int], bytes] | None:
+        self, came: dict[int, Any], token: list[int], deadline: float
+    ) -> bytes | tuple[dict[int, int], list[int]] | None:
         """What `Begun.claim` got, where only all of a kernel can tell what it is. Takes the lock itself."""
         if token:
             from machrv.kernel.linux.transit import Right
@@ -140,14 +144,18 @@ class Asking(Space):
 
     # -- what came ----------------------------------------------------------------------------------------------------
 
-    def _name_ports(self, buffer: Buffer, exchange: Any, count: int) -> dict[int, int]:
+    def _name_ports(self, buffer: Buffer, said: list[int]) -> dict[int, int]:
         """Give the send rights of a usual reply their names: those, by their keys."""
-        keys = ffi.unpack(exchange.keys, exchange.ports)
-        alone = not (self._fresh or self._by_id or self._ports)  # The ports of a message's rights are different ones.
+        fresh, take = self._fresh, self._table.take
+        alone = not (fresh or self._by_id or self._ports)  # The ports of a message's rights are different ones.
+        if alone and said[PORTS] == 1:
+            name = take()
+            fresh[name] = said[KEYED + 1]
+            return {said[KEYED]: name}
+        keys, rights, count = said[KEYED::2], said[KEYED + 1 :: 2], said[RIGHTS]
         names = {}
         if alone and count == len(keys):
-            take, fresh = self._table.take, self._fresh
-            for key, fd in zip(keys, ffi.unpack(buffer.received.fds, count)):
+            for key, fd in zip(keys, rights):
                 names[key] = name = take()
                 fresh[name] = fd
             return names
@@ -155,8 +163,8 @@ class Asking(Space):
         named = [self._name_right(buffer.told, at, alone, spent) for at in range(count)]
         if spent:
             lib.machrv_close_all(spent, len(spent))
-        for key, slot in zip(keys, exchange.slots):
-            names[key] = named[slot - 1]
+        for at, key in enumerate(keys):
+            names[key] = named[at if count == len(keys) else rights[at] - 1]
         return names
 
     def _name_rights(self, buffer: Buffer, count: int) -> None:

@@ -16,14 +16,19 @@ BODY = ffi.sizeof("mach_msg_header_t")
 #: the 32-bit words of a machrv_arrived, and how many of them come before its id
 ARRIVED, BEFORE_ID = ffi.sizeof("machrv_arrived") // 4, ffi.offsetof("machrv_arrived", "id") // 4
 _BODY_AT = ffi.offsetof("machrv_received", "body")
+_SAID_AT = ffi.offsetof("machrv_exchange", "token")
 _LONGEST_TRAILER = 68
 _ROOM = BODY + lib.MACHRV_MAX_INLINE + _LONGEST_TRAILER
+
+
+#: where in `Buffer.said` these are; the first words are the sender's audit token
+ID, PORTS, RIGHTS, KEYED = 8, 9, 10, 11
 
 
 class Buffer:
     """Room for one packet and for what machrv_receive_plain tells of the rights in it."""
 
-    __slots__ = ("received", "rights", "exchange", "told", "image", "laid_out", "words", "_own")
+    __slots__ = ("received", "rights", "exchange", "said", "said_at_once", "told", "image", "laid_out", "words", "_own")
 
     def __init__(self, own: Any) -> None:
         """`own` is the machrv_identity of the process."""
@@ -32,6 +37,10 @@ class Buffer:
         self.rights: Any = ffi.new("machrv_arrived[]", lib.MACHRV_MAX_FDS)
         #: the same for machrv_ask and machrv_serve, and what they tell
         self.exchange: Any = ffi.new("machrv_exchange *", (own, self.received, self.rights, -1))
+        #: what a usual message says, as 32-bit words; a port is two of them
+        self.said: Any = memoryview(ffi.buffer(self.exchange)).cast("B")[_SAID_AT:].cast("I")
+        #: the same, to the first port
+        self.said_at_once: Any = self.said[: KEYED + 2]
         #: `rights` as 32-bit words
         self.told: Any = memoryview(ffi.buffer(self.rights)).cast("B").cast("I")
         #: all of `received`; a slice is a copy

@@ -40,6 +40,7 @@ class Ends:
         "name",
         "given",
         "room",
+        "coming",
         "loop",
         "mscount",
         "made",
@@ -76,6 +77,8 @@ class Ends:
         self.given: list[int] = []
         #: how many more may be given before anything must be looked at: see `expect`
         self.room: int = 0
+        #: how many are being made: they are `given` once they have been sent
+        self.coming: int = 0
         #: the sending half of the pair that this space's own messages to the port go through; it never leaves
         self.loop: int = -1
         self.mscount: int = 0
@@ -154,20 +157,20 @@ class Ends:
         if self._reserve is None and self.epoll is None:
             self._reserve = select.epoll()
 
-    def expect(self, count: int) -> None:
-        """So many ends, or `room` of them, will be put among those that are `given`. Raises OSError."""
-        if len(self._ends) + len(self.given) + count > self._crowded:
+    def expect(self) -> None:
+        """One more end will be put among those that are `given`, or as many as there is `room` for then. Raises OSError."""
+        have = len(self._ends) + len(self.given) + self.coming
+        if have >= self._crowded:
             self._reap()
         if self.single is not None:
             self.single = None
             if self.kick is not None:
                 self.kick()  # as above
-        have = len(self._ends) + len(self.given)
         self.room = 1
-        if have + count > 1:
+        if have > 0:
             self._provide()
             self._stamp_all()
-            self.room = max(count, self._crowded - have)
+            self.room = max(1, self._crowded - have)
 
     def stamp(self) -> None:
         """The order among the ends, or against other ports, matters from now on."""

@@ -17,7 +17,7 @@ from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.incoming import NO_LIMIT, TRAILER_SIZES, Incoming, destroyed, trailer_size
 from machrv.kernel.linux.answers import OUT_OF_ROOM, close, shortage
-from machrv.kernel.linux.buffer import Buffer
+from machrv.kernel.linux.buffer import ID, KEYED, PORTS, Buffer
 from machrv.kernel.linux.end import End
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
 from machrv.kernel.linux.pset import PortSet
@@ -236,10 +236,12 @@ class Receiving(Incoming):
         if result <= 0:
             return self._consume(port, end, size, option) if result == 0 and end is not None else None
         port.seqno = port.seqno + 1 & 0xFFFFFFFF
-        if request and exchange.ports == 0:
-            reply_right = self._table.take()
-            self._fresh[reply_right] = ~buffer.received.fds[0]
-            return reply_right, exchange.id, tuple.__new__(AuditToken, ffi.unpack(exchange.token, 8))
+        if request:
+            said = buffer.said_at_once.tolist()
+            if said[PORTS] == 0:
+                reply_right = self._table.take()
+                self._fresh[reply_right] = ~said[KEYED + 1]
+                return reply_right, said[ID], tuple.__new__(AuditToken, said[:ID])
         if count := buffer.received.nfds:
             self._name_rights(buffer, count)
         message: bytes = buffer.laid_out[0:result]

@@ -77,28 +77,38 @@ class Sending(Outgoing):
         `ports` are as for `Kernel.answer`. False, or OSError: nothing has happened.
         """
         keys: list[int] = []
+        ids: list[bytes] = []
         targets: list[Port] = []
-        counts: dict[Port, int] = {}
-        for key, name, disposition in ports:
-            entry = self._entries.get(name)
-            if disposition != MAKE_SEND or entry is None or (port := entry.port) is None or port.nsrequest is not None:
-                return False
-            keys.append(key)
-            targets.append(port)
-            counts[port] = counts.get(port, 0) + 1
-        epolls = ffi.NULL
-        for port, times in counts.items():
-            if port.room < times:
-                port.expect(times)
-            port.room -= times
-            if port.epoll is not None:
+        watched, epolls = False, ffi.NULL
+        try:
+            for key, name, disposition in ports:
+                entry = self._entries.get(name)
+                if (
+                    disposition != MAKE_SEND
+                    or entry is None
+                    or (port := entry.port) is None
+                    or port.nsrequest is not None
+                ):
+                    return False
+                keys.append(key)
+                ids.append(port.id)
+                targets.append(port)
+                if port.room < 1:
+                    port.expect()
+                port.room -= 1
+                port.coming += 1
+                watched = watched or port.epoll is not None
+            if watched:
                 epolls = [-1 if port.epoll is None else port.epoll.fileno() for port in targets]
-        count, serial = len(keys), self._serials + 1
-        self._serials += count
-        ids, receiving = b"".join([port.id for port in targets]), self._receiving
-        prefix, size = self._serial_prefix, len(data)
-        if _answer(exchange, fd, self._number, count, keys, ids, prefix, serial, epolls, data, size, receiving) < 0:
-            return False
+            count, serial = len(keys), self._serials + 1
+            self._serials += count
+            prefix, size, receiving = self._serial_prefix, len(data), self._receiving
+            id = ids[0] if count == 1 else b"".join(ids)
+            if _answer(exchange, fd, self._number, count, keys, id, prefix, serial, epolls, data, size, receiving) < 0:
+                return False
+        finally:
+            for port in targets:
+                port.coming = 0
         for port, end in zip(targets, receiving):
             port.given.append(end)
             port.made += 1

@@ -207,42 +207,50 @@ static uint32_t word(const machrv_received *packet, size_t at)
     return value;
 }
 
-/* Whether what is laid out is a reply with nothing but send rights; their keys and numbers. */
+/* Whether what is laid out is a reply that brings send rights and nothing else; them, if so. */
 static int read_ports(machrv_exchange *what, size_t size)
 {
     const machrv_received *packet = what->into;
     uint32_t count = word(packet, HEADER);
-    size_t keys;
+    size_t slots = HEADER + 4, keys = slots + 12 * (size_t)count;
     if (word(packet, 0) != (COMPLEX | PORT_SEND_ONCE << 8) || word(packet, 20) != MACHRV_REPLY_ID || !count ||
-        count > MACHRV_MAX_FDS || size != HEADER + 4 + 16 * (size_t)count + 8)
-        return -1;
-    keys = HEADER + 4 + 12 * (size_t)count;
+        count > MACHRV_MAX_FDS || size != keys + 4 * (size_t)count + 8)
+        return 0;
+    what->nrights = (uint32_t)packet->nfds;
     for (uint32_t i = 0; i < count; i++) {
-        what->keys[i] = word(packet, keys + 4 * i);
-        what->slots[i] = word(packet, HEADER + 4 + 12 * i);
-        if (word(packet, HEADER + 4 + 12 * i + 8) != PORT_SEND << 16 || (i && what->keys[i] <= what->keys[i - 1]))
-            return -1;
+        machrv_keyed *one = &what->keyed[i];
+        one->key = word(packet, keys + 4 * i);
+        one->right = word(packet, slots + 12 * i);
+        if (word(packet, slots + 12 * i + 8) != PORT_SEND << 16 || (i && one->key <= one[-1].key))
+            return 0;
+        if (what->nrights == count)
+            one->right = (uint32_t)what->rights[one->right - 1].fd;
     }
-    return word(packet, keys + 4 * count) || word(packet, keys + 4 * count + 4) ? -1 : (int)count;
+    what->ports = count;
+    return !word(packet, keys + 4 * count) && !word(packet, keys + 4 * count + 4);
 }
 
 void machrv_read_usual(machrv_exchange *what, int length)
 {
     const machrv_received *packet = what->into;
     size_t size = (size_t)length - AUDIT_TRAILER;
-    what->ports = -1;
+    int usual;
+    what->ports = UINT32_MAX;
     if (length < HEADER + AUDIT_TRAILER || word(packet, 4) != size || word(packet, size + 4) != AUDIT_TRAILER)
         return;
     for (size_t i = 0; i < 8; i++)
         what->token[i] = word(packet, size + 20 + 4 * i);
-    if (!what->token[5])
-        return; /* the kernel's own words are neither */
+    what->id = word(packet, 20);
     if (size != HEADER) {
-        what->ports = read_ports(what, size);
-    } else if (word(packet, 0) == (PORT_SEND << 8 | PORT_SEND_ONCE) && packet->nfds == 1) {
+        usual = read_ports(what, size);
+    } else {
         what->ports = 0;
-        what->id = (int32_t)word(packet, 20);
+        what->nrights = (uint32_t)packet->nfds;
+        what->keyed[0].right = (uint32_t)what->rights[0].fd;
+        usual = what->nrights == 1 && word(packet, 0) == (PORT_SEND << 8 | PORT_SEND_ONCE);
     }
+    if (!usual || !what->token[5]) /* the kernel's own words are neither */
+        what->ports = UINT32_MAX;
 }
 
 /* 1: a connection has something to receive; 0: it has not; -1: something waits elsewhere too, if that matters. */
@@ -260,7 +268,7 @@ int machrv_serve(machrv_exchange *what, int listener, int others, uint32_t name,
 {
     int result = -EAGAIN;
     char byte;
-    what->ports = -1;
+    what->ports = UINT32_MAX;
     what->fd = machrv_accept(listener);
     if (what->fd < 0) {
         machrv_settle(what);

@@ -6,7 +6,8 @@
 
 #include "native.h"
 
-#define ID 32 /* the digits of a port id */
+#define ID 32           /* the digits of a port id */
+#define LONGEST 2000000 /* seconds: nobody waits longer at a time */
 
 static int fill(struct sockaddr_un *name, const char *path)
 {
@@ -117,11 +118,17 @@ static int find_listener(const char *link, struct sockaddr_un *name)
     return 0;
 }
 
-/* The pair that an answer comes through: ends[0] receives. */
-static int answer_pair(int *ends, int milliseconds)
+/* The pair that an answer comes through: ends[0] receives, and waits so long. */
+static int answer_pair(int *ends, double timeout)
 {
-    struct timeval limit = {milliseconds / 1000, (milliseconds % 1000) * 1000};
+    struct timeval limit = {LONGEST, 0}; /* in seconds; what is not below that, in whatever way */
     int error;
+    if (timeout < LONGEST) {
+        limit.tv_sec = (time_t)timeout;
+        limit.tv_usec = (suseconds_t)((timeout - (double)limit.tv_sec) * 1e6);
+    }
+    if (!limit.tv_sec && !limit.tv_usec)
+        limit.tv_usec = 1; /* no time would be no limit */
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
         return -errno;
     error = machrv_attest(ends[0], 1);
@@ -138,10 +145,10 @@ static int answer_pair(int *ends, int milliseconds)
  * flight makes the kernel look for cycles among them (Linux 6.18, net/unix/af_unix.c, unix_release_sock), and until the
  * answer has come some are. (The other end of the pair is in flight itself, so that closing it ends no socket.)
  */
-static int request(const struct sockaddr_un *name, int id, int space, int milliseconds, int *connection)
+static int request(const struct sockaddr_un *name, int id, int space, double timeout, int *connection)
 {
     static const char header[24];
-    int ends[2], fd, error = answer_pair(ends, milliseconds);
+    int ends[2], fd, error = answer_pair(ends, timeout > 0 ? timeout : 0);
     if (error)
         return error;
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -165,18 +172,28 @@ static int request(const struct sockaddr_un *name, int id, int space, int millis
     return ends[0];
 }
 
-int machrv_ask(machrv_exchange *what, const char *link, int id, int space, int milliseconds)
+/* Seconds of a clock that nobody sets. */
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+int machrv_ask(machrv_exchange *what, const char *link, int id, int space, double timeout)
 {
     struct sockaddr_un name;
+    double began = seconds();
     int connection = -1, error = find_listener(link, &name);
-    what->fd = what->ports = -1;
+    what->fd = -1;
+    what->ports = UINT32_MAX;
     if (error)
         return error;
-    error = request(&name, id, space, milliseconds, &connection);
+    error = request(&name, id, space, timeout, &connection);
     if (error < 0)
         return error;
     what->fd = error;
-    error = machrv_receive_packet(what->fd, what->into, milliseconds > 0); /* a limit of 0 would be none */
+    error = machrv_receive_packet(what->fd, what->into, timeout > 0);
     if (!error)
         error = machrv_lay_out(what->into, what->rights, what->own, PORT_SEND_ONCE, 0, 0, 0, AUDIT_TRAILER, 0, UINT32_MAX);
     close(connection);
@@ -184,6 +201,8 @@ int machrv_ask(machrv_exchange *what, const char *link, int id, int space, int m
         machrv_read_usual(what, error);
         close(what->fd);
         what->fd = -1;
+    } else {
+        what->waited = seconds() - began;
     }
     return error;
 }

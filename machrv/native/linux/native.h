@@ -67,7 +67,7 @@ int machrv_receive_packet(int fd, machrv_received *into, int wait);
 int machrv_lay_out(machrv_received *into, machrv_arrived *rights, const machrv_identity *own, uint32_t kind, int trusted,
                    uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context, uint32_t limit);
 
-/* What a message says that is laid out, so long with its audit trailer: what->ports and what goes with it. */
+/* What a message says that is laid out, so long with its audit trailer: from what->ports on. */
 void machrv_read_usual(machrv_exchange *what, int length);
 
 #pragma GCC visibility pop

@@ -24,8 +24,6 @@
 /* What this process is, to machrv_ask: unknown. A server is another process, or its kernel is more than this. */
 static const machrv_identity nobody = {.pid = -1};
 
-static PyObject *bytes_of(const void *start, size_t size) { return PyBytes_FromStringAndSize(start, (Py_ssize_t)size); }
-
 /* Takes the reference to the value; NULL is an error that has been raised. */
 static int put(PyObject *dict, long long key, PyObject *value)
 {
@@ -39,37 +37,40 @@ static int put(PyObject *dict, long long key, PyObject *value)
 /* Whether it is a reply with send rights and nothing else, each the only one to its port. */
 static int usual(const machrv_exchange *what)
 {
-    for (int i = 0; i < what->into->nfds; i++)
-        if (what->rights[i].references > 1)
-            return 0;
-    return what->ports > 0 && what->ports == what->into->nfds;
+    return what->ports && what->ports <= MACHRV_MAX_FDS && what->ports == what->nrights;
+}
+
+static PyObject *token_of(const machrv_exchange *what)
+{
+    const uint32_t *word = what->token;
+    return Py_BuildValue("[IIIIIIII]", word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]);
 }
 
 /* What `ask` returns: `came` has all that came with it. */
 static PyObject *told(PyObject *came, const machrv_exchange *what, int result)
 {
     const machrv_received *packet = what->into;
-    PyObject *all, *token = NULL;
+    PyObject *token = NULL;
     int failed = 0;
     if (result < 0 && what->fd < 0)
         Py_RETURN_NONE;
     if (result > 0 && usual(what)) {
-        token = bytes_of(what->token, sizeof what->token);
-        for (int i = 0; token && !failed && i < what->ports; i++)
-            failed = put(came, what->keys[i], PyLong_FromLong(what->rights[what->slots[i] - 1].fd));
-    } else {
-        size_t rights = sizeof *what->rights * (size_t)(result > 0 ? packet->nfds : 0);
-        all = Py_BuildValue("iiy#y#", result, what->fd, result > 0 ? (const char *)what->rights : (const char *)packet,
-                            (Py_ssize_t)(result > 0 ? rights : result ? 0 : sizeof *packet),
-                            packet->body - sizeof(mach_msg_header_t), (Py_ssize_t)(result > 0 ? result : 0));
-        failed = put(came, -1, all);
+        for (uint32_t i = 0; !failed && i < what->ports; i++)
+            failed = put(came, what->keyed[i].key, PyLong_FromUnsignedLong(what->keyed[i].right));
         if (!failed)
-            token = bytes_of(NULL, 0);
+            token = token_of(what);
+    } else {
+        size_t told = result > 0 ? sizeof *what->rights * (size_t)packet->nfds : result ? 0 : sizeof *packet;
+        failed = put(came, -1,
+                     Py_BuildValue("iiy#y#", result, what->fd,
+                                   result > 0 ? (const char *)what->rights : (const char *)packet, (Py_ssize_t)told,
+                                   packet->body - sizeof(mach_msg_header_t), (Py_ssize_t)(result > 0 ? result : 0)));
+        if (!failed)
+            token = PyList_New(0);
     }
-    if (token && !failed)
+    if (token)
         return token;
     PyDict_Clear(came);
-    Py_XDECREF(token);
     if (result >= 0)
         machrv_close_all(packet->fds, packet->nfds);
     if (what->fd >= 0)
@@ -78,20 +79,21 @@ static PyObject *told(PyObject *came, const machrv_exchange *what, int result)
 }
 
 PyDoc_STRVAR(ask_doc,
-             "ask(link, id, space, milliseconds, came): see machrv_ask in include/machrv/linux.h.\n\n"
-             "None if nothing was sent. Where the answer is as nearly all are, the audit token of who sent it, and `came`, a\n"
-             "dict, gets the sockets of send rights by their keys. Otherwise b'', and came[-1] is a tuple: the result, the\n"
+             "ask(link, id, space, timeout, came): see machrv_ask in include/machrv/linux.h.\n\n"
+             "None if nothing was sent. Where the answer is as nearly all are, the words of its audit token, and `came`, a\n"
+             "dict, gets the sockets of send rights by their keys. Otherwise [], and came[-1] is a tuple: the result, the\n"
              "socket that the answer comes to, the machrv_arrived of its rights (of the result 0, the machrv_received), and\n"
              "the message.");
 
 static PyObject *ask(PyObject *module, PyObject *arguments)
 {
     const char *link;
-    int id, space, milliseconds, result;
+    double timeout;
+    int id, space, result;
     PyObject *came, *token;
     machrv_exchange what = {.own = &nobody};
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "yiiiO!", &link, &id, &space, &milliseconds, &PyDict_Type, &came))
+    if (!PyArg_ParseTuple(arguments, "yiidO!", &link, &id, &space, &timeout, &PyDict_Type, &came))
         return NULL;
     /* Not zeroed: pages that are not touched cost nothing. */
     what.into = PyMem_Malloc(sizeof *what.into);
@@ -99,7 +101,7 @@ static PyObject *ask(PyObject *module, PyObject *arguments)
     if (what.into && what.rights) {
         what.into->nfds = 0;
         Py_BEGIN_ALLOW_THREADS
-        result = machrv_ask(&what, link, id, space, milliseconds);
+        result = machrv_ask(&what, link, id, space, timeout);
         Py_END_ALLOW_THREADS
         token = told(came, &what, result);
     } else
