@@ -19,7 +19,7 @@ here too, for modules that have no business with the compiled one.
 from __future__ import annotations
 
 from itertools import chain
-from struct import Struct, calcsize, error
+from struct import Struct, error
 
 from machrv._mach import lib
 from machrv.audit import AuditToken
@@ -35,7 +35,7 @@ from machrv.descriptor import (
     port_from_members,
 )
 from machrv.errors import MessageFormatError
-from machrv.layout import layout, members
+from machrv.layout import layout
 from machrv.trailer import TRAILER_HEADS, Trailer, trailer_request
 
 TYPE_CHECKING = False
@@ -66,7 +66,12 @@ _VOUCHER: int = lib.MACH_MSGH_BITS_VOUCHER_MASK
 _header = Struct("=" + layout("mach_msg_header_t"))
 _base = Struct("=" + layout("mach_msg_base_t"))  # A header and a descriptor count.
 _HEADER, _BASE = _header.size, _base.size
-_unpack_header, _pack_header, _unpack_base = _header.unpack_from, _header.pack, _base.unpack_from
+_unpack_header, _pack_header = _header.unpack_from, _header.pack
+#: A header, and the two words behind it: a descriptor count, or the type and size of the trailer of an empty message.
+_more = Struct(_base.format + "I")
+_MORE, _unpack_more, _unpack_count = _more.size, _more.unpack_from, Struct("=I").unpack_from
+_AUDIT = Struct("=" + layout("mach_msg_audit_trailer_t")).size
+_AUDITED = _HEADER + _AUDIT
 
 # Nearly every complex message has port descriptors and no others: they are taken apart all at once.
 _PORT = KINDS[PortDescriptor.type][1]
@@ -206,10 +211,10 @@ class Message:
             body += bytes(-size % 4)
         elif not bits and not self.descriptors and 0 <= disposition <= _REMOTE:  # Most messages: what _encode would do.
             try:
-                return (
-                    _pack_header(disposition, _HEADER + size, remote_port, self.local_port, self.voucher_port, self.id)
-                    + body
+                header = _pack_header(
+                    disposition, _HEADER + size, remote_port, self.local_port, self.voucher_port, self.id
                 )
+                return header + body if size else header
             except error:
                 pass
         return _encode(self, bits & ~_REMOTE | _five_bits(disposition), remote_port, body)
@@ -226,16 +231,21 @@ class Message:
         length = len(image)
         message: Message = _new(cls)
         # What stands where a count would is read in any case, which is cheaper than to look first and read twice.
-        if length >= _BASE:
-            bits, size, remote, local, message.voucher_port, message.id, count = _unpack_base(image)
+        if length >= _MORE:
+            bits, size, remote, message.local_port, message.voucher_port, message.id, count, told = _unpack_more(image)
+            message.bits, message.remote_port = bits, remote
+            if told == _AUDIT and size == _HEADER and length == _AUDITED and not count and bits < _COMPLEX:
+                # A bare header with an audit trailer: what many a receiver gets most of the time.
+                message.descriptors, message.body, message._trailer = (), b"", image[_HEADER:]
+                return message
         elif length >= _HEADER:
-            bits, size, remote, local, message.voucher_port, message.id = _unpack_header(image)
-            count = 0
+            bits, size, remote, message.local_port, message.voucher_port, message.id = _unpack_header(image)
+            message.bits, message.remote_port = bits, remote
+            count = _unpack_count(image, _HEADER)[0] if length >= _BASE else 0
         else:
             raise MessageFormatError(f"expected a header of {_HEADER} bytes: the buffer has {length}", 0)
         if not _HEADER <= size <= length:
             raise MessageFormatError(f"expected a msgh_size from {_HEADER} to {length}, the buffer's: found {size}", 4)
-        message.bits, message.remote_port, message.local_port = bits, remote, local
         if bits & _COMPLEX:
             end = _BASE + count * _PORT
             if (
@@ -324,7 +334,9 @@ def _encode(message: Message, bits: int, remote_port: int, body: bytes) -> bytes
         values = sum(descriptors, ()) if count < 8 else chain.from_iterable(descriptors)
         return run.pack(bits, run.size + len(body), remote_port, local, voucher, id, count, *values) + body
     except (error, TypeError) as problem:
-        _blame(message, bits, remote_port)
+        from machrv.misfit import blame
+
+        blame(message, bits, remote_port)
         raise MessageFormatError(f"{message!r} cannot be encoded: {problem}") from problem
 
 
@@ -340,27 +352,6 @@ def _run(descriptors: tuple[Any, ...]) -> Struct:
     return run
 
 
-def _blame(message: Message, bits: int, remote_port: int) -> None:
-    """Raise MessageFormatError for the field that does not fit, if one can be found."""
-    header = (bits, 0, remote_port, message.local_port, message.voucher_port, message.id)
-    _blame_members("mach_msg_header_t", header, 0)
-    offset = _BASE
-    for descriptor in message.descriptors:
-        _blame_members(descriptor.STRUCT, descriptor, offset)
-        offset += calcsize("=" + descriptor.FORMAT)
-
-
-def _blame_members(struct: str, values: Iterable[Any], start: int) -> None:
-    for (offset, name, code), value in zip(members(struct), values):
-        try:
-            Struct("=" + code).pack(value)
-        except error as problem:
-            expected = (
-                f"expected {'a signed' if code.islower() else 'an unsigned'} {calcsize('=' + code) * 8}-bit integer"
-            )
-            raise MessageFormatError(f"{struct}.{name} is {value!r}: {expected}", start + offset) from problem
-
-
 def _decode_descriptors(image: bytes, size: int, count: int) -> tuple[tuple[Descriptor, ...], int]:
     """The descriptors of a complex message of this size, and where they end."""
     if size < _BASE:
@@ -373,23 +364,13 @@ def _decode_descriptors(image: bytes, size: int, count: int) -> tuple[tuple[Desc
     for index in range(count):
         found = KINDS.get(image[offset + TYPE_OFFSET]) if offset + _PORT <= size else None
         if found is None or offset + found[1] > size:
-            raise _misfit(image, size, offset, index, count)
+            from machrv.misfit import misfit
+
+            raise misfit(image, size, offset, index, count)
         kind, width, unpack_from = found
         descriptors.append(_new_tuple(kind, unpack_from(image, offset)))
         offset += width
     return tuple(descriptors), offset
-
-
-def _misfit(image: bytes, size: int, offset: int, index: int, count: int) -> MessageFormatError:
-    """What is wrong with the descriptor at an offset, in a message of this size."""
-    if offset + _PORT > size:
-        return MessageFormatError(f"expected descriptor {index} of {count}: the message ends at {size}", offset)
-    number = image[offset + TYPE_OFFSET]
-    if number not in KINDS:
-        known = ", ".join(map(str, KINDS))
-        return MessageFormatError(f"expected a descriptor of type {known}: found {number}", offset + TYPE_OFFSET)
-    expected = f"expected the {KINDS[number][1]} bytes of descriptor {index} ({KINDS[number][0].__name__})"
-    return MessageFormatError(f"{expected}: the message ends at {size}", offset)
 
 
 def _decode_trailer(image: bytes, size: int) -> Trailer:

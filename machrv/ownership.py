@@ -192,6 +192,10 @@ class Right(Closing):
         return f"<{type(self).__name__} {'spent' if self.closed else hex(self._held[0])}>"
 
 
+#: a plain number costs less than one with a name, each time that it is looked at
+_COPY_SEND = int(Disposition.COPY_SEND)
+
+
 class SendRight(Right):
     """A send right: the power to send to a port, any number of times."""
 
@@ -212,7 +216,15 @@ class SendRight(Right):
         message is sent. `timeout` in seconds, None waits for room in the queue for ever. Raises SendTimeout, MachError
         (MACH_SEND_INVALID_DEST once the port has died) or RightError; then nothing has been moved.
         """
-        send_message(self._kernel, message, self.name, Disposition.COPY_SEND, timeout)
+        kernel = self._kernel
+        try:
+            name = self._held[0] if self._epoch is _epoch else self.name
+        except IndexError:
+            name = self.name
+        if not (message.descriptors or message.bits or message.local_port or message.voucher_port):
+            if kernel.send_bare(name, message.id, message.body):
+                return
+        send_message(kernel, message, name, _COPY_SEND, timeout)
 
 
 def take_right(name: int, disposition: int, kernel: "Kernel | None" = None) -> "OwnedRight | None":

@@ -14,6 +14,7 @@ from machrv.constants import (
     MACH_PORT_RIGHT_SEND_ONCE,
     Disposition,
 )
+from machrv import ownership
 from machrv.kernel import current
 from machrv.ownership import Right, SendRight as SendRight, holds, take_right as take_right
 
@@ -77,7 +78,11 @@ class _Receiver(Right):
         names: see `machrv.received`, which makes owned objects of them, or gives them up. Raises ReceiveTimeout, and
         MachError (MACH_RCV_PORT_DIED or MACH_RCV_PORT_CHANGED if the right goes away meanwhile).
         """
-        return receive_message(self._kernel, self.name, timeout)
+        try:
+            name = self._held[0] if self._epoch is ownership._epoch else self.name
+        except IndexError:
+            name = self.name
+        return receive_message(self._kernel, name, timeout)
 
     def fileno(self) -> int:
         """A descriptor that is readable as long as a receive may give something: for any event loop.

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from machrv.kernel import Kernel
 
 _TRAILER_SIZE = Trailer(0, (0, 0), AuditToken.KERNEL).size
+_decode = Message.decode
 RECEIVE_OPTIONS = MACH_RCV_MSG | trailer_request(MACH_RCV_TRAILER_AUDIT)
 
 #: The MACH_PORT_RIGHT_* that a name must have for each disposition.
@@ -181,12 +182,16 @@ def receive_message(kernel: Kernel, name: int, timeout: float | None, largest: i
         if error.code == MACH_RCV_TIMED_OUT:
             raise ReceiveTimeout(error.code, error.operation) from None
         raise
-    return received_message(kernel, received or b"")
+    message = _decode(received or b"")
+    return _whole(kernel, message) if message.descriptors else message
 
 
 def received_message(kernel: Kernel, received: bytes) -> Message:
     """The message in what `Kernel.mach_msg` received, its out-of-line memory copied in."""
-    message = Message.decode(received)
+    return _whole(kernel, _decode(received))
+
+
+def _whole(kernel: Kernel, message: Message) -> Message:
     for descriptor in message.descriptors:
         if type(descriptor) is not PortDescriptor:
             _copy_in(kernel, message)

@@ -163,6 +163,47 @@ int machrv_answer(machrv_exchange *what, int fd, int space, int n, const uint32_
                   const char *prefix, uint64_t serial, const int *epolls, const char *data, size_t size, int *receiving);
 /* Sends a message without rights: machrv_send with the least that varies. */
 int machrv_send_plain(int fd, const char *message, size_t size, int space);
+/* machrv_send_plain copies no more than this. */
+#define MACHRV_SMALL 2048
+/* A port, as sending to it and receiving from it see it. */
+typedef struct {
+    int32_t fd;       /* the end that it receives from */
+    int32_t trusted;  /* as for machrv_receive_plain, and so are the next three */
+    uint32_t kind;
+    uint32_t name;
+    uint64_t context;
+    uint32_t seqno;   /* counts the messages that machrv_receive_next and machrv_receive_again have laid out */
+    int32_t loop;     /* where this space's own messages to it go in */
+    uint32_t again;   /* MACHRV_AGAIN_*: what may be done again */
+} machrv_port;
+#define MACHRV_AGAIN_SEND 1
+#define MACHRV_AGAIN_RECEIVE 2
+/* For so many ports at once. */
+#define MACHRV_AGAIN 16
+/* What may be done to ports without the lock of their space, as nothing has happened in it since it was done last. */
+typedef struct {
+    int64_t lock[8];
+    int32_t space;
+    machrv_port *ports[16];
+} machrv_gate;
+/* `what` may be done again to this port, until the gate is closed. */
+void machrv_open_gate(machrv_gate *gate, machrv_port *port, uint32_t what);
+/* Nothing may be done again; and when this returns, nobody is still doing it. */
+void machrv_close_gate(machrv_gate *gate);
+/*
+ * Sends a message with a copied send right and no other rights, if the gate is open for its destination. 0: it is sent.
+ * Otherwise nothing has happened.
+ */
+int machrv_send_again(machrv_gate *gate, const char *message, size_t size);
+/* The same for a message of nothing but an id and `size` bytes, to the port of this name. */
+int machrv_send_bare_again(machrv_gate *gate, uint32_t name, int32_t id, const char *body, size_t size);
+/*
+ * As machrv_receive_plain, from `port`, with the trailer that the options of mach_msg() ask for. The length of a message
+ * that brought rights, which is even, is told as one more than it is.
+ */
+int machrv_receive_next(machrv_gate *gate, machrv_exchange *what, machrv_port *port, int64_t option, uint32_t limit);
+/* The same from the port of this name, if the gate is open for it and the options ask for no more than to receive. */
+int machrv_receive_again(machrv_gate *gate, machrv_exchange *what, uint32_t name, int64_t option, uint32_t limit);
 /* Nothing more can be sent to this end; what waits can still be received. */
 int machrv_shut(int fd);
 /* The head of the queue without its descriptors. */
@@ -174,6 +215,8 @@ int machrv_describe(int fd, machrv_peer *into);
 int machrv_port_id(int fd, char *into);
 /* The address that a socket itself is bound to. */
 int machrv_own_address(int fd, char *into);
+/* The address that its other end is bound to. */
+int machrv_peer_address(int fd, char *into);
 /* Who made the other end: SO_PEERCRED. */
 int machrv_made_by(int fd, machrv_creator *into);
 /* SO_NETNS_COOKIE; 0 where the kernel has none (before 5.14). */

@@ -236,6 +236,13 @@ class Kernel(ABC):
         then it raises KERN_OPERATION_TIMED_OUT.
         """
 
+    def send_bare(self, name: int, id: int, body: bytes) -> bool:
+        """A shortcut for sending a message of an id and a body to a copied send right, where the kernel has one for the case.
+
+        True: it is sent. False: nothing has happened; use `mach_msg`, which waits where this does not, and says why.
+        """
+        return False
+
     def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
         """A shortcut for look-up, request and reply, where the kernel has one for the case; None: take the steps.
 

@@ -90,6 +90,46 @@ static void messages(int passpidfd)
         MUST(machrv_close(fds[i]) == 0);
 }
 
+static void again(void)
+{
+    static const char address[] = "\0machrv/again";
+    machrv_gate gate = {.space = 3};
+    machrv_port port = {.trusted = 1, .kind = 17, .name = 0x203, .context = 7};
+    machrv_port other = {.name = 0x1203}; /* has the same place there */
+    machrv_exchange what = {.own = &own, .into = &received, .rights = rights, .fd = -1};
+    uint32_t bare[6] = {19, 24, 0x203, 0, 0, 5};
+    int64_t option = 0x2 | 3 << 24;
+    int ends[2];
+    MUST(machrv_pair(ends, address, sizeof address - 1, 0, 0) == 0);
+    port.fd = ends[0];
+    port.loop = ends[1];
+    MUST(machrv_send_again(&gate, (char *)bare, 24) == -EBUSY && machrv_send_bare_again(&gate, 0x203, 5, "", 0) == -EBUSY);
+    MUST(machrv_receive_again(&gate, &what, 0x203, option, 1000) == -EBUSY);
+    machrv_open_gate(&gate, &port, MACHRV_AGAIN_SEND);
+    MUST(machrv_receive_again(&gate, &what, 0x203, option, 1000) == -EBUSY);
+    MUST(machrv_receive_next(&gate, &what, &port, option, 1000) == -EAGAIN);
+    machrv_open_gate(&gate, &port, MACHRV_AGAIN_RECEIVE);
+    MUST(machrv_send_again(&gate, (char *)bare, 20) == -EINVAL && machrv_send_again(&gate, (char *)bare, 23) == -EINVAL);
+    MUST(machrv_send_again(&gate, (char *)bare, 4096) == -EINVAL && machrv_send_bare_again(&gate, 0x203, 5, "a", 1) == -EINVAL);
+    MUST(machrv_send_bare_again(&gate, 0x203, 5, message, MACHRV_SMALL + 4) == -EINVAL);
+    MUST(machrv_send_again(&gate, (char *)bare, 24) == 0);
+    MUST(machrv_send_bare_again(&gate, 0x203, 6, message, MACHRV_SMALL) == 0);
+    MUST(machrv_receive_again(&gate, &what, 0x203, option | 4, 1000) == -EINVAL);
+    MUST(machrv_receive_again(&gate, &what, 0x203, option, 1000) == 24 + 52);
+    MUST(machrv_receive_again(&gate, &what, 0x203, option, 1000) == 0 && received.header.id == 6); /* more than 1000 */
+    MUST(machrv_send(ends[1], message, 28, 17 | 18 << 8, 7, 0, 3, 1, "", 0, ends, 1) == 0);
+    MUST(machrv_receive_next(&gate, &what, &port, option, 1000) == 28 + 52 + 1 && received.nfds == 1);
+    close_received();
+    MUST(port.seqno == 2);
+    bare[3] = 1;
+    MUST(machrv_send_again(&gate, (char *)bare, 24) == -EINVAL);
+    machrv_open_gate(&gate, &other, MACHRV_AGAIN_SEND);
+    MUST(port.again == 0 && machrv_send_bare_again(&gate, 0x203, 5, "", 0) == -EBUSY);
+    machrv_close_gate(&gate);
+    MUST(other.again == 0 && machrv_send_bare_again(&gate, 0x1203, 5, "", 0) == -EBUSY);
+    MUST(machrv_close(ends[0]) == 0 && machrv_close(ends[1]) == 0);
+}
+
 static void attestation(int passpidfd)
 {
     int ends[2];
@@ -129,6 +169,8 @@ static void names(const char *folder)
     MUST(machrv_describe(connected, &peer) == 0 && peer.length > 0 && !peer.hangup && peer.type == SOCK_SEQPACKET);
     MUST(machrv_describe(accepted, &peer) == 0 && peer.length == 0 && machrv_describe(0, &peer) < 1);
     MUST(machrv_own_address(accepted, address) > 0 && machrv_own_address(connected, address) == 0);
+    MUST(machrv_peer_address(connected, address) > 0 && machrv_peer_address(accepted, address) == 0);
+    MUST(machrv_peer_address(0, address) < 0);
     MUST(machrv_made_by(connected, &creator) == 0 && creator.pid == getpid());
     MUST(machrv_netns(connected) == machrv_netns(accepted));
     MUST(machrv_close(connected) == 0 && machrv_describe(accepted, &peer) == 0 && peer.hangup);
@@ -291,6 +333,7 @@ int main(int argc, char **argv)
     for (int features = 0; features < 16; features++) {
         machrv_without(features);
         messages(features & 1);
+        again();
         attestation(features & 1);
         names(argv[1]);
         rendezvous(argv[1]);

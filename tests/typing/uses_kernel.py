@@ -50,6 +50,7 @@ def messages(kernel: Kernel, name: int) -> None:
     kernel.vm_deallocate(0, 4)
     assert_type(kernel.bootstrap_check_in("org.example"), int)
     assert_type(kernel.bootstrap_look_up("org.example"), int)
+    assert_type(kernel.send_bare(name, 7, b"body"), "bool")
     assert_type(kernel.ask("org.example", 7, timeout=1.0), "bytes | None")
     assert_type(kernel.fileport_makeport(0), int)
     assert_type(kernel.fileport_makefd(name), int)

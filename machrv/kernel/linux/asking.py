@@ -38,15 +38,11 @@ _ONE_PORT = BODY + 4 + 16 + 8 + 52
 class Asking(Space):
     """A space that can ask at a rendezvous."""
 
-    def _furnish(self) -> None:
-        super()._furnish()
-        #: for whoever asks
-        self._spare: list[Buffer] = []
-
     if TYPE_CHECKING:  # provided by the rooms above, which are loaded when one of these is needed: see `Begun`
 
         def _receive_answer(self, fd: int, result: int, buffer: Buffer, deadline: float) -> bytes: ...
         def _copyout(self, right: Right) -> int: ...
+        def _come_home(self, fd: int, id: bytes) -> Entry | None: ...
         def _deallocate(self, name: int) -> None: ...
 
     def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
@@ -200,13 +196,10 @@ class Asking(Space):
         """The name of a send right that may be one to the port of another."""
         if self._fresh:
             self._enter()
-        if id in self._ports:  # It may have come home.
-            from machrv.kernel.linux.transit import Right
-
-            name = self._copyout(Right(_PORT_SEND, fd, id=id))
-            entry = self._entries[name]
-        else:
-            entry = self._entry_for(fd, id, maker, spent)
+        home = self._come_home(fd, id) if id in self._ports else None
+        if home is not None:
+            spent.append(fd)
+        entry = home or self._entry_for(fd, id, maker, spent)
         if references > 1:
             entry.add_urefs(references - 1)
         return entry.name
@@ -251,18 +244,21 @@ class Asking(Space):
         with self._lock:
             if not self._inside and not self._watched:
                 entry = self._entries.get(name)
-                if entry is not None and entry.type in _ONE_SOCKET and entry.request is None:
-                    if entry.urefs > 1:
+                if entry is not None and entry.request is None:
+                    if entry.urefs > 1 and entry.type & SEND:
                         entry.drop_uref()
-                    else:
+                        return
+                    if entry.type in _ONE_SOCKET:
                         self._end_socket(entry)
-                    return
+                        return
         self._deallocate(name)
 
     def _end_socket(self, entry: Entry) -> None:
         """The last reference of a send or send-once right is gone, and no notification is due for it."""
         self._inside = True
         try:
+            if self._open:
+                self._shut()
             if entry.id:
                 self._forget_id(entry)
             once, fd = entry.type == SEND_ONCE, entry.fd

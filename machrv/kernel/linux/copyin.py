@@ -9,6 +9,8 @@ Copying in is revocable: a message that cannot be sent after all has taken nothi
 
 from __future__ import annotations
 
+from _operator import attrgetter  # Not from operator, whose other half nobody uses.
+
 from machrv._mach import lib
 
 from machrv.kernel.linux.entry import Entry
@@ -38,6 +40,9 @@ KIND_OF: dict[int, int] = {
 }
 
 
+_saved = attrgetter(*Entry.__slots__)
+
+
 class Taken:
     """What one call has taken out of names so far."""
 
@@ -60,7 +65,7 @@ class Taken:
     def save(self, entry: Entry) -> None:
         """Remember an entry before its first change."""
         if entry not in self.entries:
-            self.entries[entry] = tuple([getattr(entry, slot) for slot in Entry.__slots__])
+            self.entries[entry] = _saved(entry)
 
 
 class CopyIn(Held):

@@ -21,7 +21,7 @@ from machrv.kernel.linux.end import LISTENER, End
 from machrv.kernel.linux.held import destinations
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
 from machrv.kernel.linux.space import DEAD, NULL, RECEIVE, SEND, SEND_ONCE
-from machrv.kernel.linux.transit import Peer, Right, describe, id_of, made_by, own_address
+from machrv.kernel.linux.transit import Right, describe, id_of, made_by, own_address, peer_address
 
 _SEQPACKET, _UNIX = 5, 1
 
@@ -65,7 +65,7 @@ class CopyOut(CopyIn):
         if right.port is not None:
             for entry in self._by_id.get(right.port.id, ()):
                 peer = describe(entry.fd)
-                if peer is not None and not peer.hangup and self._is_other_end(entry.fd, peer, right.port):
+                if peer is not None and not peer.hangup and self._is_other_end(entry.fd, peer.address, right.port):
                     return entry
             return None
         return self._same_port(right) if right.kind == PORT_SEND and not right.is_file else None
@@ -102,7 +102,7 @@ class CopyOut(CopyIn):
         port = self._ports.get(right.id)
         if port is not None:
             peer = describe(right.fd)
-            if peer is not None and self._is_other_end(right.fd, peer, port):
+            if peer is not None and self._is_other_end(right.fd, peer.address, port):
                 return self._entries[port.name]
         for entry in self._by_id.get(right.id, ()):
             if entry.creator is None:
@@ -111,17 +111,27 @@ class CopyOut(CopyIn):
                 return entry
         return None
 
-    def _is_other_end(self, fd: int, peer: Peer, port: Port) -> bool:
+    def _come_home(self, fd: int, id: bytes) -> Entry | None:
+        """The entry of the port `id`, if `fd` is a send right to it, with one reference more; the descriptor is spent."""
+        port = self._ports[id]
+        if not self._is_other_end(fd, peer_address(fd), port):
+            return None
+        entry = self._entries[port.name]
+        entry.type |= SEND
+        entry.add_urefs()
+        return entry
+
+    def _is_other_end(self, fd: int, address: bytes, port: Port) -> bool:
         """Whether the other end of a send right's socket is among the ends of `port`.
 
         While it lives, an abstract address is bound to one socket of its network namespace: if one of our ends is
         bound to the address of the other end, in the same namespace, it is that very end. The address of a looked-up
         right is a path; there, and before Linux 5.14, the right must have been made by this process.
         """
-        end = next((end for end in port.ends.values() if end.bound_to() == peer.address), None)
+        end = next((end for end in port.ends.values() if end.bound_to() == address), None)
         if end is None:
             return False
-        cookie = lib.machrv_netns(fd) if peer.address[:1] == b"\0" else 0
+        cookie = lib.machrv_netns(fd) if address[:1] == b"\0" else 0
         if cookie:
             return bool(cookie == lib.machrv_netns(end.fd))
         maker = made_by(fd)

@@ -44,7 +44,7 @@ class Deaths(Readers):
             self._unwatch(port.epoll.fileno())
         if self._ports.get(port.id) is port:
             del self._ports[port.id]
-        port.kick = None
+        port.kick = port.aimed = None
         port.name = port.mscount = port.seqno = port.context = 0
 
     def _destroy_port(self, port: Port) -> None:

@@ -20,6 +20,7 @@ from machrv.kernel.linux.transit import PREFIX, new_id
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from machrv.kernel.linux.bootstrap import BootstrapName
     from machrv.kernel.linux.pset import PortSet
@@ -44,7 +45,6 @@ class Ends:
         "loop",
         "mscount",
         "made",
-        "seqno",
         "qlimit",
         "context",
         "nsrequest",
@@ -59,6 +59,8 @@ class Ends:
         "single",
         "listener",
         "kick",
+        "native",
+        "aimed",
         "_ends",
         "_reserve",
         "queued",
@@ -84,7 +86,6 @@ class Ends:
         self.mscount: int = 0
         #: as mscount, but never set back
         self.made: int = 0
-        self.seqno: int = 0
         self.qlimit: int = int(lib.MACH_PORT_QLIMIT_DEFAULT)
         self.context: int = 0
         self.nsrequest: Right | None = None
@@ -102,18 +103,39 @@ class Ends:
         self.alive: bool = True
         #: the messages to every end are stamped
         self.ordered: bool = False
-        #: the only end, if it is a right's socket and nothing is watched: then there is no order
+        #: the only end, if it is a right's socket and the port is in no set: then there is no order
         self.single: End | None = None
         #: where those who look a bootstrap name up connect
         self.listener: End | None = None
         #: wakes whoever waits in the space that receives from the port
         self.kick: Callable[[], None] | None = None
+        #: the port as C sees it, and the end that it receives from there; None: see `aim`
+        self.native: Any = ffi.new("machrv_port *")
+        self.aimed: End | None = None
         #: ends whose heads were looked at and left, by time: a heap
         self.queued: list[tuple[int, End]] = []
         self._scanned = 0
         #: with so many ends, it is time to look which are of no use any more
         self._crowded = _CROWD
         self._head = ffi.new("machrv_head *")
+
+    # -- receiving ----------------------------------------------------------------------------------------------------
+
+    @property
+    def seqno(self) -> int:
+        """How many messages have been received."""
+        return int(self.native.seqno)
+
+    @seqno.setter
+    def seqno(self, seqno: int) -> None:
+        self.native.seqno = seqno
+
+    def aim(self, end: End) -> None:
+        """C receives from `end` next. Again when the name or the context is another one."""
+        native = self.native
+        native.fd, native.kind, native.trusted = end.fd, end.kind, end.trusted
+        native.name, native.context = self.name, self.context
+        self.aimed = end
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
@@ -124,7 +146,7 @@ class Ends:
         if self.given:
             given, self.given = self.given, []
             self._ends.update([(fd, End(fd, PORT_SEND, b"", False, True)) for fd in given])
-            if len(self._ends) == 1 and self.epoll is None and not self.sets:
+            if len(self._ends) == 1 and not self.sets:
                 self.single = self._ends[given[0]]
         return self._ends
 
@@ -138,8 +160,6 @@ class Ends:
                 self.epoll.register(end.fd, READABLE)
             elif len(ends) > 1:
                 self._provide()
-            elif end.kind != LISTENER and not self.sets:
-                self.single = end
             if self.ordered:
                 end.stamp()  # The others are stamped. However many there are, one more costs no more.
             elif len(ends) > 1 or self.sets:
@@ -149,6 +169,8 @@ class Ends:
             raise
         if end.kind == LISTENER:
             self.listener = end
+        elif len(ends) == 1 and not self.sets:
+            self.single = end
         if single is not None and self.kick is not None:
             self.kick()  # whoever waits on that end alone
 
@@ -204,6 +226,8 @@ class Ends:
         if end.trusted and self.loop >= 0:
             close(self.loop)  # the next message of this space's own makes another
             self.loop = -1
+        if len(self._ends) == 1 and not self.given and not self.sets:
+            self.single = next((left for left in self._ends.values() if left.kind != LISTENER), None)
 
     def watch(self) -> select.epoll:
         """The descriptor that becomes readable with the port."""
@@ -217,7 +241,6 @@ class Ends:
                 epoll.close()  # One that lacks an end would never tell of what waits there.
                 raise
             self.epoll = epoll
-            self.single = None
         return self.epoll
 
     def make(self, kind: int, serial: bytes, trusted: bool = False) -> tuple[int, End]:

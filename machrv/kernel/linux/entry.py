@@ -11,6 +11,7 @@ from machrv._mach import lib
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from machrv.kernel.linux import Beginning
     from machrv.kernel.linux.port import Port
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class Entry:
     """One name: its MACH_PORT_TYPE_* bits, its user references, and the objects behind it."""
 
-    __slots__ = ("name", "type", "urefs", "port", "fd", "id", "creator", "is_file", "request", "pset")
+    __slots__ = ("name", "type", "urefs", "port", "fd", "id", "creator", "is_file", "request", "pset", "native")
 
     def __init__(self, name: int) -> None:
         self.name: int = name
@@ -39,6 +40,8 @@ class Entry:
         #: where the DEAD_NAME notification goes
         self.request: Right | None = None
         self.pset: PortSet | None = None
+        #: what C sends to again (machrv_port *), once somebody has sent to another space's port
+        self.native: Any = None
 
     def add_urefs(self, count: int = 1) -> None:
         """So many user references more; at the limit the count stays where it is, for ever (osfmk/ipc/ipc_right.c)."""

@@ -27,8 +27,7 @@ _NOTIFICATION = int(lib.MACHRV_WIRE_NOTIFICATION)
 _DESTROYED = int(lib.MACHRV_WIRE_DESTROYED)
 _OUT_OF_LINE = int(lib.MACHRV_WIRE_LARGE)
 _receive = lib.machrv_receive
-
-_receive_plain = lib.machrv_receive_plain
+_receive_next = lib.machrv_receive_next
 NO_LIMIT = 0xFFFFFFFF
 
 #: machrv_received before its descriptors, and machrv_wire_header, as `struct` sees them
@@ -80,36 +79,27 @@ class Incoming(Sending):
     def _furnish(self) -> None:
         super()._furnish()
         self._buffer = Buffer(self._native)
+        #: another for whoever receives without the lock, and takes it out meanwhile
+        self._spare.append(Buffer(self._native))
         #: where answers come that are waited for without a port, which needs no id: see `Asking._ask`
         self._asking = Port(bytes(32))
 
     # -- the common case ----------------------------------------------------------------------------------------------
 
-    def _receive_plain(self, port: Port, end: End, trailer: int, limit: int = NO_LIMIT) -> bytes | int:
+    def _receive_plain(self, port: Port, end: End, option: int, limit: int) -> bytes | int:
         """The next message of `end`, if it is as plain as most are. 0: it is in the buffer, for `_read`; negative: an errno.
 
         Whatever comes out is what `_read` and `_finish` would have made of it.
         """
-        seqno, buffer = port.seqno, self._buffer
-        length: int = _receive_plain(
-            end.fd,
-            buffer.received,
-            buffer.rights,
-            self._native,
-            end.kind,
-            end.trusted,
-            port.name,
-            seqno,
-            trailer,
-            port.context,
-            limit,
-        )
+        buffer = self._buffer
+        if port.aimed is not end:
+            port.aim(end)
+        length: int = _receive_next(self._gate, buffer.exchange, port.native, option, limit)
         if length <= 0:
             return length
-        count = buffer.received.nfds
-        if count:
-            self._name_rights(buffer, count)
-        port.seqno = seqno + 1 & 0xFFFFFFFF
+        if length & 1:
+            length -= 1
+            self._name_rights(buffer, buffer.received.nfds)
         if end.late:
             end.received(buffer.received.length)
         if end.kind == PORT_SEND_ONCE:

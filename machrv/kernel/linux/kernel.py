@@ -23,6 +23,7 @@ from machrv.kernel.linux.identity import LinuxProcess
 from machrv.kernel.linux.answers import check, close, shortage
 from machrv.kernel.linux.end import LISTENER, End
 from machrv.kernel.linux.held import destinations
+from machrv.kernel.linux.incoming import NO_LIMIT
 from machrv.kernel.linux.port import PORT_SEND, starving
 from machrv.kernel.linux.space import SEND, SEND_ONCE, SEND_RIGHTS, all_spaces
 from machrv.kernel.linux.readiness import LinuxReadiness, Room
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 _SEND_MSG = int(lib.MACH_SEND_MSG)
 _RCV_MSG = int(lib.MACH_RCV_MSG)
+_receive_again = lib.machrv_receive_again
+_send_again = lib.machrv_send_again
+_send_bare_again = lib.machrv_send_bare_again
 
 
 class LinuxKernel(Calls, Kernel):
@@ -64,13 +68,46 @@ class LinuxKernel(Calls, Kernel):
         timeout: float | None = None,
     ) -> bytes | None:
         """See `Kernel.mach_msg`."""
-        if option == _SEND_MSG and type(message) is bytes and self._send_at_once(message):
-            return None
+        if self._open and not self._inside:
+            if message is None:
+                try:
+                    buffer = self._spare.pop()
+                except IndexError:
+                    pass  # Another thread has it.
+                else:
+                    try:
+                        limit = NO_LIMIT if receive_size is None else receive_size
+                        length = _receive_again(self._gate, buffer.exchange, receive_name, option, limit)
+                        if length > 0 and not length & 1:
+                            return buffer.laid_out[0:length]  # type: ignore[no-any-return]
+                        if length >= 0:
+                            received = self._received_again(buffer, length, receive_name, receive_size, option)
+                            if received is not None:
+                                return received
+                    except OverflowError:
+                        pass  # The name of no port, and the like.
+                    finally:
+                        self._spare.append(buffer)
+            elif option == _SEND_MSG and type(message) is bytes:
+                if _send_again(self._gate, message, len(message)) == 0:
+                    return None
+        return self._mach_msg(message, option, receive_size, receive_name, timeout)
+
+    def _mach_msg(
+        self,
+        message: bytes | bytearray | memoryview | None,
+        option: int,
+        receive_size: int | None,
+        receive_name: int,
+        timeout: float | None,
+    ) -> bytes | None:
+        """As `mach_msg`, with the lock."""
         if option & _SEND_MSG:
             if message is None:
                 raise MachError(lib.MACH_SEND_INVALID_DATA, "mach_msg")
             deadline = monotonic() + timeout if timeout else timeout
-            self._send_message(message, deadline)
+            if type(message) is not bytes or not self._send_at_once(message):
+                self._send_message(message, deadline)
             if self._deferred:
                 self._settle()
             if not option & _RCV_MSG:
@@ -79,10 +116,20 @@ class LinuxKernel(Calls, Kernel):
                 timeout = max(0.0, deadline - monotonic())
         elif not option & _RCV_MSG:
             return None
-        received = self._receive_message(receive_name, receive_size, option, timeout)
-        if self._deferred:
-            self._settle()
-        return received
+        try:
+            return self._receive_message(receive_name, receive_size, option, timeout)
+        finally:
+            if self._deferred:
+                self._settle()
+
+    def send_bare(self, name: int, id: int, body: bytes) -> bool:
+        """See `Kernel.send_bare`. Only to a port of this space that has been sent to: see again.c."""
+        if not self._open or self._inside or type(body) is not bytes:
+            return False
+        try:
+            return _send_bare_again(self._gate, name, id, body, len(body)) == 0
+        except (OverflowError, TypeError):
+            return False
 
     def mach_reply_port(self) -> int:
         """See `Kernel.mach_reply_port`. On Linux a receive right like any other."""
@@ -175,6 +222,8 @@ class LinuxKernel(Calls, Kernel):
             if fd < 0 and not self._inside and not self._watched:
                 self._inside = True
                 try:
+                    if self._open:
+                        self._shut()
                     if self._answer(self._buffer.exchange, ~fd, ports, data):
                         del self._fresh[reply_right]
                         self._table.give_back(reply_right)

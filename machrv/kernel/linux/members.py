@@ -115,7 +115,8 @@ class Members(Receiving):
     def mach_port_set_context(self, name: int, context: int) -> None:
         """See `Kernel.mach_port_set_context`."""
         with self._call:
-            self._receive_right(name, "mach_port_set_context").context = context & 0xFFFFFFFFFFFFFFFF
+            port = self._receive_right(name, "mach_port_set_context")
+            port.context, port.aimed = context & 0xFFFFFFFFFFFFFFFF, None
 
     def _destroy_set(self, entry: Entry) -> None:
         pset, entry.pset = entry.pset, None

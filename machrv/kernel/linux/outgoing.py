@@ -58,6 +58,8 @@ class Outgoing(Deaths):
 
     def _loop(self, port: Port) -> int:
         """The socket for this space's own messages to its own port; the other end is told who sends by pid alone."""
+        if self._open:
+            self._shut()
         try:
             port.loop, _ = port.make(PORT_SEND, self._serial(), trusted=True)
         except OSError as error:

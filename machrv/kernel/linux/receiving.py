@@ -33,6 +33,7 @@ _AT_ONCE = 256
 #: a header, and its trailer
 _REQUEST_SIZE = 24 + 52
 _receive = lib.machrv_receive
+_RECEIVE_AGAIN = int(lib.MACHRV_AGAIN_RECEIVE)
 _serve = lib.machrv_serve
 #: how often a server that was out of descriptors looks whether it can accept again, in seconds
 _RETRY = 0.1
@@ -75,9 +76,13 @@ class Receiving(Incoming):
     # -- which --------------------------------------------------------------------------------------------------------
 
     def _receive_message(self, name: int, size: int | None, option: int, timeout: float | None) -> bytes:
-        """Receive, waiting for at most `timeout`. Takes the lock itself."""
-        if not self._watched and not option & _LARGE:
-            # The common cases, which must cost little: one sender, in this process; or one that has looked the port up.
+        """Receive, waiting for at most `timeout`. Takes the lock itself.
+
+        The common cases, which must cost little: one sender; or one that has looked the port up.
+        """
+        deadline = None if timeout is None else monotonic() + timeout if timeout > 0 else 0.0
+        waited: Port | None = None
+        while not self._watched and not option & _LARGE:
             with self._lock:
                 if self._inside:
                     raise ReentryError(
@@ -86,23 +91,94 @@ class Receiving(Incoming):
                 self._inside = True
                 try:
                     entry = self._entries.get(name)
-                    if entry is not None and (port := entry.port) is not None:
-                        if (end := port.single) is not None:
-                            limit = NO_LIMIT if size is None else size
-                            plain = self._receive_plain(port, end, TRAILER_SIZES[option >> 24 & 15], limit)
-                            if type(plain) is bytes:
-                                return plain
-                            if plain == 0 and (other := self._consume(port, end, size, option)) is not None:
-                                return other
-                        elif port.listener is not None and type(served := self._serve(port, size, option)) is bytes:
+                    port = None if entry is None else entry.port
+                    if port is None or waited is not None and port is not waited:
+                        break
+                    end = port.single
+                    if end is None:
+                        if port.listener is not None and type(served := self._serve(port, size, option)) is bytes:
                             return served
+                        break
+                    plain = self._receive_single(port, end, size, option)
+                    if type(plain) is bytes:
+                        return plain
+                    if plain != -EAGAIN or end.queued or self._watch is None:
+                        break
+                    if deadline == 0.0:
+                        raise MachError(lib.MACH_RCV_TIMED_OUT, _OPERATION)
+                    waited, fds = port, [end.fd, self._watch.fileno()]
+                    self._waiting += 1
+                    kicks = self._kicks
                 finally:
                     self._inside = False
-        return self._receive_other(name, size, option, timeout)
+            if self._expired(fds, deadline, kicks):
+                deadline = 0.0
+        return self._receive_other(name, size, option, deadline, waited)
 
-    def _receive_other(self, name: int, size: int | None, option: int, timeout: float | None) -> bytes:
-        deadline = None if timeout is None else monotonic() + timeout if timeout > 0 else 0.0
-        waited: Port | PortSet | None = None
+    def _receive_single(self, port: Port, end: End, size: int | None, option: int) -> bytes | int:
+        """The next message of a port's only end, or why there is none (a negative errno, or 0)."""
+        plain = self._receive_plain(port, end, option, NO_LIMIT if size is None else size)
+        if type(plain) is bytes:
+            if port.nsrequest is not None:
+                self._check_senders(port)
+            elif end is port.single and not (end.late or end.queued):
+                self._may_again(port.native, _RECEIVE_AGAIN)
+        elif plain != -EAGAIN:
+            if self._open:
+                self._shut()
+            if plain == 0 and (other := self._consume(port, end, size, option)) is not None:
+                return other
+        return plain
+
+    def _expired(self, fds: list[int], deadline: float | None, kicks: int) -> bool:
+        """Wait, without the lock; whoever waits has been counted."""
+        try:
+            with shortage(_OPERATION):
+                return not _wait(fds, deadline)
+        finally:
+            with self._lock:
+                self._noticed(kicks)
+
+    def _received_again(self, buffer: Buffer, length: int, name: int, size: int | None, option: int) -> bytes | None:
+        """What machrv_receive_again has received, where it brought rights, or is not plain. None: it was no message.
+
+        Takes the lock itself.
+        """
+        owned = True
+        try:
+            with self._lock:
+                self._inside, owned = True, False
+                try:
+                    if self._open:
+                        self._shut()
+                    if length:
+                        self._name_rights(buffer, buffer.received.nfds)
+                        return bytes(buffer.laid_out[0 : length - 1])
+                    return self._consume_again(buffer, name, size, option)
+                finally:
+                    self._inside = False
+        finally:
+            if owned:
+                buffer.close()  # A signal handler has raised while another thread had the lock.
+            if self._deferred:
+                self._settle()
+
+    def _consume_again(self, buffer: Buffer, name: int, size: int | None, option: int) -> bytes | None:
+        entry = self._entries.get(name)
+        port = None if entry is None else entry.port
+        if port is None or (end := port.single) is None or port.aimed is not end:
+            buffer.close()  # Another thread has destroyed the port meanwhile, and its messages with it.
+            return None
+        usual, self._buffer = self._buffer, buffer
+        try:
+            return self._consume(port, end, size, option)
+        finally:
+            self._buffer = usual
+
+    def _receive_other(
+        self, name: int, size: int | None, option: int, deadline: float | None, waited: Port | PortSet | None
+    ) -> bytes:
+        """The general case. `waited`: what has been waited for already; `deadline`: 0 does not wait."""
         while True:
             with self._call:
                 entry = self._entries.get(name)
@@ -126,13 +202,7 @@ class Receiving(Incoming):
                 kicks = self._kicks
             if until is None or deadline is not None and deadline < until:
                 until = deadline
-            try:
-                with shortage(_OPERATION):
-                    expired = not _wait(fds, until) and until == deadline
-            finally:
-                with self._lock:
-                    self._noticed(kicks)
-            if expired:
+            if self._expired(fds, until, kicks) and until == deadline:
                 deadline = 0.0
 
     @staticmethod
@@ -164,7 +234,7 @@ class Receiving(Incoming):
             if size is not None:
                 self._check_size(port, end, size, option)
             limit = NO_LIMIT if size is None else size
-            result = self._receive_plain(port, end, TRAILER_SIZES[option >> 24 & 15], limit)
+            result = self._receive_plain(port, end, option, limit)
             if type(result) is bytes:
                 if port.nsrequest is not None:
                     self._check_senders(port)

@@ -31,8 +31,12 @@ if TYPE_CHECKING:
 HEADER = Struct("=5Ii")
 #: bits, remote port, local port
 _PLAIN = Struct("=I4xII")
+_plain = _PLAIN.unpack_from
 _send = lib.machrv_send
 _send_plain = lib.machrv_send_plain
+_open_gate = lib.machrv_open_gate
+_close_gate = lib.machrv_close_gate
+_SEND_AGAIN = int(lib.MACHRV_AGAIN_SEND)
 _answer = lib.machrv_answer
 _COMPLEX = int(lib.MACH_MSGH_BITS_COMPLEX)
 _USER_BITS = _COMPLEX | 0x001F1F1F
@@ -49,6 +53,9 @@ class Sending(Outgoing):
 
     def _furnish(self) -> None:
         super()._furnish()
+        #: what may be done without the lock
+        self._gate: Any = ffi.new("machrv_gate *")
+        self._gate.space = self._number
         #: where machrv_answer puts the ends of the rights that it makes
         self._receiving = ffi.new("int[]", lib.MACHRV_MAX_FDS)
 
@@ -60,16 +67,39 @@ class Sending(Outgoing):
         size = len(message)
         if size < 24 or size & 3:
             return False
-        bits, remote, local = _PLAIN.unpack_from(message)
-        if local or bits != COPY_SEND or size > _SMALL:
+        bits, remote, local = _plain(message)
+        if bits != COPY_SEND or local or size > _SMALL:
             return False
         with self._lock:
             if self._inside:
                 return False
-            entry = self._entries.get(remote)
-            if entry is None or (port := entry.port) is None or port.loop < 0 or not entry.type & SEND:
-                return False
-            return _send_plain(port.loop, message, size, self._number) == 0
+            self._inside = True
+            try:
+                entry = self._entries.get(remote)
+                if entry is None or (port := entry.port) is None or port.loop < 0 or not entry.type & SEND:
+                    return False
+                if _send_plain(port.loop, message, size, self._number) < 0:
+                    return False
+                self._may_send_again(entry, port.native, port.loop)
+                return True
+            finally:
+                self._inside = False
+
+    # -- again --------------------------------------------------------------------------------------------------------
+
+    def _may_again(self, native: Any, what: int) -> None:
+        """What has just been done in the usual way may be done again without the lock, until `_shut`: see again.c."""
+        self._open = True
+        _open_gate(self._gate, native, what)
+
+    def _may_send_again(self, entry: Entry, native: Any, fd: int) -> None:
+        native.name, native.loop = entry.name, fd
+        self._may_again(native, _SEND_AGAIN)
+
+    def _shut(self) -> None:
+        """From here on everybody takes the lock. Before an end is closed, or is another one, or a send right is given up."""
+        _close_gate(self._gate)
+        self._open = False
 
     def _answer(self, exchange: Any, fd: int, ports: Sequence[tuple[int, int, int]], data: bytes) -> bool:
         """Answer at a rendezvous with rights that are made of ports of this space, on a send-once right that is spent then.
@@ -138,6 +168,8 @@ class Sending(Outgoing):
                     if bits == COPY_SEND and not local and (entry := self._entries.get(remote)) and entry.type & SEND:
                         full = self._send_plain(entry, data, size)
                     else:
+                        if self._open:
+                            self._shut()
                         if self._watched:
                             self._pump()
                         full = self._send_any(data, size, bits, remote, local)
@@ -162,10 +194,16 @@ class Sending(Outgoing):
             fd = port.loop if port.loop >= 0 else self._loop(port)
         result = _send_plain(fd, data, size, self._number)
         if result == 0:
+            if port is None and size <= _SMALL:
+                if entry.native is None:
+                    entry.native = ffi.new("machrv_port *")
+                self._may_send_again(entry, entry.native, fd)
             return -1
         if result == -EAGAIN:
             return fd
         if result in GONE:
+            if self._open:
+                self._shut()
             self._bury(entry)
             raise MachError(lib.MACH_SEND_INVALID_DEST, _OPERATION)
         raise self._refused(result)

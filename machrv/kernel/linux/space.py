@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from machrv.kernel.linux.buffer import Buffer
     from machrv.kernel.linux.port import Port
 
 SEND = lib.MACH_PORT_TYPE_SEND
@@ -54,6 +55,8 @@ class Call:
                 "a signal handler has called the kernel in the middle of another call on it: act after the call"
             )
         space._inside = True
+        if space._open:
+            space._shut()
         if space._fresh:
             space._enter()
         if space._watched:
@@ -82,6 +85,8 @@ class Space(Beginning):
     def _furnish(self) -> None:
         """What this room and those above it keep, beyond what there is in a space from the beginning."""
         self._call = Call(self)
+        #: plain messages may be sent and received without the lock, and without a look: see `_shut`
+        self._open = False
         self._table = NameTable(self)
         self._entries = self._table.entries
         #: entries with a send right and a socket, by the port id that the socket claims
@@ -92,10 +97,15 @@ class Space(Beginning):
         self._watched: dict[int, Entry | Port | None] = {}
         #: this process, for machrv_receive_plain; of no uid until the first message has told
         self._native: Any = ffi.new("machrv_identity *")
+        #: for whoever asks, or receives without the lock, and takes one out meanwhile. After a fork there are others: these
+        #: know who this process is
+        self._spare: list[Buffer] = []
 
     if TYPE_CHECKING:  # provided by the rooms above: nothing is watched before they are there
 
         def _pump(self) -> None: ...
+
+        def _shut(self) -> None: ...
 
     def _settle(self) -> None:
         """Give up what finalisers wanted to give up in the middle of a call.

@@ -84,6 +84,12 @@ def own_address(fd: int) -> bytes:
     return _address(into, max(0, lib.machrv_own_address(fd, into)))
 
 
+def peer_address(fd: int) -> bytes:
+    """The address that the other end of a socket is bound to, b"" if to none."""
+    into = ffi.new("char[]", lib.MACHRV_ADDRESS_MAX)
+    return _address(into, max(0, lib.machrv_peer_address(fd, into)))
+
+
 def _address(characters: object, length: int) -> bytes:
     """An address without the NUL that ends a path; one in the abstract namespace begins with it."""
     address = bytes(ffi.buffer(characters, length))

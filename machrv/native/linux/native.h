@@ -38,9 +38,13 @@
 #endif
 #define PORT_SEND 17          /* MACH_MSG_TYPE_PORT_SEND */
 #define PORT_SEND_ONCE 18     /* MACH_MSG_TYPE_PORT_SEND_ONCE */
+#define COPY_SEND 19          /* MACH_MSG_TYPE_COPY_SEND */
 #define MAKE_SEND 20          /* MACH_MSG_TYPE_MAKE_SEND */
 #define AUDIT_TRAILER 52      /* sizeof(mach_msg_audit_trailer_t) */
 #define COMPLEX 0x80000000u   /* MACH_MSGH_BITS_COMPLEX */
+#define SEND_MSG 0x1          /* MACH_SEND_MSG */
+#define RCV_MSG 0x2           /* MACH_RCV_MSG */
+#define RCV_LARGE 0x4         /* MACH_RCV_LARGE */
 #define WIRE_MAGIC 0x6d727678u /* the form of packets that this version writes: 'mrvx' */
 
 #pragma GCC visibility push(hidden)
@@ -59,6 +63,9 @@ int64_t machrv_now(void);
 
 /* Close `fd`, and answer with the error that was there before. */
 int machrv_fail_closing(int fd);
+
+/* Sends a message of nothing but an id and `size` bytes, at most MACHRV_SMALL. */
+int machrv_send_bare(int fd, int32_t id, const char *body, size_t size, int space);
 
 /* machrv_receive; or, with `wait`, the same for a socket with a receive timeout, until there is something or a signal. */
 int machrv_receive_packet(int fd, machrv_received *into, int wait);

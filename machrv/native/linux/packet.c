@@ -91,26 +91,35 @@ int machrv_send(int fd, const char *message, size_t size, uint32_t bits, int id,
     return error;
 }
 
-int machrv_send_plain(int fd, const char *message, size_t size, int space)
+int machrv_send_bare(int fd, int32_t id, const char *body, size_t size, int space)
 {
     struct {
         machrv_wire_header header;
-        char body[2048];
+        char body[MACHRV_SMALL];
     } packet;
-    int32_t id;
-    memcpy(&id, message + 20, sizeof id);
-    if (size < 24 || size - 24 > sizeof packet.body)
-        return machrv_send(fd, message, size, PORT_SEND, id, 0, space, 0, NULL, 0, NULL, 0);
     /* A copy of a few bytes costs less than a second vector. */
-    packet.header = (machrv_wire_header){
-        .bits = PORT_SEND, .size = (uint32_t)size, .space = (uint16_t)space, .id = id, .magic = WIRE_MAGIC, .sent = machrv_now()};
-    memcpy(packet.body, message + 24, size - 24);
+    packet.header = (machrv_wire_header){.bits = PORT_SEND,
+                                         .size = (uint32_t)size + 24,
+                                         .space = (uint16_t)space,
+                                         .id = id,
+                                         .magic = WIRE_MAGIC,
+                                         .sent = machrv_now()};
+    memcpy(packet.body, body, size);
     for (;;) {
-        if (send(fd, &packet, sizeof packet.header + size - 24, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+        if (send(fd, &packet, sizeof packet.header + size, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
             return 0;
         if (errno != EINTR)
             return -errno;
     }
+}
+
+int machrv_send_plain(int fd, const char *message, size_t size, int space)
+{
+    int32_t id;
+    memcpy(&id, message + 20, sizeof id);
+    if (size < 24 || size - 24 > MACHRV_SMALL)
+        return machrv_send(fd, message, size, PORT_SEND, id, 0, space, 0, NULL, 0, NULL, 0);
+    return machrv_send_bare(fd, id, message + 24, size - 24, space);
 }
 
 int machrv_send_raw(int fd, const char *bytes, size_t size, const int *fds, int nfds)

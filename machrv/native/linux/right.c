@@ -76,17 +76,30 @@ int machrv_describe(int fd, machrv_peer *into)
     return 0;
 }
 
+/* The length of an address, 0 if it is none. */
+static int read_address(const struct sockaddr_un *name, socklen_t length, char *into)
+{
+    if (name->sun_family != AF_UNIX || length <= offsetof(struct sockaddr_un, sun_path))
+        return 0;
+    length -= offsetof(struct sockaddr_un, sun_path);
+    memcpy(into, name->sun_path, length);
+    return (int)length;
+}
+
 int machrv_own_address(int fd, char *into)
 {
     struct sockaddr_un name;
     socklen_t length = sizeof name;
-    if (getsockname(fd, (struct sockaddr *)&name, &length))
-        return -errno;
-    if (name.sun_family != AF_UNIX || length <= offsetof(struct sockaddr_un, sun_path))
-        return 0;
-    length -= offsetof(struct sockaddr_un, sun_path);
-    memcpy(into, name.sun_path, length);
-    return (int)length;
+    int error = getsockname(fd, (struct sockaddr *)&name, &length);
+    return error ? -errno : read_address(&name, length, into);
+}
+
+int machrv_peer_address(int fd, char *into)
+{
+    struct sockaddr_un name;
+    socklen_t length = sizeof name;
+    int error = getpeername(fd, (struct sockaddr *)&name, &length);
+    return error ? -errno : read_address(&name, length, into);
 }
 
 int machrv_made_by(int fd, machrv_creator *into)
