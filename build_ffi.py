@@ -10,6 +10,8 @@ prototype that is not read from a header.
 The rules for a header in include/machrv/, so that this file can stay simple: one declaration after the other, no
 conditionals but the guard and `#ifdef __APPLE__`, every struct a `typedef struct`, one member a line. Where CFFI cannot
 express something (packing, bit-fields inside it), the compiler is asked instead: see `_struct`.
+
+On Linux the library has a second Python module beside CFFI's, written by hand: machrv/native/python/claim.c says why.
 """
 
 from __future__ import annotations
@@ -190,6 +192,8 @@ def _ffibuilder() -> FFI:
     ffi = FFI()
     ffi.cdef(cdef())
     native = sorted((NATIVE / platform_name()).glob("*.[ch]"))
+    if platform_name() == "linux":
+        native += sorted((NATIVE / "python").glob("*.c"))
     ffi.set_source(
         "machrv._mach",
         source(),

@@ -4,7 +4,7 @@ What belongs here: the public names. What must never happen here: an import that
 imported when it is first used, since a child pays for every module before it does anything useful.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which loads a module that a child does without.
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,11 +44,13 @@ if TYPE_CHECKING:
         take_reply_right as take_reply_right,
         take_rights as take_rights,
     )
-    from machrv.rendezvous.client import (
-        DirectRendezvousClient as DirectRendezvousClient,
-        RendezvousClient as RendezvousClient,
+    from machrv.rendezvous.client import RendezvousClient as RendezvousClient
+    from machrv.rendezvous.direct import DirectRendezvousClient as DirectRendezvousClient
+    from machrv.rendezvous import (
+        base_bundle_id as base_bundle_id,
+        four_char_code as four_char_code,
+        set_base_bundle_id as set_base_bundle_id,
     )
-    from machrv.rendezvous.names import base_bundle_id as base_bundle_id, set_base_bundle_id as set_base_bundle_id
     from machrv.rendezvous.policy import (
         ENFORCE_PEER_REQUIREMENTS as ENFORCE_PEER_REQUIREMENTS,
         VALIDATE_PEER_REQUIREMENTS as VALIDATE_PEER_REQUIREMENTS,
@@ -64,7 +66,6 @@ if TYPE_CHECKING:
         RendezvousPort as RendezvousPort,
     )
     from machrv.rendezvous.registry import LockNotHeldError as LockNotHeldError, ProcessGoneError as ProcessGoneError
-    from machrv.rendezvous.reply import four_char_code as four_char_code
     from machrv.rendezvous.server import (
         DirectRendezvousServer as DirectRendezvousServer,
         RendezvousServer as RendezvousServer,
@@ -98,12 +99,12 @@ _MODULES = {
     "machrv.message": "GuardedPortDescriptor Message OutOfLineDescriptor OutOfLinePortsDescriptor PortDescriptor Trailer",
     "machrv.preloading": "preload",
     "machrv.received": "destroy_message take_reply_right take_rights",
-    "machrv.rendezvous.client": "DirectRendezvousClient RendezvousClient",
-    "machrv.rendezvous.names": "base_bundle_id set_base_bundle_id",
+    "machrv.rendezvous.client": "RendezvousClient",
+    "machrv.rendezvous.direct": "DirectRendezvousClient",
+    "machrv.rendezvous": "base_bundle_id four_char_code set_base_bundle_id",
     "machrv.rendezvous.policy": "ENFORCE_PEER_REQUIREMENTS VALIDATE_PEER_REQUIREMENTS Feature PeerValidationPolicy Verdict peer_validation_policy set_verdict_callback",
     "machrv.rendezvous.port": "KeyFormatError RegistrationError RendezvousPort",
     "machrv.rendezvous.registry": "LockNotHeldError ProcessGoneError",
-    "machrv.rendezvous.reply": "four_char_code",
     "machrv.rendezvous.server": "DirectRendezvousServer RendezvousServer RendezvousServerBase",
     "machrv.rendezvous.steps": "RendezvousPermissionError",
     "machrv.requirement": "Requirement RequirementError UnsupportedRequirementError",
@@ -136,5 +137,5 @@ if not TYPE_CHECKING:  # A checker is to know what there is, and that there is n
         return value
 
 
-def __dir__() -> list[str]:
+def __dir__() -> "list[str]":
     return sorted(set(globals()) | set(_HOMES))

@@ -4,20 +4,47 @@ What belongs here: names. What must never happen here: a number that somebody ty
 sends no message.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which loads a module that a child does without.
 
-from machrv._mach import lib
+from _frozen_importlib_external import PathFinder  # importlib.machinery's, without what else that imports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import ClassVar
+    from typing import Any, ClassVar
+
+
+def _claim() -> "Any":
+    """The second module in the library of `machrv._mach`, which is without CFFI: see machrv/native/python/claim.c.
+
+    Where there is none, as on macOS, the first one: it has all constants.
+    """
+    spec = PathFinder.find_spec("machrv._mach", __import__("machrv").__path__)
+    if spec is not None and spec.loader is not None:
+        try:
+            module: Any = spec.loader.create_module(type(spec)("machrv._claim", spec.loader, origin=spec.origin))
+            spec.loader.exec_module(module)
+            return module
+        except ImportError:
+            pass
+    from machrv._mach import lib
+
+    return lib
+
+
+#: what a claim needs of the compiled module
+claim: "Any" = _claim()
 
 
 def constant(name: str, module: str) -> int:
     """A constant of <mach/message.h>, <mach/port.h> and the like, for whoever asks `module` for it."""
-    if name.startswith(("MACH_", "MACHRV_", "KERN_", "BOOTSTRAP_", "MAX_")) and hasattr(lib, name):
-        return getattr(lib, name)  # type: ignore[no-any-return]
+    if name.startswith(("MACH_", "MACHRV_", "KERN_", "BOOTSTRAP_", "MAX_")):
+        if hasattr(claim, name):
+            return getattr(claim, name)  # type: ignore[no-any-return]
+        from machrv._mach import lib
+
+        if hasattr(lib, name):
+            return getattr(lib, name)  # type: ignore[no-any-return]
     raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
 
@@ -28,7 +55,7 @@ def __getattr__(name: str) -> int:
 class _Members(type):
     """Lets a class be iterated over: its members, in the order of their values."""
 
-    def __iter__(cls) -> Iterator[Disposition]:
+    def __iter__(cls) -> "Iterator[Disposition]":
         return iter(_dispositions.values())
 
 
@@ -42,17 +69,17 @@ class Disposition(int, metaclass=_Members):
 
     name: str
 
-    MOVE_RECEIVE: ClassVar[Disposition]
-    MOVE_SEND: ClassVar[Disposition]
-    MOVE_SEND_ONCE: ClassVar[Disposition]
-    COPY_SEND: ClassVar[Disposition]
-    MAKE_SEND: ClassVar[Disposition]
-    MAKE_SEND_ONCE: ClassVar[Disposition]
-    PORT_RECEIVE: ClassVar[Disposition]
-    PORT_SEND: ClassVar[Disposition]
-    PORT_SEND_ONCE: ClassVar[Disposition]
+    MOVE_RECEIVE: "ClassVar[Disposition]"
+    MOVE_SEND: "ClassVar[Disposition]"
+    MOVE_SEND_ONCE: "ClassVar[Disposition]"
+    COPY_SEND: "ClassVar[Disposition]"
+    MAKE_SEND: "ClassVar[Disposition]"
+    MAKE_SEND_ONCE: "ClassVar[Disposition]"
+    PORT_RECEIVE: "ClassVar[Disposition]"
+    PORT_SEND: "ClassVar[Disposition]"
+    PORT_SEND_ONCE: "ClassVar[Disposition]"
 
-    def __new__(cls, value: int) -> Disposition:
+    def __new__(cls, value: int) -> "Disposition":
         """The member with this value. Raises ValueError if there is none."""
         try:
             return _dispositions[value]
@@ -70,17 +97,17 @@ class Disposition(int, metaclass=_Members):
         return f"Disposition.{self.name}"
 
 
-_dispositions: dict[int, Disposition] = {}
+_dispositions: "dict[int, Disposition]" = {}
 
 
 def _name_dispositions() -> None:
     for name in ("MOVE_RECEIVE", "MOVE_SEND", "MOVE_SEND_ONCE", "COPY_SEND", "MAKE_SEND", "MAKE_SEND_ONCE"):
-        member = int.__new__(Disposition, getattr(lib, f"MACH_MSG_TYPE_{name}"))
+        member = int.__new__(Disposition, getattr(claim, f"MACH_MSG_TYPE_{name}"))
         member.name = name
         _dispositions[member] = member
         setattr(Disposition, name, member)
     for name in ("PORT_RECEIVE", "PORT_SEND", "PORT_SEND_ONCE"):
-        setattr(Disposition, name, _dispositions[getattr(lib, f"MACH_MSG_TYPE_{name}")])
+        setattr(Disposition, name, _dispositions[getattr(claim, f"MACH_MSG_TYPE_{name}")])
 
 
 _name_dispositions()

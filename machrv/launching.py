@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from machrv.rendezvous.names import SERVICE_NAME_VARIABLE
+from machrv.rendezvous import SERVICE_NAME_VARIABLE
 from machrv.rendezvous.policy import add_feature_state_to_environment
 from machrv.rendezvous.port import checked_ports, destroy_ports, take_ports
 from machrv.rendezvous.registry import ProcessGoneError

@@ -1,24 +1,22 @@
 """Owned rights: receive, send and send-once rights, and port sets, as objects.
 
-What belongs here: the operations, each on the kind of right that it is legal for. What must never happen here: a right
-made that nobody owns. How ownership works is in `machrv.ownership`; how rights travel, in `machrv.transfer`.
+What belongs here: the operations, each on the kind of right that it is legal for; those of a send right are in
+`machrv.ownership`, which every child loads, as is how ownership works. What must never happen here: a right made that nobody
+owns. How rights travel is in `machrv.transfer`.
 """
 
 from __future__ import annotations
 
 from machrv.constants import (
-    MACH_PORT_DEAD,
     MACH_PORT_LIMITS_INFO,
-    MACH_PORT_NULL,
     MACH_PORT_RIGHT_PORT_SET,
     MACH_PORT_RIGHT_RECEIVE,
-    MACH_PORT_RIGHT_SEND,
     MACH_PORT_RIGHT_SEND_ONCE,
     Disposition,
 )
 from machrv import ownership
 from machrv.kernel import current
-from machrv.ownership import Right, holds
+from machrv.ownership import Right, SendRight as SendRight, holds, take_right as take_right
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from machrv.message import Message
     from machrv.transfer import receive_message, send_message
 
-    OwnedRight = Union["ReceiveRight", "SendRight", "SendOnceRight"]
+    OwnedRight = Union["ReceiveRight", SendRight, "SendOnceRight"]
 
 else:  # A child that only takes its rights does not pay for what moves messages: each puts itself there when it is needed.
 
@@ -45,41 +43,6 @@ else:  # A child that only takes its rights does not pay for what moves messages
         from machrv.transfer import send_message
 
         return send_message(*arguments)
-
-
-#: a plain number costs less than one with a name, each time that it is looked at
-_COPY_SEND = int(Disposition.COPY_SEND)
-
-
-class SendRight(Right):
-    """A send right: the power to send to a port, any number of times."""
-
-    __slots__ = ()
-    right: ClassVar[int] = MACH_PORT_RIGHT_SEND
-    move: ClassVar[Disposition] = Disposition.MOVE_SEND
-
-    def copy(self) -> SendRight:
-        """Another reference of the same right. Raises MachError if the port has died."""
-        name = self.name
-        self._kernel.mach_port_mod_refs(name, MACH_PORT_RIGHT_SEND, 1)
-        return SendRight(name, self._kernel)
-
-    def send(self, message: Message, timeout: float | None = None) -> None:
-        """Send `message`; its destination is filled in, the right stays held.
-
-        `message.descriptors` may hold owned rights beside descriptors: each is moved to the receiver and spent once the
-        message is sent. `timeout` in seconds, None waits for room in the queue for ever. Raises SendTimeout, MachError
-        (MACH_SEND_INVALID_DEST once the port has died) or RightError; then nothing has been moved.
-        """
-        kernel = self._kernel
-        try:
-            name = self._held[0] if self._epoch is ownership._epoch else self.name
-        except IndexError:
-            name = self.name
-        if not (message.descriptors or message.bits or message.local_port or message.voucher_port):
-            if kernel.send_bare(name, message.id, message.body):
-                return
-        send_message(kernel, message, name, _COPY_SEND, timeout)
 
 
 class SendOnceRight(Right):
@@ -236,14 +199,9 @@ class PortSet(_Receiver):
         self._kernel.mach_port_extract_member(member.name, self.name)
 
 
-_KINDS: dict[int, type[ReceiveRight] | type[SendRight] | type[SendOnceRight]] = {
+#: The kinds of right that can arrive.
+KINDS: dict[int, type[ReceiveRight] | type[SendRight] | type[SendOnceRight]] = {
     Disposition.PORT_RECEIVE: ReceiveRight,
     Disposition.PORT_SEND: SendRight,
     Disposition.PORT_SEND_ONCE: SendOnceRight,
 }
-
-
-def take_right(name: int, disposition: int, kernel: Kernel | None = None) -> OwnedRight | None:
-    """The right that arrived under `name` as an owned object; None for MACH_PORT_NULL and MACH_PORT_DEAD."""
-    kind = _KINDS.get(disposition)
-    return None if kind is None or name in (MACH_PORT_NULL, MACH_PORT_DEAD) else kind(name, kernel)

@@ -145,7 +145,7 @@ def _members(cls: type, fields: set[str]) -> dict[str, str | type]:
     annotations: dict[str, str] = {}
     members: dict[str, object] = {}
     for base in _ours(cls):
-        annotations.update(inspect.get_annotations(base))
+        annotations.update({key: _written(kind) for key, kind in inspect.get_annotations(base).items()})
         members.update(vars(base))
     found: dict[str, str | type] = {}
     for name in {*members, *annotations} - fields:
@@ -157,6 +157,11 @@ def _members(cls: type, fields: set[str]) -> dict[str, str | type]:
     return found
 
 
+def _written(annotation: object) -> str:
+    """As in the source, in modules with and without `from __future__ import annotations`."""
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+
+
 def _member(name: str, value: object, annotation: str) -> str | type:
     if isinstance(value, FunctionType):
         abstract = "abstract " if getattr(value, "__isabstractmethod__", False) else ""
@@ -165,7 +170,7 @@ def _member(name: str, value: object, annotation: str) -> str | type:
         bound = isinstance(value, classmethod)
         return f"{type(value).__name__} {name}{_signature(value.__func__, bound)}"
     if isinstance(value, property):
-        kind = annotation or (value.fget.__annotations__.get("return", "") if value.fget else "")
+        kind = annotation or (_written(value.fget.__annotations__.get("return", "")) if value.fget else "")
         return f"{name}: {kind}{'' if value.fset else ' (to be read)'}"
     if isinstance(value, type):
         return value
@@ -181,7 +186,7 @@ def _signature(function: object, bound: bool = False) -> str:
     """As in the source: annotations as they are written there. `bound`: without the first parameter."""
     signature = inspect.signature(function)  # type: ignore[arg-type]
     parameters = list(signature.parameters.values())[bound:]
-    returned = "" if signature.return_annotation is signature.empty else f" -> {signature.return_annotation}"
+    returned = "" if signature.return_annotation is signature.empty else f" -> {_written(signature.return_annotation)}"
     return f"({', '.join(_parameters(parameters))}){returned}"
 
 
@@ -197,7 +202,7 @@ def _parameters(parameters: Iterable[inspect.Parameter]) -> Iterator[str]:
         stars = "*" if last is kinds.VAR_POSITIONAL else "**" if last is kinds.VAR_KEYWORD else ""
         text = stars + parameter.name
         annotated = parameter.annotation is not kinds.empty
-        text += f": {parameter.annotation}" if annotated else ""
+        text += f": {_written(parameter.annotation)}" if annotated else ""
         if parameter.default is not kinds.empty:
             text += f" = {parameter.default!r}" if annotated else f"={parameter.default!r}"
         yield text

@@ -100,7 +100,7 @@ def test_links_lead_somewhere(page: str) -> None:
 CLASSES = {
     name
     for source in Path(machrv.__file__).parent.rglob("*.py")
-    for name in re.findall(r"^class (\w+)", source.read_text(encoding="utf-8"), re.MULTILINE)
+    for name in re.findall(r"^ *class (\w+)", source.read_text(encoding="utf-8"), re.MULTILINE)
 }
 
 

@@ -122,3 +122,143 @@ assert right.closed and len(os.listdir("/proc/self/fd")) == before
 assert "machrv.kernel.linux.kernel" not in sys.modules
 """,
     )
+
+
+MORE = """
+import os, sys
+from machrv import RendezvousClient
+import machrv.kernel
+
+def descriptors():
+    return sorted(int(fd) for fd in os.listdir("/proc/self/fd"))[:-1]
+
+before = descriptors()
+"""
+
+
+def registers(server: RendezvousServer, ports: dict[str, RendezvousPort], program: str) -> None:
+    """Have a child with these ports carry the program out, after `MORE`."""
+    with launch([sys.executable, "-c", MORE + program], ports, stderr=subprocess.PIPE, text=True) as child:
+        _, told = child.communicate(timeout=PATIENCE)
+    assert (child.returncode, told) == (0, "")
+
+
+def test_rights_to_one_port_have_one_name(server: RendezvousServer) -> None:
+    """Two of a claim, which the short way leaves to the rest of the kernel."""
+    with ReceiveRight.allocate() as port:
+        right = RendezvousPort(port.name, Disposition.MAKE_SEND)
+        registers(
+            server,
+            {"one ": right, "two ": right},
+            """
+with RendezvousClient.connect() as rights:
+    one, two = rights.take_send_right("one "), rights.take_send_right("two ")
+    assert one.name == two.name
+    one.close()
+    two.copy().close()
+    two.close()
+assert descriptors() == before and machrv.kernel.current().mach_port_names() == []
+""",
+        )
+        wait_for_no_senders(port)
+
+
+def test_ports_beside_each_other_have_their_own_names(server: RendezvousServer) -> None:
+    """Each key leads to its own port, whatever order they were registered in."""
+    with ReceiveRight.allocate() as first, ReceiveRight.allocate() as second:
+        ports = {
+            key: RendezvousPort(port.name, Disposition.MAKE_SEND) for key, port in (("zzzz", second), ("aaaa", first))
+        }
+        registers(
+            server,
+            ports,
+            """
+with RendezvousClient.connect() as rights:
+    assert "machrv.kernel.linux.kernel" not in sys.modules
+    from machrv import Message
+    for id, key in enumerate(("aaaa", "zzzz"), 1):
+        with rights.take_send_right(key) as right:
+            right.send(Message(id), timeout=30)
+assert descriptors() == before
+""",
+        )
+        assert (first.receive(PATIENCE).id, second.receive(PATIENCE).id) == (1, 2)
+
+
+def test_what_is_no_plain_send_right_arrives_too(server: RendezvousServer) -> None:
+    """A receive right, a send-once right and a send right in one claim."""
+    with ReceiveRight.allocate() as port:
+        moved = ReceiveRight.allocate()
+        ports = {
+            "recv": RendezvousPort(moved.release(), Disposition.MOVE_RECEIVE),
+            "once": RendezvousPort(port.name, Disposition.MAKE_SEND_ONCE),
+            "send": RendezvousPort(port.name, Disposition.MAKE_SEND),
+        }
+        registers(
+            server,
+            ports,
+            """
+with RendezvousClient.connect() as rights:
+    assert rights.port_count == 3
+    assert rights.take_receive_right("send") is None and rights.take_send_right("recv") is None
+    rights.take_receive_right("recv").close()
+    assert type(rights.take_send_right("once")).__name__ == "SendOnceRight"
+assert descriptors() == before and machrv.kernel.current().mach_port_names() == []
+""",
+        )
+
+
+def test_a_second_claim_beside_the_right_of_the_first(server: RendezvousServer) -> None:
+    """One right is held, and another one to the same port comes: it has the same name."""
+    again = """
+first = RendezvousClient.connect().take_send_right("port")
+print("claimed", flush=True)
+sys.stdin.readline()
+second = RendezvousClient.connect().take_send_right("port")
+assert first.name == second.name
+first.close()
+second.copy().close()
+second.close()
+assert descriptors() == before and machrv.kernel.current().mach_port_names() == []
+"""
+    with ReceiveRight.allocate() as port:
+        ports = {"port": RendezvousPort(port.name, Disposition.MAKE_SEND)}
+        command = [sys.executable, "-c", MORE + again]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with launch(command, ports, text=True, **pipes) as child:
+            assert child.stdout is not None and child.stdout.readline() == "claimed\n"
+            with server.lock:
+                server.register_ports_for_pid(child.pid, ports)
+            _, told = child.communicate("go on\n", timeout=PATIENCE)
+        assert (child.returncode, told) == (0, "")
+        wait_for_no_senders(port)
+
+
+INTERRUPTED = """
+import signal
+
+class Enough(BaseException):
+    pass
+
+def handler(number, frame):
+    raise Enough
+
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+try:
+    RendezvousClient.connect()
+except Enough:
+    pass
+else:
+    raise SystemExit("it was answered")
+after = [os.readlink(f"/proc/self/fd/{fd}") for fd in descriptors() if fd not in before]
+assert not [link for link in after if link.startswith("socket")], after
+"""
+
+
+def test_a_signal_handler_that_raises_ends_the_wait(server: RendezvousServer) -> None:
+    """What it raises comes out, and no descriptor stays open."""
+    with server.lock:  # Nobody is answered before it is given back.
+        command = [sys.executable, "-c", MORE + INTERRUPTED]
+        told = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
+    assert (told.returncode, told.stderr) == (0, "")

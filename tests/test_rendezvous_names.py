@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from machrv import base_bundle_id, four_char_code, set_base_bundle_id
-from machrv.rendezvous.names import SERVICE_NAME_VARIABLE, server_name, service_names
+from machrv.rendezvous import SERVICE_NAME_VARIABLE, server_name, service_names
 from machrv.rendezvous.port import KeyFormatError, uint32_key
 
 PARENT = os.getppid()

@@ -39,7 +39,7 @@ from machrv import (
     take_reply_right,
 )
 from machrv.message import MACH_NOTIFY_DEAD_NAME, MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_SEND_ONCE
-from machrv.rendezvous.names import SERVICE_NAME_VARIABLE, server_name
+from machrv.rendezvous import SERVICE_NAME_VARIABLE, server_name
 from machrv.rendezvous.protocol import reply
 
 from .conftest import PATIENCE, Program, finish, wait_for_no_senders

@@ -12,8 +12,9 @@ from machrv.aio.transfer import receive, send
 from machrv.errors import MachError, RendezvousTimeout
 from machrv.kernel import current
 from machrv.rendezvous import client
-from machrv.rendezvous.client import DirectRendezvousClient, RendezvousClient
-from machrv.rendezvous.names import service_names
+from machrv.rendezvous.client import RendezvousClient
+from machrv.rendezvous.direct import DirectRendezvousClient
+from machrv.rendezvous import service_names
 from machrv.rendezvous.protocol import request
 from machrv.rendezvous.steps import explained, look_up, request_id, taken
 from machrv.rights import ReceiveRight, SendRight

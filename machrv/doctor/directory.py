@@ -22,7 +22,7 @@ _SHOWN = 5
 
 def look(fix: bool = False) -> Iterator[Finding]:
     """The choice, the directory, what is in it. `fix` removes what is stale, and nothing else."""
-    from machrv.kernel.linux.directory import chosen_path
+    from machrv.kernel.linux import chosen_path
 
     path, variable = chosen_path()
     yield _choice(path, variable)

@@ -8,7 +8,7 @@ Conventions of every method: a port name is an `int` (0 is MACH_PORT_NULL, 0xFFF
 `MachError` whose code is the one that Mach returns; on failure the caller owns what it owned before the call.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which loads a module that a child does without.
 
 import os
 import sys
@@ -41,18 +41,18 @@ if not TYPE_CHECKING:  # A checker knows what there is.
         return value
 
 
-_current: Kernel | None = None
+_current: "Kernel | None" = None
 #: the same one, before anybody has asked for all of it
-_begun: Kernel | None = None
+_begun: "Kernel | None" = None
 _making = RLock()
 
 
-def current() -> Kernel:
+def current() -> "Kernel":
     """The kernel of this process: one per process, made on first use, emptied in the child of a fork."""
     return _current if _current is not None else _made()
 
 
-def begun() -> Kernel:
+def begun() -> "Kernel":
     """As `current()`, for those who may want nothing of it but `ask`, and to give rights up.
 
     A child pays for every module. On Linux, what the rest is made of is imported when it is needed for the first time.
@@ -62,12 +62,12 @@ def begun() -> Kernel:
     return _begun if _begun is not None else _begin()
 
 
-def whole(kernel: Kernel) -> Kernel:
+def whole(kernel: "Kernel") -> "Kernel":
     """A kernel as those know it who may look what it is: of one that is no more than `begun()`, all."""
     return current() if kernel is _begun else kernel
 
 
-def _made() -> Kernel:
+def _made() -> "Kernel":
     """Made once, however many threads ask at the same time: rights of one kernel are nothing to another."""
     global _current
     with _making:
@@ -78,29 +78,29 @@ def _made() -> Kernel:
         return _current
 
 
-def _begin() -> Kernel:
+def _begin() -> "Kernel":
     global _begun
     if not sys.platform.startswith("linux") or "MACHRV_TRACE" in os.environ or "MACHRV_PORTS" in os.environ:
         return current()
-    from machrv.kernel.linux.asking import Begun
+    from machrv.kernel.linux import Begun, next_number
 
     with _making:
         if _current is None and _begun is None:
-            kernel: Kernel = Begun()  # type: ignore[assignment]  # It is one as soon as it is taken for one.
+            kernel: Kernel = Begun(next_number())  # type: ignore[assignment]  # It is one as soon as it is taken for one.
             if _begun is None:  # As above.
                 _begun = kernel
     return begun()
 
 
-def _completed(kernel: Kernel) -> Kernel:
-    from machrv.kernel.linux.asking import Begun
+def _completed(kernel: "Kernel") -> "Kernel":
+    from machrv.kernel.linux import Begun
 
     if isinstance(kernel, Begun):
         kernel.complete()
     return kernel
 
 
-def _new() -> Kernel:
+def _new() -> "Kernel":
     kernel: Kernel
     if sys.platform.startswith("linux"):
         from machrv.kernel.linux import LinuxKernel

@@ -10,7 +10,7 @@ from machrv.errors import MachError, RendezvousError, RightError
 from machrv.kernel import current
 from machrv.message import Disposition, PortDescriptor
 from machrv.ownership import Right
-from machrv.rendezvous.reply import four_char_code as four_char_code, uint32_key as uint32_key
+from machrv.rendezvous import four_char_code as four_char_code, uint32_key as uint32_key
 from machrv.rights import ReceiveRight, SendOnceRight, SendRight
 from machrv.transfer import NEEDED_RIGHT
 

@@ -26,7 +26,7 @@ from machrv.message import (
 from machrv.ownership import Closing, holds
 from machrv.received import destroy_message
 from machrv.rendezvous.policy import add_feature_state_to_environment, refusal
-from machrv.rendezvous.names import server_name
+from machrv.rendezvous import server_name
 from machrv.rendezvous.port import borrowed_ports, checked_ports, destroy_ports, take_ports
 from machrv.rendezvous.protocol import (
     AUDIT_TRAILER_SIZE,

@@ -49,7 +49,7 @@ _MADE = {
     int(lib.MACH_MSG_TYPE_MAKE_SEND_ONCE): "makes a send-once right to",
     int(lib.MACH_MSG_TYPE_COPY_SEND): "copies its send right to",
 }
-#: In the service name of a rendezvous server, before its pid (`machrv.rendezvous.names`).
+#: In the service name of a rendezvous server, before its pid (`machrv.rendezvous`).
 _SERVER = ".MachPortRendezvousServer."
 #: Of an array of rights, so many are counted.
 _MOST_RIGHTS = 4096

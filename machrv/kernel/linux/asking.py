@@ -1,8 +1,8 @@
-"""Asking: a whole rendezvous in one call of C, and giving up what came of it. Most children want nothing else of a kernel.
+"""Asking: a whole rendezvous in one call of C, and giving up what came of it.
 
-What belongs here: that short way, for the usual case. What must never happen here: the unusual case, or an import that
-only that one needs: a child pays for every module before it does anything useful. Methods with a leading underscore
-expect the space's lock to be held unless they say otherwise.
+What belongs here: that short way, for the usual case in a process that has all of a kernel; `Begun` is the one of most
+children. What must never happen here: the unusual case. Methods with a leading underscore expect the space's lock to be held
+unless they say otherwise.
 """
 
 from __future__ import annotations
@@ -11,21 +11,19 @@ from time import monotonic
 
 from machrv._mach import ffi, lib
 
+from machrv.kernel.linux import link_of
 from machrv.kernel.linux.buffer import ARRIVED, BEFORE_ID, BODY, KEYED, PORTS, RIGHTS, Buffer
-from machrv.kernel.linux.directory import link_of
-from machrv.kernel.linux.space import SEND, SEND_ONCE, Space, next_number
+from machrv.kernel.linux.space import SEND, SEND_ONCE, Space
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     from machrv.kernel.linux.entry import Entry
-    from machrv.kernel.linux.transit import Creator
+    from machrv.kernel.linux.transit import Creator, Right
 
 _PORT_SEND = lib.MACH_MSG_TYPE_PORT_SEND
 _SEND_ONCE = lib.MACH_MSG_TYPE_PORT_SEND_ONCE
-#: the C functions take no longer time, in milliseconds
-LONGEST = 2**31 - 1
 _ask = lib.machrv_ask
 _close = lib.machrv_close
 #: the 32-bit word of a message where its descriptors begin, behind their count
@@ -43,6 +41,7 @@ class Asking(Space):
     if TYPE_CHECKING:  # provided by the rooms above, which are loaded when one of these is needed: see `Begun`
 
         def _receive_answer(self, fd: int, result: int, buffer: Buffer, deadline: float) -> bytes: ...
+        def _copyout(self, right: Right) -> int: ...
         def _come_home(self, fd: int, id: bytes) -> Entry | None: ...
         def _deallocate(self, name: int) -> None: ...
 
@@ -103,6 +102,41 @@ class Asking(Space):
                 self._settle()
         self._spare.append(buffer)
         return answer  # type: ignore[no-any-return]
+
+    def _hand_over(
+        self, came: dict[int, Any], token: list[int], deadline: float
+    ) -> bytes | tuple[dict[int, int], list[int]] | None:
+        """What `Begun.claim` got, where only all of a kernel can tell what it is. Takes the lock itself."""
+        if token:
+            from machrv.kernel.linux.transit import Right
+
+            id = ffi.new("char[32]")
+            with self._call:
+                names = {}
+                for key in list(came):
+                    fd = came.pop(key)
+                    claimed = bytes(ffi.buffer(id)) if lib.machrv_port_id(fd, id) else b""
+                    names[key] = self._copyout(Right(_PORT_SEND, fd, id=claimed))
+                return names, token
+        result, answer, told, message = came.pop(-1)
+        buffer = Buffer(self._native)
+        if result <= 0:
+            ffi.memmove(buffer.received, told, len(told))
+            return self._receive_answer(answer, result, buffer, deadline)
+        ffi.memmove(buffer.rights, told, len(told))
+        count = buffer.received.nfds = len(told) // (4 * ARRIVED)
+        buffer.received.fds = [buffer.rights[at].fd for at in range(count)]
+        buffer.laid_out[0:result] = message
+        with self._lock:
+            if self._inside:
+                buffer.close()
+                self._call.__enter__()  # which says why not
+            self._inside = True
+            try:
+                self._name_rights(buffer, count)
+            finally:
+                self._inside = False
+        return bytes(buffer.laid_out[0:result])
 
     # -- what came ----------------------------------------------------------------------------------------------------
 
@@ -245,69 +279,3 @@ class Asking(Space):
             fd, _NOTHING, len(_NOTHING), 0, 0, lib.MACHRV_WIRE_DESTROYED, self._number, 0, b"", 0, ffi.NULL, 0
         )
         lib.machrv_close(fd)
-
-
-class Begun(Asking):
-    """The kernel of this process as long as nothing was wanted of it but what is above.
-
-    Whatever else is asked of it, it turns into a `LinuxKernel` first, and stays one: the same object, with the same names.
-    So a child pays for the other rooms if it goes into them.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(next_number())
-
-    def complete(self) -> None:
-        """Become all of a kernel. Without the lock, or with it."""
-        # Imported without the lock of ours: whoever is importing it may be waiting for that.
-        try:
-            from machrv.kernel.linux.kernel import LinuxKernel
-        except (ImportError, OSError) as error:
-            from machrv.errors import MachError
-
-            raise MachError(
-                lib.KERN_RESOURCE_SHORTAGE,
-                f"loading the rest of machrv ({error}; machrv.preload() does so before a process gives up reading files)",
-            ) from error
-        with self._lock:
-            if type(self) is not Begun:
-                return  # Another thread was first.
-            inside, self._inside = self._inside, True  # to signal handlers; other threads wait for the lock
-            self.__class__ = LinuxKernel  # type: ignore[assignment]
-            try:
-                LinuxKernel._furnish(self)  # type: ignore[arg-type]
-            except BaseException:
-                self.__class__ = Begun
-                raise
-            finally:
-                self._inside = inside
-        if self._deferred and not inside:
-            self._settle()
-
-
-class _Later:
-    """What only all of a kernel can do: it becomes that first. (A `__getattr__` would make every attribute slow.)"""
-
-    __slots__ = ("_name",)
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, kernel: Begun | None, owner: object) -> object:
-        if kernel is None:
-            return self
-        kernel.complete()
-        return getattr(kernel, self._name)
-
-
-#: what there is of a kernel, but for what is above, and what that calls itself
-_LATER = (
-    "answer audit_token bootstrap_check_in bootstrap_look_up close event_queue fileport_makefd fileport_makeport mach_msg "
-    "mach_port_allocate mach_port_destroy mach_port_extract_member mach_port_extract_right mach_port_get_attributes "
-    "mach_port_get_context mach_port_get_refs mach_port_insert_member mach_port_insert_right mach_port_mod_refs "
-    "mach_port_move_member mach_port_names mach_port_request_notification mach_port_set_attributes mach_port_set_context "
-    "mach_port_type mach_reply_port memory name open_process port_identity readiness room send_bare take_request vm_deallocate "
-    "vm_read _come_home _deallocate _receive_answer"
-)
-for _name in _LATER.split():
-    setattr(Begun, _name, _Later(_name))

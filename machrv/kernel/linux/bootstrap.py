@@ -2,7 +2,7 @@
 
 A name is a symbolic link to a listening socket whose file name is the id of the port. What belongs here: what is in the
 directory. What must never happen here: the abstract namespace, which anybody can squat. Where it is, and whether it is
-safe, is in `machrv.kernel.linux.directory`.
+safe, is in `machrv.kernel.linux`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from machrv._mach import lib
 
 from machrv.errors import MachError
 from machrv.kernel.linux.answers import check, close
-from machrv.kernel.linux.directory import chosen_path, file_of, forget, problem_with
+from machrv.kernel.linux import chosen_path, file_of, forget, problem_with
 
 #: how long a look-up waits for a place in the backlog of a busy server
 BACKLOG_PATIENCE = 10.0

@@ -10,15 +10,13 @@ from machrv._mach import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
+    from machrv.kernel.linux import Beginning
     from machrv.kernel.linux.port import Port
     from machrv.kernel.linux.pset import PortSet
     from machrv.kernel.linux.transit import Creator, Right
-
-# As XNU does (osfmk/ipc/ipc_entry.c, xnu-7195): the index freed last is given out first, each time with the next
-# generation, so that a stale name is an error and not another right. Index 1 is where XNU puts the task's own port.
-_FIRST_INDEX = 2
 
 
 class Entry:
@@ -58,25 +56,15 @@ class Entry:
 class NameTable:
     """The entries of one space by name."""
 
-    __slots__ = ("entries", "_next_index", "_freed")
+    __slots__ = ("entries", "take", "give_back", "_space")
 
-    def __init__(self) -> None:
+    def __init__(self, space: Beginning) -> None:
         self.entries: dict[int, Entry] = {}
-        self._next_index = _FIRST_INDEX
-        #: the names that are given out next, the last one first
-        self._freed: list[int] = []
-
-    def take(self) -> int:
-        """A fresh name: index in the upper 24 bits, generation in the lower 8, as XNU lays names out."""
-        if self._freed:
-            return self._freed.pop()
-        index = self._next_index
-        self._next_index = index + 1
-        return index << 8 | 3
-
-    def give_back(self, name: int) -> None:
-        """Take a name back that has no entry. The next time, its index comes with the next of 64 generations."""
-        self._freed.append(name & 0xFFFFFF00 | (name + 4 | 3) & 0xFF)
+        self._space = space
+        #: a fresh name, which has no entry yet
+        self.take: Callable[[], int] = space._next_name
+        #: take a name back that has no entry
+        self.give_back: Callable[[int], None] = space._give_back
 
     def allocate(self) -> Entry:
         """An entry under a fresh name."""
@@ -87,10 +75,11 @@ class NameTable:
     def allocate_name(self, name: int) -> Entry:
         """An entry under a name that the caller chose and that is free."""
         index = name >> 8
-        if index >= self._next_index:
-            self._next_index = index + 1
+        space = self._space
+        if index >= space._next_index:
+            space._next_index = index + 1
         else:
-            self._freed = [freed for freed in self._freed if freed >> 8 != index]
+            space._freed = [freed for freed in space._freed if freed >> 8 != index]
         entry = Entry(name)
         self.entries[name] = entry
         return entry

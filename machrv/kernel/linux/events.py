@@ -16,7 +16,7 @@ from machrv.kernel.interface import EventQueue
 from machrv.kernel.linux.identity import LinuxProcess
 from machrv.kernel.linux.answers import shortage
 from machrv.kernel.linux.port import starving
-from machrv.kernel.linux.asking import LONGEST
+from machrv.kernel.linux import LONGEST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

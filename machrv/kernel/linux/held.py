@@ -31,7 +31,7 @@ class Held(Asking):
     """A space that knows what it holds."""
 
     def _furnish(self) -> None:
-        """What this room and those above it keep, beyond what there is in a space from the beginning."""
+        super()._furnish()
         self._identity = Identity(self._number, self._native)
         self._serials = 0
         self._serial_prefix = os.urandom(4).hex().encode()

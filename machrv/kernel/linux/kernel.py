@@ -15,6 +15,7 @@ from machrv._mach import ffi, lib
 
 from machrv.errors import MachError
 from machrv.kernel.interface import Kernel
+from machrv.kernel.linux import Beginning, next_number
 from machrv.kernel.linux.bootstrap import BootstrapDirectory
 from machrv.kernel.linux.calls import Calls
 from machrv.kernel.linux.events import LinuxEventQueue
@@ -24,7 +25,7 @@ from machrv.kernel.linux.end import LISTENER, End
 from machrv.kernel.linux.held import destinations
 from machrv.kernel.linux.incoming import NO_LIMIT
 from machrv.kernel.linux.port import PORT_SEND, starving
-from machrv.kernel.linux.space import SEND, SEND_ONCE, SEND_RIGHTS, Space, all_spaces, next_number
+from machrv.kernel.linux.space import SEND, SEND_ONCE, SEND_RIGHTS, all_spaces
 from machrv.kernel.linux.readiness import LinuxReadiness, Room
 from machrv.kernel.linux.transit import Right, describe, id_of, new_id
 
@@ -313,7 +314,7 @@ class LinuxKernel(Calls, Kernel):
         for port in ports:
             port.bootstrap = None
             self._discard(port)
-        Space.__init__(self, self._number)
+        Beginning.__init__(self, self._number)
         self._furnish()
 
 

@@ -21,7 +21,7 @@ from machrv.kernel.linux.buffer import ID, KEYED, PORTS, Buffer
 from machrv.kernel.linux.end import End
 from machrv.kernel.linux.port import PORT_SEND, PORT_SEND_ONCE, Port
 from machrv.kernel.linux.pset import PortSet
-from machrv.kernel.linux.asking import LONGEST
+from machrv.kernel.linux import LONGEST
 from machrv.kernel.linux.sending import MAX_SIZE
 
 _OPERATION = "mach_msg"

@@ -15,7 +15,7 @@ from machrv._mach import ffi, lib
 
 from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import wire
-from machrv.kernel.linux.asking import LONGEST
+from machrv.kernel.linux import LONGEST
 from machrv.kernel.linux.copyin import COPY_SEND, MAKE_SEND, Taken
 from machrv.kernel.linux.entry import Entry
 from machrv.kernel.linux.outgoing import Outgoing, Parcel

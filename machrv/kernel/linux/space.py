@@ -6,17 +6,13 @@ waiting. Methods with a leading underscore expect the space's lock to be held.
 
 from __future__ import annotations
 
-import os
-from _thread import RLock, allocate_lock
-from _weakref import ref
-
 from machrv._mach import ffi, lib
 
+from machrv.kernel.linux import Beginning, all_begun
 from machrv.kernel.linux.entry import Entry, NameTable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
     from machrv.kernel.linux.buffer import Buffer
@@ -31,21 +27,10 @@ SEND_RIGHTS = SEND | SEND_ONCE
 NULL = lib.MACH_PORT_NULL
 DEAD = lib.MACH_PORT_DEAD
 
-_spaces: dict[int, ref[Space]] = {}
-#: how many there have been
-_made = 0
-
 
 def all_spaces() -> list[Space]:
-    """The port spaces of this process, oldest first. From any thread: copying the values of a dict is atomic."""
-    return [space for reference in list(_spaces.values()) if (space := reference()) is not None]
-
-
-def next_number() -> int:
-    """The number of a new space in this process; the first is number 0."""
-    global _made
-    _made += 1
-    return _made - 1
+    """The port spaces of this process, oldest first, but for one that nothing was wanted of yet."""
+    return [space for space in all_begun() if isinstance(space, Space)]
 
 
 class Call:
@@ -94,28 +79,18 @@ class Call:
             raise MachError(lib.KERN_RESOURCE_SHORTAGE, "a mach_port call") from error
 
 
-class Space:
+class Space(Beginning):
     """The names of one task, and the ports that it receives from."""
 
-    def __init__(self, number: int) -> None:
-        self._number = number & 0xFFFF
-        self._lock = RLock()
+    def _furnish(self) -> None:
+        """What this room and those above it keep, beyond what there is in a space from the beginning."""
         self._call = Call(self)
-        #: a call is at work. A finaliser or a signal handler may run in the middle of it, in the same thread.
-        self._inside = False
         #: plain messages may be sent and received without the lock, and without a look: see `_shut`
         self._open = False
-        #: what finalisers have given up meanwhile
-        self._deferred: list[tuple[Callable[..., None], tuple[object, ...]]] = []
-        self._settling = allocate_lock()
-        self._table = NameTable()
+        self._table = NameTable(self)
         self._entries = self._table.entries
         #: entries with a send right and a socket, by the port id that the socket claims
         self._by_id: dict[bytes, list[Entry]] = {}
-        #: rights that arrived and that nobody has looked at, by name: the socket of a send right, ~socket (below 0) of a
-        #: send-once right. Most are used up or given up as they came; whoever takes one out has it, with the lock or without.
-        #: The others get their entries as soon as it matters: see `_enter`
-        self._fresh: dict[int, int] = {}
         #: ports whose receive right is here
         self._ports: dict[bytes, Port] = {}
         #: what deaths are waited for: sockets of entries with a request, ports with one (edge-triggered)
@@ -125,8 +100,6 @@ class Space:
         #: for whoever asks, or receives without the lock, and takes one out meanwhile. After a fork there are others: these
         #: know who this process is
         self._spare: list[Buffer] = []
-        key = id(self)
-        _spaces[key] = ref(self, lambda _: _spaces.pop(key))
 
     if TYPE_CHECKING:  # provided by the rooms above: nothing is watched before they are there
 
@@ -183,28 +156,5 @@ class Space:
         for entry in self._entries.values():
             if entry.fd >= 0:
                 lib.machrv_close(entry.fd)
-        Space.__init__(self, self._number)
-
-
-_held: list[Space] = []
-
-
-def _before_fork() -> None:
-    """No other thread is in the middle of a call when the child's copy of it is made."""
-    _held[:] = all_spaces()
-    for space in _held:
-        space._lock.acquire()
-
-
-def _after_fork_in_parent() -> None:
-    while _held:
-        _held.pop()._lock.release()
-
-
-def _after_fork_in_child() -> None:
-    for space in _held:
-        space._forked()
-    _held.clear()
-
-
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+        Beginning.__init__(self, self._number)
+        self._furnish()

@@ -1,0 +1,187 @@
+/*
+ * machrv._claim: what a child needs of the compiled module to claim its rights, as a Python module of its own.
+ *
+ * What belongs here: that one call, giving up what came of it, and the constants on its way. CFFI, with the types of
+ * everything that the headers declare, costs a child more than the claim itself: most children do without. What must never
+ * happen here: a way to ask that machrv/native/linux does not offer to CFFI too.
+ *
+ * Both modules are in one shared library; `machrv.constants` says how this one is found in it.
+ */
+
+#include <pyconfig.h>
+#if !defined(Py_GIL_DISABLED) && !defined(Py_TRACE_REFS) /* as CFFI does: with those there is no stable ABI */
+#define Py_LIMITED_API 0x030A0000
+#endif
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "machrv/kern_return.h"
+#include "machrv/linux.h"
+#include "machrv/message.h"
+#include "machrv/port.h"
+#include "machrv/rendezvous.h"
+
+/* What this process is, to machrv_ask: unknown. A server is another process, or its kernel is more than this. */
+static const machrv_identity nobody = {.pid = -1};
+
+/* Takes the reference to the value; NULL is an error that has been raised. */
+static int put(PyObject *dict, long long key, PyObject *value)
+{
+    PyObject *number = value ? PyLong_FromLongLong(key) : NULL;
+    int failed = !number || PyDict_SetItem(dict, number, value);
+    Py_XDECREF(number);
+    Py_XDECREF(value);
+    return failed ? -1 : 0;
+}
+
+/* Whether it is a reply with send rights and nothing else, each the only one to its port. */
+static int usual(const machrv_exchange *what)
+{
+    return what->ports && what->ports <= MACHRV_MAX_FDS && what->ports == what->nrights;
+}
+
+static PyObject *token_of(const machrv_exchange *what)
+{
+    const uint32_t *word = what->token;
+    return Py_BuildValue("[IIIIIIII]", word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]);
+}
+
+/* What `ask` returns: `came` has all that came with it. */
+static PyObject *told(PyObject *came, const machrv_exchange *what, int result)
+{
+    const machrv_received *packet = what->into;
+    PyObject *token = NULL;
+    int failed = 0;
+    if (result < 0 && what->fd < 0)
+        Py_RETURN_NONE;
+    if (result > 0 && usual(what)) {
+        for (uint32_t i = 0; !failed && i < what->ports; i++)
+            failed = put(came, what->keyed[i].key, PyLong_FromUnsignedLong(what->keyed[i].right));
+        if (!failed)
+            token = token_of(what);
+    } else {
+        size_t told = result > 0 ? sizeof *what->rights * (size_t)packet->nfds : result ? 0 : sizeof *packet;
+        failed = put(came, -1,
+                     Py_BuildValue("iiy#y#", result, what->fd,
+                                   result > 0 ? (const char *)what->rights : (const char *)packet, (Py_ssize_t)told,
+                                   packet->body - sizeof(mach_msg_header_t), (Py_ssize_t)(result > 0 ? result : 0)));
+        if (!failed)
+            token = PyList_New(0);
+    }
+    if (token)
+        return token;
+    PyDict_Clear(came);
+    if (result >= 0)
+        machrv_close_all(packet->fds, packet->nfds);
+    if (what->fd >= 0)
+        machrv_close(what->fd);
+    return NULL;
+}
+
+PyDoc_STRVAR(ask_doc,
+             "ask(link, id, space, timeout, came): see machrv_ask in include/machrv/linux.h.\n\n"
+             "None if nothing was sent. Where the answer is as nearly all are, the words of its audit token, and `came`, a\n"
+             "dict, gets the sockets of send rights by their keys. Otherwise [], and came[-1] is a tuple: the result, the\n"
+             "socket that the answer comes to, the machrv_arrived of its rights (of the result 0, the machrv_received), and\n"
+             "the message.");
+
+static PyObject *ask(PyObject *module, PyObject *arguments)
+{
+    const char *link;
+    double timeout;
+    int id, space, result;
+    PyObject *came, *token;
+    machrv_exchange what = {.own = &nobody};
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "yiidO!", &link, &id, &space, &timeout, &PyDict_Type, &came))
+        return NULL;
+    /* Not zeroed: pages that are not touched cost nothing. */
+    what.into = PyMem_Malloc(sizeof *what.into);
+    what.rights = PyMem_Malloc(sizeof *what.rights * MACHRV_MAX_FDS);
+    if (what.into && what.rights) {
+        what.into->nfds = 0;
+        Py_BEGIN_ALLOW_THREADS
+        result = machrv_ask(&what, link, id, space, timeout);
+        Py_END_ALLOW_THREADS
+        token = told(came, &what, result);
+    } else
+        token = PyErr_NoMemory();
+    PyMem_Free(what.into);
+    PyMem_Free(what.rights);
+    return token;
+}
+
+PyDoc_STRVAR(close_doc, "close(fd): machrv_close.");
+
+static PyObject *close_fd(PyObject *module, PyObject *fd)
+{
+    long number = PyLong_AsLong(fd);
+    (void)module;
+    if (number == -1 && PyErr_Occurred())
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    machrv_close((int)number);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"ask", ask, METH_VARARGS, ask_doc},
+    {"close", close_fd, METH_O, close_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+#define CONSTANT(name) {#name, (long)(name)}
+
+static const struct {
+    const char *name;
+    long value;
+} constants[] = {
+    CONSTANT(KERN_RESOURCE_SHORTAGE), /* what is said where nothing more can be loaded */
+    CONSTANT(MACHRV_REPLY_ID),
+    CONSTANT(MACHRV_REQUEST_ID),
+    CONSTANT(MACH_MSGH_BITS_COMPLEX),
+    CONSTANT(MACH_MSG_TYPE_COPY_SEND),
+    CONSTANT(MACH_MSG_TYPE_MAKE_SEND),
+    CONSTANT(MACH_MSG_TYPE_MAKE_SEND_ONCE),
+    CONSTANT(MACH_MSG_TYPE_MOVE_RECEIVE),
+    CONSTANT(MACH_MSG_TYPE_MOVE_SEND),
+    CONSTANT(MACH_MSG_TYPE_MOVE_SEND_ONCE),
+    CONSTANT(MACH_MSG_TYPE_PORT_RECEIVE),
+    CONSTANT(MACH_MSG_TYPE_PORT_SEND),
+    CONSTANT(MACH_MSG_TYPE_PORT_SEND_ONCE),
+    CONSTANT(MACH_PORT_DEAD),
+    CONSTANT(MACH_PORT_LIMITS_INFO),
+    CONSTANT(MACH_PORT_NULL),
+    CONSTANT(MACH_PORT_RIGHT_DEAD_NAME),
+    CONSTANT(MACH_PORT_RIGHT_PORT_SET),
+    CONSTANT(MACH_PORT_RIGHT_RECEIVE),
+    CONSTANT(MACH_PORT_RIGHT_SEND),
+    CONSTANT(MACH_PORT_RIGHT_SEND_ONCE),
+    /* In words of 32 bits: how large a machrv_arrived is, */
+    {"ARRIVED", sizeof(machrv_arrived) / 4},
+    /* and where a machrv_received has the number of its descriptors, which follow. */
+    {"NFDS", offsetof(machrv_received, nfds) / 4},
+};
+
+static int fill(PyObject *module)
+{
+    for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
+        if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value))
+            return -1;
+    return 0;
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, fill},
+#ifdef Py_GIL_DISABLED
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "machrv._claim", "What a child needs to claim its rights.", 0, methods, slots, NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__claim(void) { return PyModuleDef_Init(&definition); }
