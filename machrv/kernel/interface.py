@@ -254,9 +254,9 @@ class Kernel(ABC):
 
     def claim(
         self, service_name: str, message_id: int, timeout: float
-    ) -> bytes | tuple[dict[int, int], list[int]] | None:
-        """As `ask`. Of a reply that brings send rights and nothing else, what it says: their names by their keys, and words
-        of which the first eight are its sender's audit token."""
+    ) -> bytes | tuple[dict[int, int], bytes | list[int]] | None:
+        """As `ask`. Of a reply that brings send rights and nothing else, what it says: their names by their keys, and its
+        sender's audit token, as bytes or as the first eight of some words."""
         return self.ask(service_name, message_id, timeout)
 
     def take_request(self, name: int) -> bytes | tuple[int, int, AuditToken] | None:

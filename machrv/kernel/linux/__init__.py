@@ -103,6 +103,21 @@ class Beginning:
         Beginning.__init__(self, self._number)
 
 
+class _Later:
+    """What only all of a kernel can do: it becomes that first. (A `__getattr__` would make every attribute slow.)"""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, kernel: "Begun | None", owner: object) -> object:
+        if kernel is None:
+            return self
+        kernel.complete()
+        return getattr(kernel, self._name)
+
+
 class Begun(Beginning):
     """The kernel of this process as long as nothing was wanted of it but a rendezvous, and to give up what came of it.
 
@@ -113,7 +128,7 @@ class Begun(Beginning):
 
     def claim(
         self, service_name: str, message_id: int, timeout: float
-    ) -> "bytes | tuple[dict[int, int], list[int]] | None":
+    ) -> "bytes | tuple[dict[int, int], bytes | list[int]] | None":
         """See `Kernel.claim`. One call of C. Takes the lock itself, and not while it waits."""
         link = link_of(service_name)
         if link is None:
@@ -183,12 +198,18 @@ class Begun(Beginning):
     if TYPE_CHECKING:
         _hand_over = LinuxKernel._hand_over
     else:
-
-        def __getattr__(self, name):
-            if name.startswith("__"):
-                raise AttributeError(name)  # What Python looks for is in the class, or nowhere.
-            self.complete()
-            return getattr(self, name)
+        # What there is of a kernel, but for what is above, and what that calls itself.
+        for _name in (
+            "answer", "ask", "audit_token", "bootstrap_check_in", "bootstrap_look_up", "close", "event_queue",
+            "fileport_makefd", "fileport_makeport", "mach_msg", "mach_port_allocate", "mach_port_destroy",
+            "mach_port_extract_member", "mach_port_extract_right", "mach_port_get_attributes", "mach_port_get_context",
+            "mach_port_get_refs", "mach_port_insert_member", "mach_port_insert_right", "mach_port_mod_refs",
+            "mach_port_move_member", "mach_port_names", "mach_port_request_notification", "mach_port_set_attributes",
+            "mach_port_set_context", "mach_port_type", "mach_reply_port", "memory", "open_process", "port_identity",
+            "readiness", "room", "send_bare", "take_request", "vm_deallocate", "vm_read", "_hand_over", "_settle",
+        ):  # fmt: skip
+            locals()[_name] = _Later(_name)
+        del _name
 
 
 def _drop(came: "dict[int, Any]") -> None:

@@ -51,7 +51,7 @@ class Asking(Space):
 
     def claim(
         self, service_name: str, message_id: int, timeout: float, ports: bool = True
-    ) -> bytes | tuple[dict[int, int], list[int]] | None:
+    ) -> bytes | tuple[dict[int, int], bytes | list[int]] | None:
         """See `Kernel.claim`. One call of C, as long as no notification may become due meanwhile.
 
         `ports`: take a usual reply apart. The answer comes to a socket that is no port's. Takes the lock itself, and not
@@ -104,8 +104,8 @@ class Asking(Space):
         return answer  # type: ignore[no-any-return]
 
     def _hand_over(
-        self, came: dict[int, Any], token: list[int], deadline: float
-    ) -> bytes | tuple[dict[int, int], list[int]] | None:
+        self, came: dict[int, Any], token: bytes, deadline: float
+    ) -> bytes | tuple[dict[int, int], bytes | list[int]] | None:
         """What `Begun.claim` got, where only all of a kernel can tell what it is. Takes the lock itself."""
         if token:
             from machrv.kernel.linux.transit import Right

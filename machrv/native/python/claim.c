@@ -40,12 +40,6 @@ static int usual(const machrv_exchange *what)
     return what->ports && what->ports <= MACHRV_MAX_FDS && what->ports == what->nrights;
 }
 
-static PyObject *token_of(const machrv_exchange *what)
-{
-    const uint32_t *word = what->token;
-    return Py_BuildValue("[IIIIIIII]", word[0], word[1], word[2], word[3], word[4], word[5], word[6], word[7]);
-}
-
 /* What `ask` returns: `came` has all that came with it. */
 static PyObject *told(PyObject *came, const machrv_exchange *what, int result)
 {
@@ -58,7 +52,7 @@ static PyObject *told(PyObject *came, const machrv_exchange *what, int result)
         for (uint32_t i = 0; !failed && i < what->ports; i++)
             failed = put(came, what->keyed[i].key, PyLong_FromUnsignedLong(what->keyed[i].right));
         if (!failed)
-            token = token_of(what);
+            token = PyBytes_FromStringAndSize((const char *)what->token, sizeof what->token);
     } else {
         size_t told = result > 0 ? sizeof *what->rights * (size_t)packet->nfds : result ? 0 : sizeof *packet;
         failed = put(came, -1,
@@ -66,7 +60,7 @@ static PyObject *told(PyObject *came, const machrv_exchange *what, int result)
                                    result > 0 ? (const char *)what->rights : (const char *)packet, (Py_ssize_t)told,
                                    packet->body - sizeof(mach_msg_header_t), (Py_ssize_t)(result > 0 ? result : 0)));
         if (!failed)
-            token = PyList_New(0);
+            token = PyBytes_FromStringAndSize(NULL, 0);
     }
     if (token)
         return token;
@@ -80,28 +74,37 @@ static PyObject *told(PyObject *came, const machrv_exchange *what, int result)
 
 PyDoc_STRVAR(ask_doc,
              "ask(link, id, space, timeout, came): see machrv_ask in include/machrv/linux.h.\n\n"
-             "None if nothing was sent. Where the answer is as nearly all are, the words of its audit token, and `came`, a\n"
-             "dict, gets the sockets of send rights by their keys. Otherwise [], and came[-1] is a tuple: the result, the\n"
+             "None if nothing was sent. Where the answer is as nearly all are, its audit token as bytes, and `came`, a dict,\n"
+             "gets the sockets of send rights by their keys. Otherwise b'', and came[-1] is a tuple: the result, the\n"
              "socket that the answer comes to, the machrv_arrived of its rights (of the result 0, the machrv_received), and\n"
              "the message.");
 
-static PyObject *ask(PyObject *module, PyObject *arguments)
+static PyObject *ask(PyObject *module, PyObject *const *given, Py_ssize_t count)
 {
-    const char *link;
+    const char *link = count == 5 ? PyBytes_AsString(given[0]) : NULL;
+    long id, space;
     double timeout;
-    int id, space, result;
+    int result;
     PyObject *came, *token;
-    machrv_exchange what = {.own = &nobody};
+    machrv_exchange what;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "yiidO!", &link, &id, &space, &timeout, &PyDict_Type, &came))
+    if (!link)
+        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "ask() takes 5 arguments");
+    id = PyLong_AsLong(given[1]);
+    space = PyLong_AsLong(given[2]);
+    timeout = PyFloat_AsDouble(given[3]);
+    came = given[4];
+    if (PyErr_Occurred())
         return NULL;
+    what.own = &nobody;
+    what.nspent = 0;
     /* Not zeroed: pages that are not touched cost nothing. */
     what.into = PyMem_Malloc(sizeof *what.into);
     what.rights = PyMem_Malloc(sizeof *what.rights * MACHRV_MAX_FDS);
     if (what.into && what.rights) {
         what.into->nfds = 0;
         Py_BEGIN_ALLOW_THREADS
-        result = machrv_ask(&what, link, id, space, timeout);
+        result = machrv_ask(&what, link, (int)id, (int)space, timeout);
         Py_END_ALLOW_THREADS
         token = told(came, &what, result);
     } else
@@ -126,7 +129,7 @@ static PyObject *close_fd(PyObject *module, PyObject *fd)
 }
 
 static PyMethodDef methods[] = {
-    {"ask", ask, METH_VARARGS, ask_doc},
+    {"ask", (PyCFunction)(void (*)(void))ask, METH_FASTCALL, ask_doc},
     {"close", close_fd, METH_O, close_doc},
     {NULL, NULL, 0, NULL},
 };
