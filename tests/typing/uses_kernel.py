@@ -52,6 +52,12 @@ def messages(kernel: Kernel, name: int) -> None:
     assert_type(kernel.bootstrap_look_up("org.example"), int)
     assert_type(kernel.send_bare(name, 7, b"body"), "bool")
     assert_type(kernel.ask("org.example", 7, timeout=1.0), "bytes | None")
+    claimed = kernel.claim("org.example", 7, timeout=1.0)
+    assert_type(claimed, "bytes | tuple[dict[int, int], bytes | list[int]] | None")
+    request = kernel.take_request(name)
+    assert_type(request, "bytes | tuple[int, int, AuditToken] | None")
+    if isinstance(request, tuple):
+        kernel.answer(request[0], [(0, name, Disposition.MAKE_SEND)], b"data", more=False)
     assert_type(kernel.fileport_makeport(0), int)
     assert_type(kernel.fileport_makefd(name), int)
     assert_type(kernel.audit_token(), AuditToken)
