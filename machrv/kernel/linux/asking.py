@@ -13,6 +13,7 @@ from machrv._mach import ffi, lib
 
 from machrv.kernel.linux import link_of
 from machrv.kernel.linux.buffer import ARRIVED, BEFORE_ID, BODY, KEYED, PORTS, RIGHTS, Buffer
+from machrv.kernel.linux.entry import UREFS_MAX
 from machrv.kernel.linux.space import SEND, SEND_ONCE, Space
 
 TYPE_CHECKING = False
@@ -245,8 +246,9 @@ class Asking(Space):
             if not self._inside and not self._watched:
                 entry = self._entries.get(name)
                 if entry is not None and entry.request is None:
-                    if entry.urefs > 1 and entry.type & SEND:
-                        entry.drop_uref()
+                    if (urefs := entry.urefs) > 1 and entry.type & SEND:
+                        if urefs < UREFS_MAX:  # As `Entry.drop_uref`, which is one step more.
+                            entry.urefs = urefs - 1
                         return
                     if entry.type in _ONE_SOCKET:
                         self._end_socket(entry)

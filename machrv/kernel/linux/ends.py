@@ -275,7 +275,7 @@ class Ends:
         if self.given:
             given = ffi.new("int[]", self.given)
             self.given = ffi.unpack(given, lib.machrv_reap(given, len(given)))
-        self._crowded = max(_CROWD, 2 * (len(self._ends) + len(self.given)))
+        self._crowded = max(_CROWD, 2 * (len(self._ends) + len(self.given) + self.coming))
 
     def _unqueue(self, end: End) -> None:
         if end.queued:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from machrv.kernel.linux.pset import PortSet
     from machrv.kernel.linux.transit import Creator, Right
 
+#: at this count, references are no longer counted (MACH_PORT_UREFS_MAX)
+UREFS_MAX = int(lib.MACH_PORT_UREFS_MAX)
+
 
 class Entry:
     """One name: its MACH_PORT_TYPE_* bits, its user references, and the objects behind it."""
@@ -45,11 +48,11 @@ class Entry:
 
     def add_urefs(self, count: int = 1) -> None:
         """So many user references more; at the limit the count stays where it is, for ever (osfmk/ipc/ipc_right.c)."""
-        self.urefs = min(self.urefs + count, int(lib.MACH_PORT_UREFS_MAX))
+        self.urefs = min(self.urefs + count, UREFS_MAX)
 
     def drop_uref(self) -> None:
         """One user reference less, of more than one; a count at the limit has been lost track of and stays."""
-        if self.urefs < lib.MACH_PORT_UREFS_MAX:
+        if self.urefs < UREFS_MAX:
             self.urefs -= 1
 
 

@@ -121,14 +121,13 @@ static int same_port(machrv_arrived *one, machrv_arrived *other)
  */
 static void merge(machrv_received *packet, machrv_arrived *rights, int first)
 {
-    int count = packet->nfds, kept = first, with[MACHRV_MAX_FDS], place[MACHRV_MAX_FDS];
+    int count = packet->nfds, kept = first, with[MACHRV_MAX_FDS], place[MACHRV_MAX_FDS], spent[MACHRV_MAX_FDS], nspent = 0;
     for (int i = count - 1; i >= first; i--) {
         with[i] = i;
         for (int j = i + 1; j < count && with[i] == i; j++)
             if (with[j] == j && same_port(&rights[i], &rights[j])) {
                 with[i] = j;
                 rights[j].references++;
-                close(rights[i].fd);
             }
     }
     for (int i = first; i < count; i++)
@@ -136,12 +135,14 @@ static void merge(machrv_received *packet, machrv_arrived *rights, int first)
             place[i] = kept;
             rights[kept] = rights[i];
             packet->fds[kept++] = rights[i].fd;
-        }
+        } else
+            spent[nspent++] = rights[i].fd;
     for (int i = first; i < count; i++) {
         uint32_t slot = (uint32_t)place[with[i]] + 1;
         memcpy(packet->body + 4 + 12 * (i - first), &slot, sizeof slot);
     }
     packet->nfds = kept;
+    machrv_close_all(spent, nspent);
 }
 
 /* The audit token of the sender, as identity.py makes it. 0 if only Python can tell. */
