@@ -178,6 +178,7 @@ static void names(const char *folder)
     unlink(path);
 }
 
+static machrv_port served;
 static machrv_exchange exchange = {.own = &own, .into = &received, .rights = rights};
 
 /* Two rights made, sent as an answer over `to`, which is closed then, and laid out from `from`. */
@@ -234,10 +235,10 @@ static void rendezvous(const char *folder)
     MUST(symlink(strrchr(path, '/') + 1, link) == 0);
     MUST(machrv_ask(&exchange, link, 5, 0, 0) == -ENOENT && exchange.fd == -1);
     MUST((listener = machrv_listen(path, 1)) >= 0 && machrv_bundle(other) == 0);
-    MUST(machrv_serve(&exchange, listener, other[0], 9, 0, 52, 0, 1000) == -EAGAIN);
+    MUST(machrv_serve(&exchange, &served, listener, other[0], 9, 52, 0, 1000) == -EAGAIN);
 
     MUST(machrv_ask(&exchange, link, 5, 0, 0) == -EAGAIN && (from = exchange.fd) >= 0);
-    int got = machrv_serve(&exchange, listener, other[0], 9, 0, 52, 0, 1000);
+    int got = machrv_serve(&exchange, &served, listener, other[0], 9, 52, 0, 1000);
     MUST((got == 24 + 52 || got == 0) && received.nfds == 1 && (got == 0 || (exchange.fd == -1 && exchange.ports == 0 && exchange.id == 5)));
     answer = received.fds[0];
     if (exchange.fd >= 0)
@@ -248,7 +249,7 @@ static void rendezvous(const char *folder)
     /* something waits elsewhere: who connects is taken in, and not heard yet */
     MUST(machrv_send_raw(other[1], "first", 5, NULL, 0) == 0);
     MUST(machrv_ask(&exchange, link, 5, 0, 0) == -EAGAIN && (from = exchange.fd) >= 0);
-    MUST(machrv_serve(&exchange, listener, other[0], 9, 0, 52, 0, 1000) == -EAGAIN);
+    MUST(machrv_serve(&exchange, &served, listener, other[0], 9, 52, 0, 1000) == -EAGAIN);
     accepted = exchange.fd;
     MUST(accepted >= 0 && machrv_receive(accepted, &received) == 0 && received.nfds == 1);
     close_received();
@@ -265,7 +266,7 @@ static void rendezvous(const char *folder)
             machrv_close(exchange.fd);
         _exit(got < 0 || received.nfds != 0);
     }
-    while ((got = machrv_serve(&exchange, listener, -1, 9, 0, 52, 0, 1000)) == -EAGAIN && exchange.fd < 0)
+    while ((got = machrv_serve(&exchange, &served, listener, -1, 9, 52, 0, 1000)) == -EAGAIN && exchange.fd < 0)
         poll(NULL, 0, 1);
     accepted = exchange.fd;
     if (got == -EAGAIN) {

@@ -18,7 +18,6 @@ import os
 import stat
 from _thread import RLock, allocate_lock
 from _weakref import ref
-from time import monotonic
 
 from machrv.constants import claim as native
 
@@ -41,8 +40,9 @@ LONGEST = 2**31 - 1
 #: the longest file name for a service name, in bytes
 _LONGEST = 200
 _checked: "set[str]" = set()
-#: the paths of names that were looked up, by directory and name
-_links: "dict[tuple[str, str], bytes]" = {}
+#: the directory and the path of names that were looked up, by what decides where they are, and name
+_links: "dict[tuple[bytes, int, str], tuple[str, bytes]]" = {}
+_NO_LINK = ("", b"")
 _MOST_LINKS = 64
 
 _spaces: "dict[int, ref[Beginning]]" = {}
@@ -133,12 +133,9 @@ class Begun(Beginning):
         link = link_of(service_name)
         if link is None:
             return None
-        deadline = monotonic() + timeout
         came: dict[int, Any] = {}
         try:
             token = native.ask(link, message_id, self._number, timeout, came)
-            if token is None:
-                return None  # Nothing was sent.
             if token:
                 with self._lock:
                     if type(self) is Begun and not (
@@ -149,8 +146,10 @@ class Begun(Beginning):
                             names[key] = name = self._next_name()
                             self._fresh[name] = fd
                         return names, token
+            if token is None:
+                return None  # Nothing was sent.
             self.complete()
-            return self._hand_over(came, token, deadline)  # type: ignore[misc]  # It is one by now.
+            return self._hand_over(came, token, timeout)  # type: ignore[misc]  # It is one by now.
         except BaseException:
             _drop(came)
             raise
@@ -219,7 +218,7 @@ def _drop(came: "dict[int, Any]") -> None:
         if key >= 0:
             native.close(fd)
             continue
-        result, answer, told, _ = fd
+        result, answer, _, told, _ = fd
         words = memoryview(told).cast("I").tolist()
         nfds = native.NFDS
         for fd in (
@@ -281,16 +280,18 @@ def file_of(name: str) -> str:
 
 def link_of(name: str) -> "bytes | None":
     """The path of the symbolic link that a name is; None if the directory cannot be used."""
-    path, _ = chosen_path()
-    found = _links.get((path, name))
-    if found is None or path not in _checked:
+    chosen = native.environment(b"MACHRV_BOOTSTRAP_DIR")
+    key = (chosen, 0, name) if chosen else (native.environment(b"XDG_RUNTIME_DIR"), 1 + os.getuid(), name)
+    path, link = _links.get(key, _NO_LINK)
+    if path not in _checked:
+        path, _ = chosen_path()
         if problem_with(path):
             return None
-        found = os.fsencode(f"{path}/{file_of(name)}")
+        link = os.fsencode(f"{path}/{file_of(name)}")
         if len(_links) >= _MOST_LINKS:
             _links.clear()
-        _links[path, name] = found
-    return found
+        _links[key] = path, link
+    return link
 
 
 _held: "list[Beginning]" = []

@@ -105,7 +105,7 @@ class Asking(Space):
         return answer  # type: ignore[no-any-return]
 
     def _hand_over(
-        self, came: dict[int, Any], token: bytes, deadline: float
+        self, came: dict[int, Any], token: bytes, timeout: float
     ) -> bytes | tuple[dict[int, int], bytes | list[int]] | None:
         """What `Begun.claim` got, where only all of a kernel can tell what it is. Takes the lock itself."""
         if token:
@@ -119,11 +119,11 @@ class Asking(Space):
                     claimed = bytes(ffi.buffer(id)) if lib.machrv_port_id(fd, id) else b""
                     names[key] = self._copyout(Right(_PORT_SEND, fd, id=claimed))
                 return names, token
-        result, answer, told, message = came.pop(-1)
+        result, answer, waited, told, message = came.pop(-1)
         buffer = Buffer(self._native)
         if result <= 0:
             ffi.memmove(buffer.received, told, len(told))
-            return self._receive_answer(answer, result, buffer, deadline)
+            return self._receive_answer(answer, result, buffer, monotonic() + timeout - waited)
         ffi.memmove(buffer.rights, told, len(told))
         count = buffer.received.nfds = len(told) // (4 * ARRIVED)
         buffer.received.fds = [buffer.rights[at].fd for at in range(count)]

@@ -258,16 +258,16 @@ class Receiving(Incoming):
         with self._lock:
             if self._inside:
                 return None  # The general case says what is the matter.
-            self._inside = True
+            self._inside, served = True, None
             try:
                 entry = self._entries.get(name)
                 if entry is not None and (port := entry.port) is not None and not self._watched:
-                    return self._serve(port, _REQUEST_SIZE, _AUDIT << 24, True)
-                return None
+                    served = self._serve(port, _REQUEST_SIZE, _AUDIT << 24, True)
             finally:
                 self._inside = False
-                if self._buffer.exchange.nspent:  # Whoever could not be served could not settle either.
-                    lib.machrv_settle(self._buffer.exchange)
+                if served is None:
+                    lib.machrv_settle(self._buffer.exchange)  # Where machrv_serve was not called, this is to be done.
+            return served
 
     def _serve(
         self, port: Port, size: int | None, option: int, request: bool = False
@@ -286,7 +286,7 @@ class Receiving(Incoming):
         # Each request is answered with what is its sender's: their order means nothing, unless one of them came otherwise.
         alone = request and not port.given and len(port._ends) == 1
         others, trailer = -1 if alone else epoll.fileno(), TRAILER_SIZES[option >> 24 & 15]
-        result = _serve(exchange, listener.fd, others, port.name, port.seqno, trailer, port.context, limit)
+        result = _serve(exchange, port.native, listener.fd, others, port.name, trailer, port.context, limit)
         fd = exchange.fd
         if fd < 0 and result < 0:
             return None
@@ -305,7 +305,6 @@ class Receiving(Incoming):
                     return None
         if result <= 0:
             return self._consume(port, end, size, option) if result == 0 and end is not None else None
-        port.seqno = port.seqno + 1 & 0xFFFFFFFF
         if request:
             said = buffer.said_at_once.tolist()
             if said[PORTS] == 0:

@@ -264,7 +264,7 @@ static int is_next(int fd, int others)
     return poll(both, 2, 0) < 1 ? 0 : both[0].revents && !both[1].revents ? 1 : -1;
 }
 
-int machrv_serve(machrv_exchange *what, int listener, int others, uint32_t name, uint32_t seqno, uint32_t trailer_size,
+int machrv_serve(machrv_exchange *what, machrv_port *port, int listener, int others, uint32_t name, uint32_t trailer_size,
                  uint64_t context, uint32_t limit)
 {
     int result = -EAGAIN;
@@ -280,11 +280,12 @@ int machrv_serve(machrv_exchange *what, int listener, int others, uint32_t name,
             sched_yield(); /* On one CPU, we may have interrupted who has connected before it could send: let it. */
         next = is_next(what->fd, others);
         if (next > 0)
-            result = machrv_receive_plain(what->fd, what->into, what->rights, what->own, PORT_SEND, 0, name, seqno,
+            result = machrv_receive_plain(what->fd, what->into, what->rights, what->own, PORT_SEND, 0, name, port->seqno,
                                           trailer_size, context, limit);
     }
     machrv_settle(what);
     if (result > 0) {
+        port->seqno++;
         if (trailer_size == AUDIT_TRAILER)
             machrv_read_usual(what, result);
         if (recv(what->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {

@@ -1,7 +1,7 @@
 /*
  * machrv._claim: what a child needs of the compiled module to claim its rights, as a Python module of its own.
  *
- * What belongs here: that one call, giving up what came of it, and the constants on its way. CFFI, with the types of
+ * What belongs here: that one call and what it needs to know, giving up what came of it, and the constants on its way. CFFI, with the types of
  * everything that the headers declare, costs a child more than the claim itself: most children do without. What must never
  * happen here: a way to ask that machrv/native/linux does not offer to CFFI too.
  *
@@ -14,6 +14,7 @@
 #endif
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <stdlib.h>
 
 #include "machrv/kern_return.h"
 #include "machrv/linux.h"
@@ -56,7 +57,7 @@ static PyObject *told(PyObject *came, const machrv_exchange *what, int result)
     } else {
         size_t told = result > 0 ? sizeof *what->rights * (size_t)packet->nfds : result ? 0 : sizeof *packet;
         failed = put(came, -1,
-                     Py_BuildValue("iiy#y#", result, what->fd,
+                     Py_BuildValue("iidy#y#", result, what->fd, result > 0 ? 0 : what->waited,
                                    result > 0 ? (const char *)what->rights : (const char *)packet, (Py_ssize_t)told,
                                    packet->body - sizeof(mach_msg_header_t), (Py_ssize_t)(result > 0 ? result : 0)));
         if (!failed)
@@ -76,8 +77,8 @@ PyDoc_STRVAR(ask_doc,
              "ask(link, id, space, timeout, came): see machrv_ask in include/machrv/linux.h.\n\n"
              "None if nothing was sent. Where the answer is as nearly all are, its audit token as bytes, and `came`, a dict,\n"
              "gets the sockets of send rights by their keys. Otherwise b'', and came[-1] is a tuple: the result, the\n"
-             "socket that the answer comes to, the machrv_arrived of its rights (of the result 0, the machrv_received), and\n"
-             "the message.");
+             "socket that the answer comes to, how long it was waited for, the machrv_arrived of its rights (of the result\n"
+             "0, the machrv_received), and the message.");
 
 static PyObject *ask(PyObject *module, PyObject *const *given, Py_ssize_t count)
 {
@@ -128,9 +129,22 @@ static PyObject *close_fd(PyObject *module, PyObject *fd)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(environment_doc,
+             "environment(name): a variable of the environment, as bytes; b'' if there is none. What os.environ sets is seen\n"
+             "here; asking it takes several times as long.");
+
+/* With the GIL, which whoever changes os.environ has too. */
+static PyObject *environment(PyObject *module, PyObject *name)
+{
+    const char *bytes = PyBytes_AsString(name), *value = bytes ? getenv(bytes) : NULL;
+    (void)module;
+    return bytes ? PyBytes_FromString(value ? value : "") : NULL;
+}
+
 static PyMethodDef methods[] = {
     {"ask", (PyCFunction)(void (*)(void))ask, METH_FASTCALL, ask_doc},
     {"close", close_fd, METH_O, close_doc},
+    {"environment", environment, METH_O, environment_doc},
     {NULL, NULL, 0, NULL},
 };
 
