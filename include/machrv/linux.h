@@ -147,10 +147,10 @@ typedef struct {
 void machrv_settle(machrv_exchange *what);
 /*
  * The usual reply of a rendezvous: makes a send right to each of n ports, and sends them under their keys (which ascend),
- * with `size` bytes of data behind them, to the send-once right `fd`; that is among what->spent then. `ids` are those of the ports, 32
- * characters each, on end; `prefix` (8 characters) and the number `serial` on are nobody else's; `epolls` watches for each
- * port (NULL, or -1: nobody does). receiving[n] are the ends of the new rights. On failure nothing has changed; -EINVAL: it
- * is too large for this.
+ * with `size` bytes of data behind them, to the send-once right `fd`; that is among what->spent then. `ids` are those of
+ * the ports, 32 characters each, on end; `prefix` (8 characters) and the number `serial` on are nobody else's; `epolls`
+ * watches for each port (NULL, or -1: nobody does). receiving[n] are the ends of the new rights. On failure nothing has
+ * changed; -EINVAL: it is too large for this.
  */
 int machrv_answer(machrv_exchange *what, int fd, int space, int n, const uint32_t *keys, const char *ids,
                   const char *prefix, uint64_t serial, const int *epolls, const char *data, size_t size, int *receiving);
@@ -195,15 +195,16 @@ int machrv_send_bare_again(machrv_gate *gate, uint32_t name, int32_t id, const c
  * that brought rights, which is even, is told as one more than it is.
  */
 int machrv_receive_next(machrv_gate *gate, machrv_exchange *what, machrv_port *port, int64_t option, uint32_t limit);
+/* The same from the port of this name, if the gate is open for it and the options ask for no more than to receive. */
+int machrv_receive_again(machrv_gate *gate, machrv_exchange *what, uint32_t name, int64_t option, uint32_t limit);
 /*
  * Takes in whoever has connected to `listener`, and receives from it as machrv_receive_plain does if its message is older
- * than all that the epoll descriptor `others` tells of (-1: whatever there is elsewhere). what->fd is the new connection, -1 if it is at its end (it is
- * closed then), or a negative errno: then so is the result, and nothing has changed. A message counts in port->seqno.
+ * than all that the epoll descriptor `others` tells of (-1: whatever there is elsewhere). what->fd is the new connection,
+ * -1 if it is at its end (it is closed then), or a negative errno: then so is the result, and nothing has changed. A
+ * message counts in port->seqno.
  */
 int machrv_serve(machrv_exchange *what, machrv_port *port, int listener, int others, uint32_t name, uint32_t trailer_size,
                  uint64_t context, uint32_t limit);
-/* The same from the port of this name, if the gate is open for it and the options ask for no more than to receive. */
-int machrv_receive_again(machrv_gate *gate, machrv_exchange *what, uint32_t name, int64_t option, uint32_t limit);
 /* Nothing more can be sent to this end; what waits can still be received. */
 int machrv_shut(int fd);
 /* The head of the queue without its descriptors. */

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from machrv.constants import MACH_SEND_MSG
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -270,15 +268,14 @@ class Kernel(ABC):
 
     def answer(
         self, reply_right: int, ports: Sequence[tuple[int, int, int]], data: bytes = b"", more: bool = False
-    ) -> None:
-        """Send the reply of a rendezvous to the send-once right `reply_right`, which is spent then. Does not wait.
+    ) -> bool:
+        """A shortcut for sending the reply of a rendezvous, where the kernel has one; False: nothing was done, use `mach_msg`.
 
-        `ports` are (key, name, disposition), the keys ascending; `data` goes along. `more`: the caller goes on with
-        `take_request`, to which may be left what is still to be done. Raises as `mach_msg` does.
+        Does not wait. The send-once right `reply_right` is spent then. `ports` are (key, name, disposition), the keys
+        ascending; `data` goes along. `more`: the caller goes on with `take_request`, to which may be left what is still to
+        be done.
         """
-        from machrv.rendezvous.protocol import reply_image
-
-        self.mach_msg(reply_image(reply_right, ports, data), MACH_SEND_MSG, None, 0, 0)
+        return False
 
     # -- looking on ---------------------------------------------------------------------------------------------------
 

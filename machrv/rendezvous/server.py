@@ -21,6 +21,7 @@ from machrv.message import (
     MACH_RCV_BODY_ERROR,
     MACH_RCV_TIMED_OUT,
     MACH_RCV_TOO_LARGE,
+    MACH_SEND_MSG,
     Message,
 )
 from machrv.ownership import Closing, holds
@@ -35,6 +36,7 @@ from machrv.rendezvous.protocol import (
     REQUEST_WITH_INFO_PLIST_ID,
     read_request,
     reply,
+    reply_image,
 )
 from machrv.rendezvous.registry import Registry
 from machrv.rights import ReceiveRight, SendOnceRight
@@ -177,7 +179,9 @@ class RendezvousServerBase(Closing):
                 with SendOnceRight(reply_right, self._kernel) as right:
                     right.send(reply(descriptors, additional_data), timeout=0)
             else:
-                self._kernel.answer(reply_right, borrowed, additional_data, more)
+                if not self._kernel.answer(reply_right, borrowed, additional_data, more):
+                    image = reply_image(reply_right, borrowed, additional_data)
+                    self._kernel.mach_msg(image, MACH_SEND_MSG, timeout=0)
                 held = False
         except (MachError, RightError) as error:
             import logging

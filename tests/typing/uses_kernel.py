@@ -57,7 +57,7 @@ def messages(kernel: Kernel, name: int) -> None:
     request = kernel.take_request(name)
     assert_type(request, "bytes | tuple[int, int, AuditToken] | None")
     if isinstance(request, tuple):
-        kernel.answer(request[0], [(0, name, Disposition.MAKE_SEND)], b"data", more=False)
+        assert_type(kernel.answer(request[0], [(0, name, Disposition.MAKE_SEND)], b"data", more=False), "bool")
     assert_type(kernel.fileport_makeport(0), int)
     assert_type(kernel.fileport_makefd(name), int)
     assert_type(kernel.audit_token(), AuditToken)

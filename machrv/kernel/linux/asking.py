@@ -145,10 +145,6 @@ class Asking(Space):
         """Give the send rights of a usual reply their names: those, by their keys."""
         fresh, take = self._fresh, self._table.take
         alone = not (fresh or self._by_id or self._ports)  # The ports of a message's rights are different ones.
-        if alone and said[PORTS] == 1:
-            name = take()
-            fresh[name] = said[KEYED + 1]
-            return {said[KEYED]: name}
         keys, rights, count = said[KEYED::2], said[KEYED + 1 :: 2], said[RIGHTS]
         names = {}
         if alone and count == len(keys):

@@ -285,10 +285,10 @@ class Ends:
             else:
                 self.queued = sorted(item for item in self.queued if item[1] is not end)
 
-    def count_made(self, times: int = 1) -> None:
-        """So many more send rights have been made."""
-        self.mscount = self.mscount + times & 0xFFFFFFFF
-        self.made += times
+    def count_made(self) -> None:
+        """One more send right has been made."""
+        self.mscount = self.mscount + 1 & 0xFFFFFFFF
+        self.made += 1
 
     def close(self) -> None:
         """Close everything: every holder of a right sees the port die. The requests are not touched."""

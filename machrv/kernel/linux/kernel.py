@@ -215,7 +215,7 @@ class LinuxKernel(Calls, Kernel):
 
     def answer(
         self, reply_right: int, ports: Sequence[tuple[int, int, int]], data: bytes = b"", more: bool = False
-    ) -> None:
+    ) -> bool:
         """See `Kernel.answer`. In one call, if the right has just come."""
         with self._lock:
             fd = self._fresh.get(reply_right, 0)
@@ -229,12 +229,12 @@ class LinuxKernel(Calls, Kernel):
                         self._table.give_back(reply_right)
                         if not more:
                             lib.machrv_settle(self._buffer.exchange)
-                        return
+                        return True
                 except OSError:
                     pass  # The general case says what is missing.
                 finally:
                     self._inside = False
-        super().answer(reply_right, ports, data)
+        return False
 
     def event_queue(self) -> LinuxEventQueue:
         """See `Kernel.event_queue`."""

@@ -11,7 +11,6 @@
 
 #include "machrv/rendezvous.h"
 
-#define HEADER 24
 #define EACH 16        /* a descriptor and a key */
 #define MOST_DATA 2048 /* with larger data, the general case */
 

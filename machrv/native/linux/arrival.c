@@ -11,8 +11,6 @@
 
 #include "machrv/rendezvous.h"
 
-#define HEADER 24 /* sizeof(mach_msg_header_t) */
-
 struct descriptor { /* mach_msg_port_descriptor_t, a slot in place of the name */
     uint32_t slot, pad;
     uint16_t unused;

@@ -39,7 +39,7 @@
 #define PORT_SEND 17          /* MACH_MSG_TYPE_PORT_SEND */
 #define PORT_SEND_ONCE 18     /* MACH_MSG_TYPE_PORT_SEND_ONCE */
 #define COPY_SEND 19          /* MACH_MSG_TYPE_COPY_SEND */
-#define MAKE_SEND 20          /* MACH_MSG_TYPE_MAKE_SEND */
+#define HEADER 24             /* sizeof(mach_msg_header_t) */
 #define AUDIT_TRAILER 52      /* sizeof(mach_msg_audit_trailer_t) */
 #define COMPLEX 0x80000000u   /* MACH_MSGH_BITS_COMPLEX */
 #define SEND_MSG 0x1          /* MACH_SEND_MSG */

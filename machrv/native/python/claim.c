@@ -1,9 +1,9 @@
 /*
  * machrv._claim: what a child needs of the compiled module to claim its rights, as a Python module of its own.
  *
- * What belongs here: that one call and what it needs to know, giving up what came of it, and the constants on its way. CFFI, with the types of
- * everything that the headers declare, costs a child more than the claim itself: most children do without. What must never
- * happen here: a way to ask that machrv/native/linux does not offer to CFFI too.
+ * What belongs here: that one call and what it needs to know, giving up what came of it, and the constants on its way. CFFI,
+ * with the types of everything that the headers declare, costs a child more than the claim itself: most children do
+ * without. What must never happen here: a way to ask that machrv/native/linux does not offer to CFFI too.
  *
  * Both modules are in one shared library; `machrv.constants` says how this one is found in it.
  */
