@@ -144,20 +144,19 @@ static int answer_pair(int *ends, double timeout)
  * that the answer comes to, or a negative errno. *connection is the caller's to close: a close while descriptors are in
  * flight makes the kernel look for cycles among them (Linux 6.18, net/unix/af_unix.c, unix_release_sock), and until the
  * answer has come some are. (The other end of the pair is in flight itself, so that closing it ends no socket.)
+ * The connection is first: it wakes the server, which takes its time, and the pair is made meanwhile.
  */
 static int request(const struct sockaddr_un *name, int id, int space, double timeout, int *connection)
 {
     static const char header[24];
-    int ends[2], fd, error = answer_pair(ends, timeout > 0 ? timeout : 0);
-    if (error)
-        return error;
-    fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int ends[2], fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error;
     if (fd < 0)
-        error = -errno;
-    else if (connect(fd, (const struct sockaddr *)name, sizeof *name))
-        error = machrv_fail_closing(fd);
+        return -errno;
+    if (connect(fd, (const struct sockaddr *)name, sizeof *name))
+        return machrv_fail_closing(fd);
+    error = answer_pair(ends, timeout > 0 ? timeout : 0);
     if (error) {
-        machrv_close_all(ends, 2);
+        close(fd);
         return error;
     }
     error = machrv_send(fd, header, sizeof header, PORT_SEND | PORT_SEND_ONCE << 8, id, 0, space, 1, NULL, 0, &ends[1], 1);
