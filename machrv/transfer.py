@@ -28,13 +28,11 @@ from machrv.message import (
     MACH_RCV_TRAILER_AUDIT,
     MACH_SEND_MSG,
     MACH_SEND_TIMED_OUT,
-    AuditToken,
     Disposition,
     Message,
     OutOfLineDescriptor,
     OutOfLinePortsDescriptor,
     PortDescriptor,
-    Trailer,
     trailer_request,
 )
 from machrv.ownership import Right, holds
@@ -42,12 +40,12 @@ from machrv.ownership import Right, holds
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
+    from collections.abc import Callable
     from typing import Any
 
     from machrv.kernel import Kernel
 
-_TRAILER_SIZE = Trailer(0, (0, 0), AuditToken.KERNEL).size
-_decode = Message.decode
+decode: Callable[[bytes], Message] = Message.decode
 RECEIVE_OPTIONS = MACH_RCV_MSG | trailer_request(MACH_RCV_TRAILER_AUDIT)
 
 #: The MACH_PORT_RIGHT_* that a name must have for each disposition.
@@ -170,28 +168,25 @@ def _laid_out(descriptor: Any, moved: list[tuple[Right, int]], memory: list[arra
     return descriptor
 
 
-def receive_message(kernel: Kernel, name: int, timeout: float | None, largest: int | None = None) -> Message:
-    """The next message that waits under `name`, with an audit trailer, its out-of-line memory copied in.
-
-    A message of more than `largest` bytes is destroyed, with everything in it: MachError (MACH_RCV_TOO_LARGE).
-    """
-    size = None if largest is None else largest + _TRAILER_SIZE
+def receive_message(kernel: Kernel, name: int, timeout: float | None) -> Message:
+    """The next message that waits under `name`, with an audit trailer, its out-of-line memory copied in."""
     try:
-        received = kernel.mach_msg(None, RECEIVE_OPTIONS, size, name, timeout)
+        received = kernel.mach_msg(None, RECEIVE_OPTIONS, None, name, timeout)
     except MachError as error:
         if error.code == MACH_RCV_TIMED_OUT:
             raise ReceiveTimeout(error.code, error.operation) from None
         raise
-    message = _decode(received or b"")
-    return _whole(kernel, message) if message.descriptors else message
+    return received_message(kernel, received or b"")
 
 
 def received_message(kernel: Kernel, received: bytes) -> Message:
     """The message in what `Kernel.mach_msg` received, its out-of-line memory copied in."""
-    return _whole(kernel, _decode(received))
+    message = decode(received)
+    return whole(kernel, message) if message.descriptors else message
 
 
-def _whole(kernel: Kernel, message: Message) -> Message:
+def whole(kernel: Kernel, message: Message) -> Message:
+    """The message, with its out-of-line memory copied in."""
     for descriptor in message.descriptors:
         if type(descriptor) is not PortDescriptor:
             _copy_in(kernel, message)

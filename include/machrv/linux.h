@@ -119,6 +119,27 @@ typedef struct {
 int machrv_receive_plain(int fd, machrv_received *into, machrv_arrived *rights, const machrv_identity *own, uint32_t kind,
                          int trusted, uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context,
                          uint32_t limit);
+/* A port, as sending to it and receiving from it see it. */
+typedef struct {
+    int32_t fd;       /* the end that it receives from */
+    int32_t trusted;  /* as for machrv_receive_plain, and so are the next three */
+    uint32_t kind;
+    uint32_t name;
+    uint64_t context;
+    uint32_t seqno;   /* counts the messages that machrv_receive_next and machrv_receive_again have laid out */
+    int32_t loop;     /* where this space's own messages to it go in */
+    uint32_t again;   /* MACHRV_AGAIN_*: what may be done again */
+} machrv_port;
+#define MACHRV_AGAIN_SEND 1
+#define MACHRV_AGAIN_RECEIVE 2
+/* For so many ports at once. */
+#define MACHRV_AGAIN 16
+/* What may be done to ports without the lock of their space, as nothing has happened in it since it was done last. */
+typedef struct {
+    int64_t lock[8];
+    int32_t space;
+    machrv_port *ports[16];
+} machrv_gate;
 /* A port of a reply. */
 typedef struct {
     uint32_t key;
@@ -129,6 +150,7 @@ typedef struct {
     const machrv_identity *own;
     machrv_received *into;
     machrv_arrived *rights;
+    machrv_gate *gate;       /* that of the space, for what is received again */
     double waited;           /* by machrv_ask, in seconds, where the result is not that of a message */
     int32_t fd;              /* the connection, or the socket that the answer comes to; -1: it is closed */
     int32_t nspent;          /* descriptors that an answer has used up, still to be closed: see machrv_settle */
@@ -158,27 +180,6 @@ int machrv_answer(machrv_exchange *what, int fd, int space, int n, const uint32_
 int machrv_send_plain(int fd, const char *message, size_t size, int space);
 /* machrv_send_plain copies no more than this. */
 #define MACHRV_SMALL 2048
-/* A port, as sending to it and receiving from it see it. */
-typedef struct {
-    int32_t fd;       /* the end that it receives from */
-    int32_t trusted;  /* as for machrv_receive_plain, and so are the next three */
-    uint32_t kind;
-    uint32_t name;
-    uint64_t context;
-    uint32_t seqno;   /* counts the messages that machrv_receive_next and machrv_receive_again have laid out */
-    int32_t loop;     /* where this space's own messages to it go in */
-    uint32_t again;   /* MACHRV_AGAIN_*: what may be done again */
-} machrv_port;
-#define MACHRV_AGAIN_SEND 1
-#define MACHRV_AGAIN_RECEIVE 2
-/* For so many ports at once. */
-#define MACHRV_AGAIN 16
-/* What may be done to ports without the lock of their space, as nothing has happened in it since it was done last. */
-typedef struct {
-    int64_t lock[8];
-    int32_t space;
-    machrv_port *ports[16];
-} machrv_gate;
 /* `what` may be done again to this port, until the gate is closed. */
 void machrv_open_gate(machrv_gate *gate, machrv_port *port, uint32_t what);
 /* Nothing may be done again; and when this returns, nobody is still doing it. */
@@ -194,9 +195,9 @@ int machrv_send_bare_again(machrv_gate *gate, uint32_t name, int32_t id, const c
  * As machrv_receive_plain, from `port`, with the trailer that the options of mach_msg() ask for. The length of a message
  * that brought rights, which is even, is told as one more than it is.
  */
-int machrv_receive_next(machrv_gate *gate, machrv_exchange *what, machrv_port *port, int64_t option, uint32_t limit);
-/* The same from the port of this name, if the gate is open for it and the options ask for no more than to receive. */
-int machrv_receive_again(machrv_gate *gate, machrv_exchange *what, uint32_t name, int64_t option, uint32_t limit);
+int machrv_receive_next(machrv_exchange *what, machrv_port *port, int64_t option, uint32_t limit);
+/* The same from the port of this name, if the gate is open for it; of any size, and with an audit trailer. */
+int machrv_receive_again(machrv_exchange *what, uint32_t name);
 /*
  * Takes in whoever has connected to `listener`, and receives from it as machrv_receive_plain does if its message is older
  * than all that the epoll descriptor `others` tells of (-1: whatever there is elsewhere). what->fd is the new connection,

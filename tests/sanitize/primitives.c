@@ -96,7 +96,7 @@ static void again(void)
     machrv_gate gate = {.space = 3};
     machrv_port port = {.trusted = 1, .kind = 17, .name = 0x203, .context = 7};
     machrv_port other = {.name = 0x1203}; /* has the same place there */
-    machrv_exchange what = {.own = &own, .into = &received, .rights = rights, .fd = -1};
+    machrv_exchange what = {.own = &own, .into = &received, .rights = rights, .gate = &gate, .fd = -1};
     uint32_t bare[6] = {19, 24, 0x203, 0, 0, 5};
     int64_t option = 0x2 | 3 << 24;
     int ends[2];
@@ -104,21 +104,20 @@ static void again(void)
     port.fd = ends[0];
     port.loop = ends[1];
     MUST(machrv_send_again(&gate, (char *)bare, 24) == -EBUSY && machrv_send_bare_again(&gate, 0x203, 5, "", 0) == -EBUSY);
-    MUST(machrv_receive_again(&gate, &what, 0x203, option, 1000) == -EBUSY);
+    MUST(machrv_receive_again(&what, 0x203) == -EBUSY);
     machrv_open_gate(&gate, &port, MACHRV_AGAIN_SEND);
-    MUST(machrv_receive_again(&gate, &what, 0x203, option, 1000) == -EBUSY);
-    MUST(machrv_receive_next(&gate, &what, &port, option, 1000) == -EAGAIN);
+    MUST(machrv_receive_again(&what, 0x203) == -EBUSY);
+    MUST(machrv_receive_next(&what, &port, option, 1000) == -EAGAIN);
     machrv_open_gate(&gate, &port, MACHRV_AGAIN_RECEIVE);
     MUST(machrv_send_again(&gate, (char *)bare, 20) == -EINVAL && machrv_send_again(&gate, (char *)bare, 23) == -EINVAL);
     MUST(machrv_send_again(&gate, (char *)bare, 4096) == -EINVAL && machrv_send_bare_again(&gate, 0x203, 5, "a", 1) == -EINVAL);
     MUST(machrv_send_bare_again(&gate, 0x203, 5, message, MACHRV_SMALL + 4) == -EINVAL);
     MUST(machrv_send_again(&gate, (char *)bare, 24) == 0);
     MUST(machrv_send_bare_again(&gate, 0x203, 6, message, MACHRV_SMALL) == 0);
-    MUST(machrv_receive_again(&gate, &what, 0x203, option | 4, 1000) == -EINVAL);
-    MUST(machrv_receive_again(&gate, &what, 0x203, option, 1000) == 24 + 52);
-    MUST(machrv_receive_again(&gate, &what, 0x203, option, 1000) == 0 && received.header.id == 6); /* more than 1000 */
+    MUST(machrv_receive_again(&what, 0x203) == 24 + 52);
+    MUST(machrv_receive_next(&what, &port, option, 1000) == 0 && received.header.id == 6); /* more than 1000 */
     MUST(machrv_send(ends[1], message, 28, 17 | 18 << 8, 7, 0, 3, 1, "", 0, ends, 1) == 0);
-    MUST(machrv_receive_next(&gate, &what, &port, option, 1000) == 28 + 52 + 1 && received.nfds == 1);
+    MUST(machrv_receive_next(&what, &port, option, 1000) == 28 + 52 + 1 && received.nfds == 1);
     close_received();
     MUST(port.seqno == 2);
     bare[3] = 1;

@@ -40,6 +40,7 @@ class Asking(Space):
     """A space that can ask at a rendezvous."""
 
     if TYPE_CHECKING:  # provided by the rooms above, which are loaded when one of these is needed: see `Begun`
+        _gate: Any
 
         def _receive_answer(self, fd: int, result: int, buffer: Buffer, deadline: float) -> bytes: ...
         def _copyout(self, right: Right) -> int: ...
@@ -64,7 +65,7 @@ class Asking(Space):
         try:
             buffer = self._spare.pop()
         except IndexError:
-            buffer = Buffer(self._native)
+            buffer = Buffer(self._native, self._gate)
         exchange = buffer.exchange
         owned = True
         try:
@@ -120,7 +121,7 @@ class Asking(Space):
                     names[key] = self._copyout(Right(_PORT_SEND, fd, id=claimed))
                 return names, token
         result, answer, waited, told, message = came.pop(-1)
-        buffer = Buffer(self._native)
+        buffer = Buffer(self._native, self._gate)
         if result <= 0:
             ffi.memmove(buffer.received, told, len(told))
             return self._receive_answer(answer, result, buffer, monotonic() + timeout - waited)

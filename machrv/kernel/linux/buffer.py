@@ -30,13 +30,13 @@ class Buffer:
 
     __slots__ = ("received", "rights", "exchange", "said", "said_at_once", "told", "image", "laid_out", "words", "_own")
 
-    def __init__(self, own: Any) -> None:
-        """`own` is the machrv_identity of the process."""
-        self._own = own
+    def __init__(self, own: Any, gate: Any) -> None:
+        """`own` is the machrv_identity of the process, `gate` the machrv_gate of the space."""
+        self._own = own, gate
         self.received: Any = ffi.new("machrv_received *")
         self.rights: Any = ffi.new("machrv_arrived[]", lib.MACHRV_MAX_FDS)
         #: the same for machrv_ask and machrv_serve, and what they tell
-        self.exchange: Any = ffi.new("machrv_exchange *", (own, self.received, self.rights, -1))
+        self.exchange: Any = ffi.new("machrv_exchange *", (own, self.received, self.rights, gate))
         #: what a usual message says, as 32-bit words; a port is two of them
         self.said: Any = memoryview(ffi.buffer(self.exchange)).cast("B")[_SAID_AT:].cast("I")
         #: the same, to the first port

@@ -78,9 +78,9 @@ class Incoming(Sending):
 
     def _furnish(self) -> None:
         super()._furnish()
-        self._buffer = Buffer(self._native)
+        self._buffer = Buffer(self._native, self._gate)
         #: another for whoever receives without the lock, and takes it out meanwhile
-        self._spare.append(Buffer(self._native))
+        self._spare.append(Buffer(self._native, self._gate))
         #: where answers come that are waited for without a port, which needs no id: see `Asking._ask`
         self._asking = Port(bytes(32))
 
@@ -94,7 +94,7 @@ class Incoming(Sending):
         buffer = self._buffer
         if port.aimed is not end:
             port.aim(end)
-        length: int = _receive_next(self._gate, buffer.exchange, port.native, option, limit)
+        length: int = _receive_next(buffer.exchange, port.native, option, limit)
         if length <= 0:
             return length
         if length & 1:

@@ -23,7 +23,6 @@ from machrv.kernel.linux.identity import LinuxProcess
 from machrv.kernel.linux.answers import check, close, shortage
 from machrv.kernel.linux.end import LISTENER, End
 from machrv.kernel.linux.held import destinations
-from machrv.kernel.linux.incoming import NO_LIMIT
 from machrv.kernel.linux.port import PORT_SEND, starving
 from machrv.kernel.linux.space import SEND, SEND_ONCE, SEND_RIGHTS, all_spaces
 from machrv.kernel.linux.readiness import LinuxReadiness, Room
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
 
 _SEND_MSG = int(lib.MACH_SEND_MSG)
 _RCV_MSG = int(lib.MACH_RCV_MSG)
+#: to receive, with an audit trailer
+_RECEIVE = _RCV_MSG | lib.MACH_RCV_TRAILER_AUDIT << 24
 _receive_again = lib.machrv_receive_again
 _send_again = lib.machrv_send_again
 _send_bare_again = lib.machrv_send_bare_again
@@ -70,24 +71,10 @@ class LinuxKernel(Calls, Kernel):
         """See `Kernel.mach_msg`."""
         if self._open and not self._inside:
             if message is None:
-                try:
-                    buffer = self._spare.pop()
-                except IndexError:
-                    pass  # Another thread has it.
-                else:
-                    try:
-                        limit = NO_LIMIT if receive_size is None else receive_size
-                        length = _receive_again(self._gate, buffer.exchange, receive_name, option, limit)
-                        if length > 0 and not length & 1:
-                            return buffer.laid_out[0:length]  # type: ignore[no-any-return]
-                        if length >= 0:
-                            received = self._received_again(buffer, length, receive_name, receive_size, option)
-                            if received is not None:
-                                return received
-                    except OverflowError:
-                        pass  # The name of no port, and the like.
-                    finally:
-                        self._spare.append(buffer)
+                if option == _RECEIVE and receive_size is None:
+                    received = self.take_message(receive_name)
+                    if received is not None:
+                        return received
             elif option == _SEND_MSG and type(message) is bytes:
                 if _send_again(self._gate, message, len(message)) == 0:
                     return None
@@ -130,6 +117,24 @@ class LinuxKernel(Calls, Kernel):
             return _send_bare_again(self._gate, name, id, body, len(body)) == 0
         except (OverflowError, TypeError):
             return False
+
+    def take_message(self, name: int) -> bytes | None:
+        """See `Kernel.take_message`. Only from a port that has been received from: see again.c."""
+        if not self._open or self._inside:
+            return None
+        try:
+            buffer = self._spare.pop()
+        except IndexError:
+            return None  # Another thread has it.
+        try:
+            length = _receive_again(buffer.exchange, name)
+            if length > 0 and not length & 1:
+                return buffer.laid_out[0:length]  # type: ignore[no-any-return]
+            return self._received_again(buffer, length, name) if length >= 0 else None
+        except OverflowError:
+            return None  # The name of no port.
+        finally:
+            self._spare.append(buffer)
 
     def mach_reply_port(self) -> int:
         """See `Kernel.mach_reply_port`. On Linux a receive right like any other."""

@@ -139,7 +139,7 @@ class Receiving(Incoming):
             with self._lock:
                 self._noticed(kicks)
 
-    def _received_again(self, buffer: Buffer, length: int, name: int, size: int | None, option: int) -> bytes | None:
+    def _received_again(self, buffer: Buffer, length: int, name: int) -> bytes | None:
         """What machrv_receive_again has received, where it brought rights, or is not plain. None: it was no message.
 
         Takes the lock itself.
@@ -154,7 +154,7 @@ class Receiving(Incoming):
                     if length:
                         self._name_rights(buffer, buffer.received.nfds)
                         return bytes(buffer.laid_out[0 : length - 1])
-                    return self._consume_again(buffer, name, size, option)
+                    return self._consume_again(buffer, name)
                 finally:
                     self._inside = False
         finally:
@@ -163,7 +163,7 @@ class Receiving(Incoming):
             if self._deferred:
                 self._settle()
 
-    def _consume_again(self, buffer: Buffer, name: int, size: int | None, option: int) -> bytes | None:
+    def _consume_again(self, buffer: Buffer, name: int) -> bytes | None:
         entry = self._entries.get(name)
         port = None if entry is None else entry.port
         if port is None or (end := port.single) is None or port.aimed is not end:
@@ -171,7 +171,7 @@ class Receiving(Incoming):
             return None
         usual, self._buffer = self._buffer, buffer
         try:
-            return self._consume(port, end, size, option)
+            return self._consume(port, end, None, _AUDIT << 24)
         finally:
             self._buffer = usual
 

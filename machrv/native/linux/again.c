@@ -82,11 +82,8 @@ int machrv_send_bare_again(machrv_gate *gate, uint32_t name, int32_t id, const c
     return result;
 }
 
-static int receive(machrv_exchange *what, machrv_port *port, int64_t option, uint32_t limit)
+static int receive(machrv_exchange *what, machrv_port *port, uint32_t trailer_size, uint32_t limit)
 {
-    static const uint32_t sizes[] = {8, 12, 20, 52, 60}; /* REQUESTED_TRAILER_SIZE (osfmk/mach/message.h) */
-    size_t elements = option >> 24 & 0xF;
-    uint32_t trailer_size = elements < sizeof sizes / sizeof *sizes ? sizes[elements] : 68;
     int result = machrv_receive_plain(port->fd, what->into, what->rights, what->own, port->kind, port->trusted, port->name,
                                       port->seqno, trailer_size, port->context, limit);
     if (result <= 0)
@@ -95,25 +92,25 @@ static int receive(machrv_exchange *what, machrv_port *port, int64_t option, uin
     return result + (what->into->nfds != 0);
 }
 
-int machrv_receive_next(machrv_gate *gate, machrv_exchange *what, machrv_port *port, int64_t option, uint32_t limit)
+int machrv_receive_next(machrv_exchange *what, machrv_port *port, int64_t option, uint32_t limit)
 {
+    static const uint32_t sizes[] = {8, 12, 20, AUDIT_TRAILER, 60}; /* REQUESTED_TRAILER_SIZE (osfmk/mach/message.h) */
+    size_t elements = option >> 24 & 0xF;
     int result;
-    enter(gate);
-    result = receive(what, port, option, limit);
-    leave(gate);
+    enter(what->gate);
+    result = receive(what, port, elements < sizeof sizes / sizeof *sizes ? sizes[elements] : 68, limit);
+    leave(what->gate);
     return result;
 }
 
-int machrv_receive_again(machrv_gate *gate, machrv_exchange *what, uint32_t name, int64_t option, uint32_t limit)
+int machrv_receive_again(machrv_exchange *what, uint32_t name)
 {
     machrv_port *port;
     int result = -EBUSY;
-    if ((option & (SEND_MSG | RCV_MSG | RCV_LARGE)) != RCV_MSG)
-        return -EINVAL;
-    enter(gate);
-    port = open_for(gate, name, MACHRV_AGAIN_RECEIVE);
+    enter(what->gate);
+    port = open_for(what->gate, name, MACHRV_AGAIN_RECEIVE);
     if (port)
-        result = receive(what, port, option, limit);
-    leave(gate);
+        result = receive(what, port, AUDIT_TRAILER, UINT32_MAX);
+    leave(what->gate);
     return result;
 }

@@ -42,9 +42,6 @@
 #define HEADER 24             /* sizeof(mach_msg_header_t) */
 #define AUDIT_TRAILER 52      /* sizeof(mach_msg_audit_trailer_t) */
 #define COMPLEX 0x80000000u   /* MACH_MSGH_BITS_COMPLEX */
-#define SEND_MSG 0x1          /* MACH_SEND_MSG */
-#define RCV_MSG 0x2           /* MACH_RCV_MSG */
-#define RCV_LARGE 0x4         /* MACH_RCV_LARGE */
 #define WIRE_MAGIC 0x6d727678u /* the form of packets that this version writes: 'mrvx' */
 
 #pragma GCC visibility push(hidden)
