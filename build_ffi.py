@@ -11,7 +11,7 @@ The rules for a header in include/machrv/, so that this file can stay simple: on
 conditionals but the guard and `#ifdef __APPLE__`, every struct a `typedef struct`, one member a line. Where CFFI cannot
 express something (packing, bit-fields inside it), the compiler is asked instead: see `_struct`.
 
-On Linux the library has a second Python module beside CFFI's, written by hand: machrv/native/python/claim.c says why.
+On Linux the library has a second Python module beside CFFI's, written by hand: machrv/native/python/module.c says why.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def _ffibuilder() -> FFI:
     ffi.cdef(cdef())
     native = sorted((NATIVE / platform_name()).glob("*.[ch]"))
     if platform_name() == "linux":
-        native += sorted((NATIVE / "python").glob("*.c"))
+        native += sorted((NATIVE / "python").glob("*.[ch]"))
     ffi.set_source(
         "machrv._mach",
         source(),

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar
 
 
-def _claim() -> "Any":
-    """The second module in the library of `machrv._mach`, which is without CFFI: see machrv/native/python/claim.c.
+def _direct() -> "Any":
+    """The second module in the library of `machrv._mach`, which is without CFFI: see machrv/native/python/module.c.
 
     Where there is none, as on macOS, the first one: it has all constants.
     """
     spec = PathFinder.find_spec("machrv._mach", __import__("machrv").__path__)
     if spec is not None and spec.loader is not None:
         try:
-            module: Any = spec.loader.create_module(type(spec)("machrv._claim", spec.loader, origin=spec.origin))
+            module: Any = spec.loader.create_module(type(spec)("machrv._direct", spec.loader, origin=spec.origin))
             spec.loader.exec_module(module)
             return module
         except ImportError:
@@ -32,15 +32,15 @@ def _claim() -> "Any":
     return lib
 
 
-#: what a claim needs of the compiled module
-claim: "Any" = _claim()
+#: what is called without CFFI of the compiled module
+direct: "Any" = _direct()
 
 
 def constant(name: str, module: str) -> int:
     """A constant of <mach/message.h>, <mach/port.h> and the like, for whoever asks `module` for it."""
     if name.startswith(("MACH_", "MACHRV_", "KERN_", "BOOTSTRAP_", "MAX_")):
-        if hasattr(claim, name):
-            return getattr(claim, name)  # type: ignore[no-any-return]
+        if hasattr(direct, name):
+            return getattr(direct, name)  # type: ignore[no-any-return]
         from machrv._mach import lib
 
         if hasattr(lib, name):
@@ -102,12 +102,12 @@ _dispositions: "dict[int, Disposition]" = {}
 
 def _name_dispositions() -> None:
     for name in ("MOVE_RECEIVE", "MOVE_SEND", "MOVE_SEND_ONCE", "COPY_SEND", "MAKE_SEND", "MAKE_SEND_ONCE"):
-        member = int.__new__(Disposition, getattr(claim, f"MACH_MSG_TYPE_{name}"))
+        member = int.__new__(Disposition, getattr(direct, f"MACH_MSG_TYPE_{name}"))
         member.name = name
         _dispositions[member] = member
         setattr(Disposition, name, member)
     for name in ("PORT_RECEIVE", "PORT_SEND", "PORT_SEND_ONCE"):
-        setattr(Disposition, name, _dispositions[getattr(claim, f"MACH_MSG_TYPE_{name}")])
+        setattr(Disposition, name, _dispositions[getattr(direct, f"MACH_MSG_TYPE_{name}")])
 
 
 _name_dispositions()

@@ -228,9 +228,9 @@ def symbol_of(code: int) -> str:
         try:
             from machrv._mach import lib
         except (ImportError, OSError):  # It was not needed before, and no file can be read any more.
-            from machrv.constants import claim
+            from machrv.constants import direct
 
-            return _symbols_of(claim).get(code, f"{code:#x}")
+            return _symbols_of(direct).get(code, f"{code:#x}")
         _symbols.update(_symbols_of(lib))
     symbol = _symbols.get(code)
     if symbol is not None:

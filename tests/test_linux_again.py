@@ -14,6 +14,7 @@ if sys.platform != "linux":
 
 from machrv import Disposition, Message, PortDescriptor, ReceiveRight, SendRight
 from machrv._mach import lib
+from machrv.constants import direct
 from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import LinuxKernel
 from machrv.transfer import ReceiveTimeout
@@ -121,6 +122,22 @@ def test_names_that_are_none_are_refused_as_ever() -> None:
             assert not port.kernel.send_bare(name, 1, b"")
         assert not port.kernel.send_bare(right.name, 1 << 31, b"")
         assert not port.kernel.send_bare(right.name, 1, [b"a", b"b", b"c", b"d"])  # type: ignore[arg-type]
+
+
+def test_what_is_called_without_cffi_looks_at_what_it_is_given() -> None:
+    """As CFFI does: nothing is taken for what it is not."""
+    for function in (direct.send_again, direct.send_bare_again, direct.receive_again):
+        for arguments in ((), (0,), (1,) * 9, ("1", 2), ("1", 2, 3, b"")):
+            with pytest.raises(TypeError):
+                function(*arguments)
+    with ReceiveRight.allocate() as port, port.make_send() as right:
+        warm(port, right)
+        kernel = port.kernel
+        assert isinstance(kernel, LinuxKernel)
+        for body in (bytearray(4), memoryview(b"body"), "body", None):
+            assert not kernel.send_bare(right.name, 1, body)  # type: ignore[arg-type]
+        assert not kernel.send_bare(right.name, "1", b"")  # type: ignore[arg-type]
+        assert kernel.take_message(port.name) is None
 
 
 def test_a_child_of_fork_is_another_sender() -> None:

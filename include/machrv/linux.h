@@ -151,6 +151,7 @@ typedef struct {
     machrv_received *into;
     machrv_arrived *rights;
     machrv_gate *gate;       /* that of the space, for what is received again */
+    int64_t held;            /* somebody is looking at what was received again */
     double waited;           /* by machrv_ask, in seconds, where the result is not that of a message */
     int32_t fd;              /* the connection, or the socket that the answer comes to; -1: it is closed */
     int32_t nspent;          /* descriptors that an answer has used up, still to be closed: see machrv_settle */
@@ -196,8 +197,12 @@ int machrv_send_bare_again(machrv_gate *gate, uint32_t name, int32_t id, const c
  * that brought rights, which is even, is told as one more than it is.
  */
 int machrv_receive_next(machrv_exchange *what, machrv_port *port, int64_t option, uint32_t limit);
-/* The same from the port of this name, if the gate is open for it; of any size, and with an audit trailer. */
+/*
+ * The same from the port of this name, if the gate is open for it; of any size, and with an audit trailer. If there is a
+ * message (the result is not negative), `what` is held, and nobody else receives into it, until machrv_let_go.
+ */
 int machrv_receive_again(machrv_exchange *what, uint32_t name);
+void machrv_let_go(machrv_exchange *what);
 /*
  * Takes in whoever has connected to `listener`, and receives from it as machrv_receive_plain does if its message is older
  * than all that the epoll descriptor `others` tells of (-1: whatever there is elsewhere). what->fd is the new connection,

@@ -115,6 +115,8 @@ static void again(void)
     MUST(machrv_send_again(&gate, (char *)bare, 24) == 0);
     MUST(machrv_send_bare_again(&gate, 0x203, 6, message, MACHRV_SMALL) == 0);
     MUST(machrv_receive_again(&what, 0x203) == 24 + 52);
+    MUST(machrv_receive_again(&what, 0x203) == -EBUSY); /* the first is still being looked at */
+    machrv_let_go(&what);
     MUST(machrv_receive_next(&what, &port, option, 1000) == 0 && received.header.id == 6); /* more than 1000 */
     MUST(machrv_send(ends[1], message, 28, 17 | 18 << 8, 7, 0, 3, 1, "", 0, ends, 1) == 0);
     MUST(machrv_receive_next(&what, &port, option, 1000) == 28 + 52 + 1 && received.nfds == 1);

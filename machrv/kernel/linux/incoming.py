@@ -79,8 +79,9 @@ class Incoming(Sending):
     def _furnish(self) -> None:
         super()._furnish()
         self._buffer = Buffer(self._native, self._gate)
-        #: another for whoever receives without the lock, and takes it out meanwhile
-        self._spare.append(Buffer(self._native, self._gate))
+        #: another for whoever receives without the lock; and where that, and the gate, are in memory
+        self._taken = Buffer(self._native, self._gate)
+        self._taken_at = int(ffi.cast("uintptr_t", self._taken.exchange))
         #: where answers come that are waited for without a port, which needs no id: see `Asking._ask`
         self._asking = Port(bytes(32))
 

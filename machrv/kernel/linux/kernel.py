@@ -13,6 +13,7 @@ from time import monotonic
 
 from machrv._mach import ffi, lib
 
+from machrv.constants import direct
 from machrv.errors import MachError
 from machrv.kernel.interface import Kernel
 from machrv.kernel.linux import Beginning, next_number
@@ -40,9 +41,9 @@ _SEND_MSG = int(lib.MACH_SEND_MSG)
 _RCV_MSG = int(lib.MACH_RCV_MSG)
 #: to receive, with an audit trailer
 _RECEIVE = _RCV_MSG | lib.MACH_RCV_TRAILER_AUDIT << 24
-_receive_again = lib.machrv_receive_again
-_send_again = lib.machrv_send_again
-_send_bare_again = lib.machrv_send_bare_again
+_receive_again = direct.receive_again
+_send_again = direct.send_again
+_send_bare_again = direct.send_bare_again
 
 
 class LinuxKernel(Calls, Kernel):
@@ -76,7 +77,7 @@ class LinuxKernel(Calls, Kernel):
                     if received is not None:
                         return received
             elif option == _SEND_MSG and type(message) is bytes:
-                if _send_again(self._gate, message, len(message)) == 0:
+                if _send_again(self._gate_at, message):
                     return None
         return self._mach_msg(message, option, receive_size, receive_name, timeout)
 
@@ -111,10 +112,10 @@ class LinuxKernel(Calls, Kernel):
 
     def send_bare(self, name: int, id: int, body: bytes) -> bool:
         """See `Kernel.send_bare`. Only to a port of this space that has been sent to: see again.c."""
-        if not self._open or self._inside or type(body) is not bytes:
+        if not self._open or self._inside:
             return False
         try:
-            return _send_bare_again(self._gate, name, id, body, len(body)) == 0
+            return _send_bare_again(self._gate_at, name, id, body)  # type: ignore[no-any-return]
         except (OverflowError, TypeError):
             return False
 
@@ -123,18 +124,12 @@ class LinuxKernel(Calls, Kernel):
         if not self._open or self._inside:
             return None
         try:
-            buffer = self._spare.pop()
-        except IndexError:
-            return None  # Another thread has it.
-        try:
-            length = _receive_again(buffer.exchange, name)
-            if length > 0 and not length & 1:
-                return buffer.laid_out[0:length]  # type: ignore[no-any-return]
-            return self._received_again(buffer, length, name) if length >= 0 else None
+            message = _receive_again(self._taken_at, name)
         except OverflowError:
             return None  # The name of no port.
-        finally:
-            self._spare.append(buffer)
+        if type(message) is bytes:
+            return message
+        return self._received_again(message, name) if message >= 0 else None
 
     def mach_reply_port(self) -> int:
         """See `Kernel.mach_reply_port`. On Linux a receive right like any other."""

@@ -139,12 +139,12 @@ class Receiving(Incoming):
             with self._lock:
                 self._noticed(kicks)
 
-    def _received_again(self, buffer: Buffer, length: int, name: int) -> bytes | None:
+    def _received_again(self, length: int, name: int) -> bytes | None:
         """What machrv_receive_again has received, where it brought rights, or is not plain. None: it was no message.
 
-        Takes the lock itself.
+        Takes the lock itself. Until it is through, nobody else receives in that way.
         """
-        owned = True
+        buffer, owned = self._taken, True
         try:
             with self._lock:
                 self._inside, owned = True, False
@@ -160,6 +160,7 @@ class Receiving(Incoming):
         finally:
             if owned:
                 buffer.close()  # A signal handler has raised while another thread had the lock.
+            lib.machrv_let_go(buffer.exchange)
             if self._deferred:
                 self._settle()
 

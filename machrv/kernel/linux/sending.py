@@ -56,6 +56,7 @@ class Sending(Outgoing):
         #: what may be done without the lock
         self._gate: Any = ffi.new("machrv_gate *")
         self._gate.space = self._number
+        self._gate_at = int(ffi.cast("uintptr_t", self._gate))
         #: where machrv_answer puts the ends of the rights that it makes
         self._receiving = ffi.new("int[]", lib.MACHRV_MAX_FDS)
 

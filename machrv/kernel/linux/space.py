@@ -97,8 +97,7 @@ class Space(Beginning):
         self._watched: dict[int, Entry | Port | None] = {}
         #: this process, for machrv_receive_plain; of no uid until the first message has told
         self._native: Any = ffi.new("machrv_identity *")
-        #: for whoever asks, or receives without the lock, and takes one out meanwhile. After a fork there are others: these
-        #: know who this process is
+        #: for whoever asks, and takes one out meanwhile. After a fork there are others: these know who this process is
         self._spare: list[Buffer] = []
 
     if TYPE_CHECKING:  # provided by the rooms above: nothing is watched before they are there

@@ -108,9 +108,13 @@ int machrv_receive_again(machrv_exchange *what, uint32_t name)
     machrv_port *port;
     int result = -EBUSY;
     enter(what->gate);
-    port = open_for(what->gate, name, MACHRV_AGAIN_RECEIVE);
+    port = __atomic_load_n(&what->held, __ATOMIC_ACQUIRE) ? NULL : open_for(what->gate, name, MACHRV_AGAIN_RECEIVE);
     if (port)
         result = receive(what, port, AUDIT_TRAILER, UINT32_MAX);
+    if (result >= 0)
+        what->held = 1;
     leave(what->gate);
     return result;
 }
+
+void machrv_let_go(machrv_exchange *what) { __atomic_store_n(&what->held, 0, __ATOMIC_RELEASE); }

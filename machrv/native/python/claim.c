@@ -1,26 +1,13 @@
 /*
- * machrv._claim: what a child needs of the compiled module to claim its rights, as a Python module of its own.
+ * A claim without CFFI: the request, its answer, and giving up what came of it.
  *
- * What belongs here: that one call and what it needs to know, giving up what came of it, and the constants on its way. CFFI,
- * with the types of everything that the headers declare, costs a child more than the claim itself: most children do
- * without. What must never happen here: a way to ask that machrv/native/linux does not offer to CFFI too.
- *
- * Both modules are in one shared library; `machrv.constants` says how this one is found in it.
+ * What belongs here: what a child does with its rights at least. What must never happen here: a way to ask that
+ * machrv/native/linux does not offer to CFFI too.
  */
 
-#include <pyconfig.h>
-#if !defined(Py_GIL_DISABLED) && !defined(Py_TRACE_REFS) /* as CFFI does: with those there is no stable ABI */
-#define Py_LIMITED_API 0x030A0000
-#endif
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-#include <stdlib.h>
+#include "direct.h"
 
-#include "machrv/kern_return.h"
-#include "machrv/linux.h"
-#include "machrv/message.h"
-#include "machrv/port.h"
-#include "machrv/rendezvous.h"
+#include <stdlib.h>
 
 /* What this process is, to machrv_ask: unknown. A server is another process, or its kernel is more than this. */
 static const machrv_identity nobody = {.pid = -1};
@@ -141,64 +128,9 @@ static PyObject *environment(PyObject *module, PyObject *name)
     return bytes ? PyBytes_FromString(value ? value : "") : NULL;
 }
 
-static PyMethodDef methods[] = {
-    {"ask", (PyCFunction)(void (*)(void))ask, METH_FASTCALL, ask_doc},
+PyMethodDef machrv_claim_methods[] = {
+    DIRECT("ask", ask, ask_doc),
     {"close", close_fd, METH_O, close_doc},
     {"environment", environment, METH_O, environment_doc},
     {NULL, NULL, 0, NULL},
 };
-
-#define CONSTANT(name) {#name, (long)(name)}
-
-static const struct {
-    const char *name;
-    long value;
-} constants[] = {
-    CONSTANT(KERN_RESOURCE_SHORTAGE), /* what is said where nothing more can be loaded */
-    CONSTANT(MACHRV_REPLY_ID),
-    CONSTANT(MACHRV_REQUEST_ID),
-    CONSTANT(MACH_MSGH_BITS_COMPLEX),
-    CONSTANT(MACH_MSG_TYPE_COPY_SEND),
-    CONSTANT(MACH_MSG_TYPE_MAKE_SEND),
-    CONSTANT(MACH_MSG_TYPE_MAKE_SEND_ONCE),
-    CONSTANT(MACH_MSG_TYPE_MOVE_RECEIVE),
-    CONSTANT(MACH_MSG_TYPE_MOVE_SEND),
-    CONSTANT(MACH_MSG_TYPE_MOVE_SEND_ONCE),
-    CONSTANT(MACH_MSG_TYPE_PORT_RECEIVE),
-    CONSTANT(MACH_MSG_TYPE_PORT_SEND),
-    CONSTANT(MACH_MSG_TYPE_PORT_SEND_ONCE),
-    CONSTANT(MACH_PORT_DEAD),
-    CONSTANT(MACH_PORT_LIMITS_INFO),
-    CONSTANT(MACH_PORT_NULL),
-    CONSTANT(MACH_PORT_RIGHT_DEAD_NAME),
-    CONSTANT(MACH_PORT_RIGHT_PORT_SET),
-    CONSTANT(MACH_PORT_RIGHT_RECEIVE),
-    CONSTANT(MACH_PORT_RIGHT_SEND),
-    CONSTANT(MACH_PORT_RIGHT_SEND_ONCE),
-    /* In words of 32 bits: how large a machrv_arrived is, */
-    {"ARRIVED", sizeof(machrv_arrived) / 4},
-    /* and where a machrv_received has the number of its descriptors, which follow. */
-    {"NFDS", offsetof(machrv_received, nfds) / 4},
-};
-
-static int fill(PyObject *module)
-{
-    for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
-        if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value))
-            return -1;
-    return 0;
-}
-
-static PyModuleDef_Slot slots[] = {
-    {Py_mod_exec, fill},
-#ifdef Py_GIL_DISABLED
-    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
-#endif
-    {0, NULL},
-};
-
-static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "machrv._claim", "What a child needs to claim its rights.", 0, methods, slots, NULL, NULL, NULL,
-};
-
-PyMODINIT_FUNC PyInit__claim(void) { return PyModuleDef_Init(&definition); }
