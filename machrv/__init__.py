@@ -12,10 +12,8 @@ if TYPE_CHECKING:
     from machrv.audit import AuditToken as AuditToken
     from machrv.errors import (
         MachError as MachError,
-        MachrvError as MachrvError,
         MessageFormatError as MessageFormatError,
         PeerRejectedError as PeerRejectedError,
-        RendezvousError as RendezvousError,
         RendezvousTimeout as RendezvousTimeout,
         RightError as RightError,
         ServerNotFoundError as ServerNotFoundError,
@@ -87,11 +85,21 @@ if TYPE_CHECKING:
     )
     from machrv.transfer import ReceiveTimeout as ReceiveTimeout, SendTimeout as SendTimeout
 
-#: Where each public name comes from.
+
+class MachrvError(Exception):
+    """The base of every exception of machrv; `machrv.errors` has the others."""
+
+
+class RendezvousError(MachrvError):
+    """A rendezvous did not come about. The message says why, as far as it can be known."""
+
+
+#: Where each public name comes from that is not above. (Those two are, since a child that is to hear of them may not be
+#: able to load anything.)
 _MODULES = {
     "machrv.audit": "AuditToken",
     "machrv.constants": "Disposition",
-    "machrv.errors": "MachError MachrvError MessageFormatError PeerRejectedError RendezvousError RendezvousTimeout RightError ServerNotFoundError UnsupportedError",
+    "machrv.errors": "MachError MessageFormatError PeerRejectedError RendezvousTimeout RightError ServerNotFoundError UnsupportedError",
     "machrv.files": "fileport fileport_fd",
     "machrv.kernel": "Kernel current",
     "machrv.launching": "launch",
@@ -114,7 +122,7 @@ _MODULES = {
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
-__all__ = sorted(_HOMES)
+__all__ = sorted([*_HOMES, "MachrvError", "RendezvousError"])
 
 
 if not TYPE_CHECKING:  # A checker is to know what there is, and that there is nothing else.

@@ -1,7 +1,7 @@
 """The exception tree, and the symbolic names of return codes.
 
 What belongs here: every exception that machrv raises, and what a return code means to the person who reads it. What must
-never happen here: work at import time (every child imports this module), or a text that does not help to act.
+never happen here: work at import time, or a text that does not help to act.
 
     MachrvError
     ├── MachError                 a Mach call answered with a return code
@@ -16,6 +16,8 @@ never happen here: work at import time (every child imports this module), or a t
 """
 
 # Without `from __future__ import annotations`, which loads a module that a child does without.
+
+from machrv import MachrvError as MachrvError, RendezvousError as RendezvousError
 
 TYPE_CHECKING = False
 
@@ -90,10 +92,6 @@ _MEANING = {
 }
 
 
-class MachrvError(Exception):
-    """The base of every exception of machrv."""
-
-
 class MachError(MachrvError):
     """A Mach call answered with something else than success.
 
@@ -127,10 +125,6 @@ class MachError(MachrvError):
             text += f", a message of {self.size} bytes"
         meaning = _MEANING.get(symbol.partition("|")[0])
         return f"{text}: {meaning}" if meaning else text
-
-
-class RendezvousError(MachrvError):
-    """A rendezvous did not come about. The message says why, as far as it can be known."""
 
 
 if TYPE_CHECKING:

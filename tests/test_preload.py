@@ -67,7 +67,7 @@ def test_preloading_twice_does_nothing() -> None:
 
 EXHAUSTED = """
 import os, resource
-from machrv import RendezvousClient, RendezvousError, MachError
+from machrv import RendezvousClient, RendezvousError
 resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
 full = []
 try:

@@ -21,7 +21,7 @@ from machrv.constants import (
     MACHRV_REPLY_ID,
     MACHRV_REQUEST_ID,
 )
-from machrv.errors import MachError, RendezvousError
+from machrv import MachrvError, RendezvousError
 from machrv.kernel import begun
 import machrv.ownership as ownership
 from machrv.ownership import SendRight, take_right
@@ -189,11 +189,8 @@ class RendezvousClient(_Ports):
                 try:
                     RendezvousClient._instance = cls.connect()
                 except Exception as error:
-                    if not isinstance(error, OSError):  # No descriptor is left to load with what would say more.
-                        from machrv.errors import MachrvError
-
-                        if not isinstance(error, MachrvError):
-                            raise
+                    if not isinstance(error, (MachrvError, OSError)):  # No descriptor is left to load what would say more.
+                        raise
                     import logging
 
                     logging.getLogger("machrv").error("no rendezvous with the parent: %s", error)
@@ -224,8 +221,11 @@ class RendezvousClient(_Ports):
                 if requirement is None
                 else kernel.ask(names[0], request_id, timeout)
             )
-        except MachError as error:
-            raise _steps().explained(error, f"server {names[0]!r}") from error
+        except Exception as error:  # Not MachError alone: that is loaded when there is one.
+            steps = _steps()
+            if not isinstance(error, steps.MachError):
+                raise
+            raise steps.explained(error, f"server {names[0]!r}") from error
         if isinstance(answer, tuple):
             ports, token = answer
             return cls(ports, token, kernel)

@@ -158,7 +158,7 @@ class RendezvousServerBase(Closing):
             # But for the first, it is gone, with all that could not be taken in.
             if (
                 error.code not in (MACH_RCV_TIMED_OUT, MACH_RCV_TOO_LARGE)
-                and error.code & ~MACH_MSG_MASK != MACH_RCV_BODY_ERROR
+                and error.code & ~int(MACH_MSG_MASK) != MACH_RCV_BODY_ERROR
             ):
                 raise
 
