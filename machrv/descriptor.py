@@ -209,4 +209,4 @@ KINDS: dict[int, tuple[type[Descriptor], int, Callable[[bytes, int], tuple[int, 
 }
 
 #: Where the type byte of a descriptor lies: it has to be read before the kind is known, so it is at one place in all.
-TYPE_OFFSET = offset_of("mach_msg_type_descriptor_t", "type")
+TYPE_OFFSET: int = offset_of("mach_msg_type_descriptor_t", "type")

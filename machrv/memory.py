@@ -15,7 +15,7 @@ from operator import index
 from machrv.errors import RightError
 from machrv.kernel import current
 from machrv.kernel.memory import MemoryFacts, MemoryObjectError, ReadOnlyMemoryError
-from machrv.ownership import Closing
+from machrv.closing import Closing
 from machrv.rights import SendRight
 
 TYPE_CHECKING = False

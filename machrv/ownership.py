@@ -70,25 +70,7 @@ if "tracemalloc" in sys._xoptions or os.environ.get("PYTHONTRACEMALLOC"):
     import tracemalloc  # noqa: F401
 
 
-class Closing:
-    """What is closed at the end of a `with`."""
-
-    __slots__ = ()
-
-    def close(self) -> None:
-        """Give up what is held. Idempotent."""
-        raise NotImplementedError
-
-    def __enter__(self) -> "Self":
-        return self
-
-    def __exit__(
-        self, kind: "type[BaseException] | None", error: "BaseException | None", traceback: "TracebackType | None"
-    ) -> None:
-        self.close()
-
-
-class Right(Closing):
+class Right:
     """One user reference of a port name, owned. See the subclasses; `adopt` and their makers are the ways to get one.
 
     A context manager that closes on exit. Forgotten without `close()`, it is closed and a ResourceWarning is given, which
@@ -176,6 +158,14 @@ class Right(Closing):
                 return
             # A send or send-once right whose port has died is a dead name by now: this covers all three.
             self._kernel.mach_port_deallocate(name)
+
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(
+        self, kind: "type[BaseException] | None", error: "BaseException | None", traceback: "TracebackType | None"
+    ) -> None:
+        self.close()
 
     def __del__(self) -> None:
         try:

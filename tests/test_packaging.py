@@ -35,13 +35,13 @@ def test_the_sdist_has_all_that_a_build_needs() -> None:
 
 
 def test_the_wheel_has_the_library_and_nothing_else() -> None:
-    """Every module, the compiled one, its stub and py.typed, the parts of the trace's page; no C, no tests, no build script."""
+    """Every module, the compiled one, the stubs and py.typed, the parts of the trace's page; no C, no tests, no build script."""
     files = {name for name in files_in_wheel() if ".dist-info/" not in name}
     assert set() == {name for name in files if not name.startswith("machrv/")}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "machrv").rglob("*.py")}
     page = {"machrv/trace/page.css", "machrv/trace/page.js"}
     [compiled] = [name for name in files if name.endswith(".so")]
-    assert modules | page | {compiled, "machrv/_mach.pyi", "machrv/py.typed"} == files
+    assert modules | page | {compiled, "machrv/__init__.pyi", "machrv/_mach.pyi", "machrv/py.typed"} == files
 
 
 def test_the_wheel_is_for_the_stable_abi() -> None:

@@ -56,7 +56,7 @@ _BITS = MACH_MSGH_BITS_COMPLEX | MACH_MSG_TYPE_PORT_SEND_ONCE << 8
 _DISPOSITION = 0x00FF0000
 
 
-class _Ports(ownership.Closing):
+class _Ports:
     """What came of one rendezvous. The rights belong to this object until they are taken.
 
     Close it, or use it in a `with`, to give up what nobody took. Safe to use from any thread.
@@ -144,6 +144,9 @@ class _Ports(ownership.Closing):
                 return  # Another thread has taken the last one.
             (self._owned(right) if isinstance(right, int) else right).close()
 
+    def __enter__(self) -> "Self":
+        return self
+
     def __exit__(
         self, kind: "type[BaseException] | None", error: "BaseException | None", traceback: "TracebackType | None"
     ) -> None:
@@ -189,7 +192,9 @@ class RendezvousClient(_Ports):
                 try:
                     RendezvousClient._instance = cls.connect()
                 except Exception as error:
-                    if not isinstance(error, (MachrvError, OSError)):  # No descriptor is left to load what would say more.
+                    if not isinstance(
+                        error, (MachrvError, OSError)
+                    ):  # No descriptor is left to load what would say more.
                         raise
                     import logging
 

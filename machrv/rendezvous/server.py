@@ -24,7 +24,8 @@ from machrv.message import (
     MACH_SEND_MSG,
     Message,
 )
-from machrv.ownership import Closing, holds
+from machrv.closing import Closing
+from machrv.ownership import holds
 from machrv.received import destroy_message
 from machrv.rendezvous.policy import add_feature_state_to_environment, refusal
 from machrv.rendezvous import server_name

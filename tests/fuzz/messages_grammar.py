@@ -20,7 +20,7 @@ from machrv.message import (
     OutOfLinePortsDescriptor,
     PortDescriptor,
 )
-from machrv.ownership import Closing
+from machrv.closing import Closing
 from machrv.rights import ReceiveRight, SendRight
 from machrv.transfer import send_message
 

@@ -103,19 +103,20 @@ class Beginning:
         Beginning.__init__(self, self._number)
 
 
-class _Later:
-    """What only all of a kernel can do: it becomes that first. (A `__getattr__` would make every attribute slow.)"""
+class _Later(str):
+    """What only all of a kernel can do, by its name: the kernel becomes that first.
 
-    __slots__ = ("_name",)
+    (A `__getattr__` would make every attribute slow. A string is nothing that Python looks for garbage in: the first round
+    of that would otherwise come while a child claims.)
+    """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    __slots__ = ()
 
     def __get__(self, kernel: "Begun | None", owner: object) -> object:
         if kernel is None:
             return self
         kernel.complete()
-        return getattr(kernel, self._name)
+        return getattr(kernel, str(self))
 
 
 class Begun(Beginning):
