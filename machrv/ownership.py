@@ -25,8 +25,6 @@ from machrv.constants import (
     MACH_MSG_TYPE_PORT_SEND,
     MACH_PORT_DEAD,
     MACH_PORT_NULL,
-    MACH_PORT_RIGHT_DEAD_NAME,
-    MACH_PORT_RIGHT_RECEIVE,
     MACH_PORT_RIGHT_SEND,
     Disposition,
 )
@@ -107,10 +105,11 @@ class Right:
             found = kernel.mach_port_type(name)
         except MachError as error:
             raise RightError(f"{name:#x} cannot be adopted as a {cls.__name__}: {error}") from error
-        if not found & type_bit(cls.right):
+        bit = 1 << (cls.right + 16)  # MACH_PORT_TYPE(right), the macro of <mach/port.h>
+        if not found & bit:
             raise RightError(
                 f"{name:#x} cannot be adopted as a {cls.__name__}: it stands for no such right (its MACH_PORT_TYPE_* bits "
-                f"are {found:#x}, and {type_bit(cls.right):#x} is not among them)"
+                f"are {found:#x}, and {bit:#x} is not among them)"
             )
         return cls(name, kernel)
 
@@ -237,22 +236,3 @@ def _place() -> str:
     while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("machrv."):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-def type_bit(right: int) -> int:
-    """MACH_PORT_TYPE(right), the macro of <mach/port.h>."""
-    return 1 << (right + 16)
-
-
-def holds(kernel: "Kernel", name: int, right: int) -> bool:
-    """Whether the name stands for a right of the kind MACH_PORT_RIGHT_*, or for what is left of one whose port died."""
-    try:
-        found = kernel.mach_port_type(name)
-    except Exception as error:
-        from machrv.errors import MachError
-
-        if isinstance(error, MachError):
-            return False
-        raise
-    dead = 0 if right == MACH_PORT_RIGHT_RECEIVE else type_bit(MACH_PORT_RIGHT_DEAD_NAME)
-    return bool(found & (type_bit(right) | dead))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from machrv.constants import (
     MACH_PORT_LIMITS_INFO,
+    MACH_PORT_RIGHT_DEAD_NAME,
     MACH_PORT_RIGHT_PORT_SET,
     MACH_PORT_RIGHT_RECEIVE,
     MACH_PORT_RIGHT_SEND_ONCE,
@@ -16,7 +17,7 @@ from machrv.constants import (
 )
 from machrv import ownership
 from machrv.kernel import current
-from machrv.ownership import Right, SendRight as SendRight, holds, take_right as take_right
+from machrv.ownership import Right, SendRight as SendRight, take_right as take_right
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -214,3 +215,22 @@ KINDS: dict[int, type[ReceiveRight] | type[SendRight] | type[SendOnceRight]] = {
     Disposition.PORT_SEND: SendRight,
     Disposition.PORT_SEND_ONCE: SendOnceRight,
 }
+
+
+def type_bit(right: int) -> int:
+    """MACH_PORT_TYPE(right), the macro of <mach/port.h>."""
+    return 1 << (right + 16)
+
+
+def holds(kernel: Kernel, name: int, right: int) -> bool:
+    """Whether the name stands for a right of the kind MACH_PORT_RIGHT_*, or for what is left of one whose port died."""
+    try:
+        found = kernel.mach_port_type(name)
+    except Exception as error:
+        from machrv.errors import MachError
+
+        if isinstance(error, MachError):
+            return False
+        raise
+    dead = 0 if right == MACH_PORT_RIGHT_RECEIVE else type_bit(MACH_PORT_RIGHT_DEAD_NAME)
+    return bool(found & (type_bit(right) | dead))

@@ -35,7 +35,8 @@ from machrv.message import (
     PortDescriptor,
     trailer_request,
 )
-from machrv.ownership import Right, holds
+from machrv.ownership import Right
+from machrv.rights import holds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

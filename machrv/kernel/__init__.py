@@ -1,4 +1,4 @@
-"""The seam: the Mach API in Python, and the choice of the kernel that serves it.
+"""The seam: the Mach API in Python, and which kernel this process has.
 
 What belongs here: the names of the interface that every kernel keeps (`machrv.kernel.interface`), and `current()`. What
 must never happen here: anything that only one platform can do, and any policy. Everything above this package talks to a
@@ -72,7 +72,13 @@ def _made() -> "Kernel":
     global _current
     with _making:
         if _current is None:
-            kernel = _new() if _begun is None else _completed(_begun)
+            if _begun is None:
+                from machrv.kernel.choice import new_kernel
+
+                kernel = new_kernel()
+            else:
+                kernel = _begun
+                kernel.complete()  # type: ignore[attr-defined]  # It is a `Begun`, see below.
             if _current is None:  # A signal handler may have asked meanwhile.
                 _current = kernel
         return _current
@@ -90,40 +96,6 @@ def _begin() -> "Kernel":
             if _begun is None:  # As above.
                 _begun = kernel
     return begun()
-
-
-def _completed(kernel: "Kernel") -> "Kernel":
-    from machrv.kernel.linux import Begun
-
-    if isinstance(kernel, Begun):
-        kernel.complete()
-    return kernel
-
-
-def _new() -> "Kernel":
-    kernel: Kernel
-    if sys.platform.startswith("linux"):
-        from machrv.kernel.linux import LinuxKernel
-
-        kernel = LinuxKernel()
-        if os.environ.get("MACHRV_PORTS", "0") != "0":
-            from machrv.kernel.linux.account import give
-
-            give()
-    elif sys.platform == "darwin":
-        from machrv._mach import lib
-        from machrv.kernel.darwin import DarwinKernel
-
-        kernel = DarwinKernel(lib)
-    else:
-        from machrv.errors import UnsupportedError
-
-        raise UnsupportedError(f"machrv has kernels for Linux and macOS, not for {sys.platform!r}")
-    if "MACHRV_TRACE" in os.environ:
-        from machrv.trace.kernel import traced
-
-        kernel = traced(kernel)
-    return kernel
 
 
 def _renew_lock() -> None:

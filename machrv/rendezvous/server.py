@@ -25,7 +25,6 @@ from machrv.message import (
     Message,
 )
 from machrv.closing import Closing
-from machrv.ownership import holds
 from machrv.received import destroy_message
 from machrv.rendezvous.policy import add_feature_state_to_environment, refusal
 from machrv.rendezvous import server_name
@@ -40,7 +39,7 @@ from machrv.rendezvous.protocol import (
     reply_image,
 )
 from machrv.rendezvous.registry import Registry
-from machrv.rights import ReceiveRight, SendOnceRight
+from machrv.rights import ReceiveRight, SendOnceRight, holds
 from machrv.transfer import RECEIVE_OPTIONS
 
 TYPE_CHECKING = False

@@ -1,0 +1,41 @@
+"""Which kernel serves a process.
+
+What belongs here: the choice, by platform and environment. What must never happen here: anything on the way of a child that
+only claims its rights, which does without all of a kernel (`machrv.kernel.begun`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from machrv.kernel import Kernel
+
+
+def new_kernel() -> Kernel:
+    """The kernel of this platform, watched if the environment says so. Raises UnsupportedError."""
+    kernel: Kernel
+    if sys.platform.startswith("linux"):
+        from machrv.kernel.linux import LinuxKernel
+
+        kernel = LinuxKernel()
+        if os.environ.get("MACHRV_PORTS", "0") != "0":
+            from machrv.kernel.linux.account import give
+
+            give()
+    elif sys.platform == "darwin":
+        from machrv._mach import lib
+        from machrv.kernel.darwin import DarwinKernel
+
+        kernel = DarwinKernel(lib)
+    else:
+        from machrv.errors import UnsupportedError
+
+        raise UnsupportedError(f"machrv has kernels for Linux and macOS, not for {sys.platform!r}")
+    if "MACHRV_TRACE" in os.environ:
+        from machrv.trace.kernel import traced
+
+        kernel = traced(kernel)
+    return kernel
