@@ -77,8 +77,11 @@ def _made() -> "Kernel":
 
                 kernel = new_kernel()
             else:
+                from machrv.kernel.linux import Begun
+
                 kernel = _begun
-                kernel.complete()  # type: ignore[attr-defined]  # It is a `Begun`, see below.
+                if isinstance(kernel, Begun):  # It is, unless somebody has wanted all of it before.
+                    kernel.complete()
             if _current is None:  # A signal handler may have asked meanwhile.
                 _current = kernel
         return _current

@@ -109,6 +109,8 @@ class Registry:
         self._kernel = kernel
         self._dispatcher = event_source if event_source is not None else Dispatcher.shared(kernel)
         self._registrations: dict[int, Registration] = {}
+        #: whose processes are still pinned
+        self._claimed: list[Registration] = []
         self._closed = False
 
     def __len__(self) -> int:
@@ -146,8 +148,10 @@ class Registry:
     def claim(self, audit_token: AuditToken) -> Registration | None:
         """Take the registration of the process that sent a message with this token. Its rights are the caller's then.
 
-        None if there is no registration for this very process. Takes the lock.
+        None if there is no registration for this very process. Takes the lock. The process stays pinned until `let_go`, or
+        the next claim: who waits for an answer does not wait for that.
         """
+        self.let_go()
         with self.lock:
             registration = self._registrations.get(audit_token.pid)
             if registration is None or not registration.process.matches(audit_token):
@@ -157,14 +161,20 @@ class Registry:
                 # the kernel tells processes apart by their start times, to the hundredth of a second (before pidfs).
                 return None
             del self._registrations[audit_token.pid]
-        self._unpin(registration)
+        self._claimed.append(registration)
         return registration
+
+    def let_go(self) -> None:
+        """No longer watch the processes that have claimed."""
+        while self._claimed:
+            self._unpin(self._claimed.pop())
 
     def clear(self) -> None:
         """End every registration. The lock must not be held."""
         with self.lock:
             registrations = list(self._registrations.values())
             self._registrations.clear()
+        self.let_go()
         self._end(registrations)
 
     def close(self) -> None:

@@ -292,6 +292,10 @@ class RendezvousServer(RendezvousServerBase):
         destroy_ports(ports)
         return None
 
+    def _answer(self, reply_right: int, message_id: int, token: AuditToken, more: bool) -> None:
+        super()._answer(reply_right, message_id, token, more)
+        self._registry.let_go()
+
     def is_valid_additional_message_id(self, message_id: int) -> bool:
         """A request may ask for Info.plist data too ('mrzV')."""
         return message_id == REQUEST_WITH_INFO_PLIST_ID
