@@ -34,7 +34,7 @@ from machrv.received import (
     take_reply_right as take_reply_right,
     take_rights as take_rights,
 )
-from machrv.rendezvous.client import RendezvousClient as RendezvousClient
+from machrv.rendezvous import RendezvousClient as RendezvousClient
 from machrv.rendezvous.direct import DirectRendezvousClient as DirectRendezvousClient
 from machrv.rendezvous import (
     base_bundle_id as base_bundle_id,

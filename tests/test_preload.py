@@ -94,3 +94,29 @@ def test_a_child_without_descriptors_is_told_so_and_can_ask_later(server: Rendez
         child = launch([sys.executable, "-c", EXHAUSTED], registered, stderr=subprocess.PIPE, text=True)
         _, said = child.communicate(timeout=PATIENCE)
         assert child.returncode == 0, said
+
+
+MIXED = """
+import os, sys
+from machrv import RendezvousClient, RendezvousError
+from machrv.kernel import begun
+before = sorted(os.listdir("/proc/self/fd"))
+sys.modules["machrv.rendezvous.steps"] = None  # As if it could not be read any more.
+try:
+    RendezvousClient.connect()
+except RendezvousError as error:
+    assert "preload" in str(error), error
+else:
+    raise SystemExit("no error")
+assert begun().mach_port_names() == [], begun().mach_port_names()
+assert sorted(os.listdir("/proc/self/fd")) == before
+"""
+
+
+def test_what_came_is_given_up_where_it_cannot_be_looked_at(server: RendezvousServer) -> None:
+    """A receive right and a send right: neither a name is left of them, nor a descriptor."""
+    with ReceiveRight.allocate() as port:
+        registered = {"port": RendezvousPort(port.name, Disposition.MAKE_SEND), "more": ReceiveRight.allocate()}
+        child = launch([sys.executable, "-c", MIXED], registered, stderr=subprocess.PIPE, text=True)
+        _, said = child.communicate(timeout=PATIENCE)
+        assert child.returncode == 0, said

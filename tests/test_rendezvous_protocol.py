@@ -21,7 +21,7 @@ from machrv.rendezvous.protocol import (
     reply_image,
     request,
 )
-from machrv.rendezvous.client import read_reply
+from machrv.rendezvous.protocol import read_reply
 
 PEER = AuditToken(euid=501, pid=4711, pidversion=7)
 FROM_PEER = Trailer(0, (501, 20), PEER)

@@ -11,10 +11,9 @@ import asyncio
 from machrv.aio.transfer import receive, send
 from machrv.errors import MachError, RendezvousTimeout
 from machrv.kernel import current
-from machrv.rendezvous import client
-from machrv.rendezvous.client import RendezvousClient
+from machrv import rendezvous
 from machrv.rendezvous.direct import DirectRendezvousClient
-from machrv.rendezvous import service_names
+from machrv.rendezvous import RendezvousClient, service_names
 from machrv.rendezvous.protocol import request
 from machrv.rendezvous.steps import explained, look_up, request_id, taken
 from machrv.rights import ReceiveRight, SendRight
@@ -75,7 +74,7 @@ async def _look_up(names: list[str], kernel: Kernel, deadline: float) -> tuple[s
 
 async def _ask(server: SendRight, what: str, deadline: float) -> tuple[dict[int, OwnedRight], AuditToken | None]:
     """Send a request to `server`, whose right is spent then, and take what the reply brings."""
-    loop, kernel, requirement = asyncio.get_running_loop(), server.kernel, client._server_requirement
+    loop, kernel, requirement = asyncio.get_running_loop(), server.kernel, rendezvous._server_requirement
     with ReceiveRight(kernel.mach_reply_port(), kernel) as reply_port:
         try:
             # Its right is copied into the request and closed behind it: to the server that is the same as a move, and a

@@ -18,7 +18,7 @@ from machrv.cli.account import CHILDS_LINE, PATIENCE, Event, Identity, left_over
 from machrv.errors import RightError
 from machrv.files import fileport_fd
 from machrv.message import Message
-from machrv.rendezvous.client import RendezvousClient
+from machrv.rendezvous import RendezvousClient
 from machrv.rights import ReceiveRight, SendOnceRight, SendRight
 
 TYPE_CHECKING = False

@@ -11,7 +11,7 @@ _started = perf_counter()
 
 from machrv.files import fileport_fd  # noqa: E402
 from machrv.message import Message  # noqa: E402
-from machrv.rendezvous.client import RendezvousClient  # noqa: E402
+from machrv.rendezvous import RendezvousClient  # noqa: E402
 from machrv.rights import SendRight  # noqa: E402
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from time import monotonic
 
-from machrv.rendezvous import client
-from machrv.rendezvous.steps import ask
+from machrv import rendezvous
+from machrv.rendezvous.steps import ask, judged
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from machrv.rights import SendRight
 
 
-class DirectRendezvousClient(client._Ports):
+class DirectRendezvousClient(rendezvous._Ports):
     """The client of a server whose send right came by other means."""
 
     __slots__ = ()
 
     @classmethod
-    def initialize(cls, send_right: SendRight, timeout: float = client._DEFAULT_TIMEOUT) -> Self:
+    def initialize(cls, send_right: SendRight, timeout: float = rendezvous._DEFAULT_TIMEOUT) -> Self:
         """Ask the server that `send_right` leads to. The right is spent.
 
         Raises as `RendezvousClient.connect`; if the request could not be sent, the caller still owns the right.
         """
-        deadline, requirement, kernel = monotonic() + timeout, client._server_requirement, send_right.kernel
-        return cls._of(ask(send_right, "server", requirement, deadline), "server", requirement, kernel)
+        deadline, requirement, kernel = monotonic() + timeout, rendezvous._server_requirement, send_right.kernel
+        return cls(*judged(ask(send_right, "server", requirement, deadline), "server", requirement, kernel))

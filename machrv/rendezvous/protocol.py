@@ -50,6 +50,18 @@ _ANSWERABLE = MACH_MSGH_BITS_COMPLEX | 0x1F
 #: A header, and the trailer: type, size, seqno and two words of a security token; the words of the audit token.
 _REQUEST = Struct("=5Ii2I12x8I")
 
+#: The 32-bit words before the descriptors, of each port (its descriptor and its key), and behind: a length of 64 bits,
+#: and the trailer: type, size, seqno and two words of a security token; the words of the audit token.
+_HEAD, _EACH_PORT, _TAIL = 7, 4, 15
+#: How many ports there can be (`machrv.rendezvous.port.MAX_PORTS`).
+_MOST = 253
+_TOKEN_SIZE = 32
+#: no additional data, and the trailer that was asked for
+_BEHIND = [0, 0, 0, AUDIT_TRAILER_SIZE]
+_BITS = MACH_MSGH_BITS_COMPLEX | Disposition.PORT_SEND_ONCE << 8
+#: What of the last word of a descriptor is its disposition; the rest is the type, 0 for a port, and padding.
+_DISPOSITION = 0x00FF0000
+
 _COUNT = Struct("=I")
 _LENGTH = Struct("=Q")
 
@@ -85,6 +97,36 @@ def read_request(data: bytes) -> tuple[int, int, AuditToken] | None:
     if bits & _ANSWERABLE != Disposition.PORT_SEND_ONCE or not remote or voucher or not words[5]:
         return None
     return remote, id, tuple.__new__(AuditToken, words)
+
+
+def read_reply(data: bytes) -> tuple[Mapping[int, tuple[int, int]], bytes] | None:
+    """What `parse_reply(Message.decode(data))` finds, where the reply is as nearly all are: a (name, disposition) by key, and
+    the audit token of who sent it, as bytes. None for whatever looks otherwise in the least; it may be a reply all the same.
+    """
+    count = (len(data) // 4 - _HEAD - _TAIL) // _EACH_PORT
+    if not 0 < count <= _MOST or len(data) != 4 * (_HEAD + _EACH_PORT * count + _TAIL):
+        return None
+    words = memoryview(data).cast("I").tolist()
+    bits, size, remote, _, voucher, id, descriptors = words[:_HEAD]
+    if (
+        bits != _BITS
+        or size != len(data) - AUDIT_TRAILER_SIZE
+        or remote
+        or voucher
+        or id != MACHRV_REPLY_ID
+        or descriptors != count
+    ):
+        return None
+    keys_at, end = _HEAD + 3 * count, _HEAD + 4 * count
+    if words[end : end + 4] != _BEHIND or not words[-3]:
+        return None  # additional data, another trailer, or the kernel's own message
+    names, types, keys = words[_HEAD:keys_at:3], words[_HEAD + 2 : keys_at : 3], words[keys_at:end]
+    if any(words[_HEAD + 1 : keys_at : 3]) or (count > 1 and keys != sorted(set(keys))):
+        return None
+    dispositions = [word >> 16 for word in types if not word & ~_DISPOSITION]
+    if len(dispositions) != count:
+        return None
+    return dict(zip(keys, zip(names, dispositions))), data[-_TOKEN_SIZE:]
 
 
 def reply_image(remote: int, ports: Sequence[tuple[int, int, int]], additional_data: bytes = b"") -> bytes:

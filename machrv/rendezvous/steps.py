@@ -13,6 +13,8 @@ from machrv.constants import (
     BOOTSTRAP_NOT_PRIVILEGED,
     BOOTSTRAP_UNKNOWN_SERVICE,
     KERN_OPERATION_TIMED_OUT,
+    MACH_MSG_TYPE_PORT_RECEIVE,
+    MACH_PORT_RIGHT_RECEIVE,
     MACH_RCV_TIMED_OUT,
     MACH_SEND_INVALID_DEST,
     MACH_SEND_TIMED_OUT,
@@ -27,14 +29,23 @@ from machrv.errors import (
     ServerNotFoundError,
 )
 from machrv.received import destroy_message
-from machrv.rendezvous.client import owned
+from machrv.rendezvous import not_loaded
 from machrv.rendezvous.policy import refusal, wants_info_plist
-from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, is_refusal, parse_reply, request
-from machrv.rights import ReceiveRight, SendRight
+from machrv.rendezvous.protocol import (
+    REQUEST_ID,
+    REQUEST_WITH_INFO_PLIST_ID,
+    is_refusal,
+    parse_reply,
+    read_reply,
+    request,
+)
+from machrv.rights import ReceiveRight, SendRight, take_right
 from machrv.transfer import RECEIVE_OPTIONS, received_message, send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from machrv.audit import AuditToken
     from machrv.kernel import Kernel
     from machrv.message import Message
@@ -96,8 +107,10 @@ def ask(server: SendRight, what: str, requirement: Requirement | None, deadline:
 
 def judged(
     answer: bytes, what: str, requirement: Requirement | None, kernel: Kernel
-) -> tuple[dict[int, OwnedRight], AuditToken | None]:
-    """`taken` of a message as `Kernel.mach_msg` received it."""
+) -> tuple[dict[int, OwnedRight], AuditToken | bytes | None]:
+    """`taken` of a message as `Kernel.mach_msg` received it. The token is in bytes, where nobody has looked at it."""
+    if requirement is None and (usual := read_reply(answer)) is not None:
+        return owned(usual[0], kernel), usual[1]
     return taken(received_message(kernel, answer), what, requirement, kernel)
 
 
@@ -122,6 +135,29 @@ def taken(
             f"the {what} is process {sender and sender.pid}, which does not meet {requirement!r}: {why}"
         )
     return owned({key: (found.name, found.disposition) for key, found in descriptors.items()}, kernel), sender
+
+
+def owned(ports: Mapping[int, tuple[int, int]], kernel: Kernel) -> dict[int, OwnedRight]:
+    """The rights under these (name, disposition), but for those whose ports have died on the way."""
+    rights: dict[int, OwnedRight] = {}
+    left = dict(ports)
+    try:
+        while left:
+            key, (name, disposition) = next(iter(left.items()))
+            right = take_right(name, disposition, kernel)
+            del left[key]
+            if right is not None:
+                rights[key] = right
+    except (ImportError, OSError) as error:  # What another kind of right is cannot be loaded any more.
+        for right in rights.values():
+            right.close()
+        for name, disposition in left.values():
+            if disposition == MACH_MSG_TYPE_PORT_RECEIVE:
+                kernel.mach_port_mod_refs(name, MACH_PORT_RIGHT_RECEIVE, -1)
+            else:
+                kernel.mach_port_deallocate(name)
+        raise not_loaded(error) from error
+    return rights
 
 
 def explained(error: MachError, what: str) -> RendezvousError:

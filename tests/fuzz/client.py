@@ -32,7 +32,7 @@ class Target:
 
     def _ask(self, data: bytes) -> int:
         from machrv.errors import RendezvousError
-        from machrv.rendezvous.client import RendezvousClient
+        from machrv.rendezvous import RendezvousClient
 
         hostile = self.harness.hostile
         hostile.order("s", SERVICE, data)
@@ -52,7 +52,7 @@ def take(client: object, key: int) -> bool:
     """Take the right under a key, use it and give it up; whether there was one."""
     from machrv.errors import MachrvError
     from machrv.files import fileport_fd
-    from machrv.rendezvous.client import RendezvousClient
+    from machrv.rendezvous import RendezvousClient
 
     assert isinstance(client, RendezvousClient)
     right = client.take_send_right(key) or client.take_receive_right(key)

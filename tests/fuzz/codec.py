@@ -16,7 +16,7 @@ from machrv.rendezvous.protocol import (
     reply,
     reply_image,
 )
-from machrv.rendezvous.client import read_reply
+from machrv.rendezvous.protocol import read_reply
 
 from .choices import Choices
 
