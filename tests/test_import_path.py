@@ -93,7 +93,7 @@ def test_a_claim_loads_little(server: RendezvousServer) -> None:
     ours = {name for name in loaded if name.startswith("machrv")}
     assert "machrv.rendezvous" in ours
     assert loaded - ours <= set(sys.builtin_module_names)
-    assert len(ours) <= 9, sorted(ours)  # Each is a hundredth of a bare start, and more.
+    assert len(ours) <= 6, sorted(ours)  # Each is a hundredth of a bare start, and more.
 
 
 def test_a_child_that_uses_its_right_loads_no_heavy_module(server: RendezvousServer) -> None:
