@@ -47,7 +47,8 @@ def compare(
     count: int = 0,
 ) -> Result:
     """Run the sides in turn, each for about `seconds` at a time, so that what disturbs one disturbs the others, and hold the
-    first against the others.
+    first against the others. Each round begins with another one of those, so that what one leaves behind (cold caches, say)
+    is not always found by the same.
 
     `count`: how often each side does its work in a round, where that is not to be found out.
     `conduct` runs the rounds, as the `pedantic` of pytest-benchmark does: the first side is its target.
@@ -60,7 +61,11 @@ def compare(
         for side in which:
             taken[side].append(sides[side](counts[side]))
 
-    conduct(lambda: measure(first), setup=lambda: measure(*others), rounds=rounds, iterations=1)
+    def measure_others() -> None:
+        begin = len(taken[first]) % len(others)
+        measure(*others[begin:], *others[:begin])
+
+    conduct(lambda: measure(first), setup=measure_others, rounds=rounds, iterations=1)
     result = Result(
         group,
         name,

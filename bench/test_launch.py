@@ -69,7 +69,7 @@ def test_launch_python(held: Held, full: bool, environment: None) -> None:
             "pass_fds": repeated(lambda: _inheriting(with_fd)),
             "multiprocessing, spawn": repeated(_spawned),
         }
-        held("launch", "a child in Python", sides, rounds=9 if full else 5)
+        held("launch", "a child in Python", sides, rounds=24 if full else 6)
 
 
 def test_launch_c(held: Held, compiled: Callable[[str], str], environment: None) -> None:
