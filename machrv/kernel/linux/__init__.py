@@ -249,12 +249,15 @@ def problem_with(path: str) -> str:
     if path in _checked:
         return ""
     try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        return f"cannot make {path}: {error.strerror}"
-    found = os.lstat(path)
+        found = os.lstat(path)
+    except OSError:
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass  # Another process was first.
+        except OSError as error:
+            return f"cannot make {path}: {error.strerror}"
+        found = os.lstat(path)
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         return (
             f"{path} must be a directory of user {os.geteuid()} with mode 0700; "
