@@ -266,7 +266,6 @@ int machrv_serve(machrv_exchange *what, machrv_port *port, int listener, int oth
                  uint64_t context, uint32_t limit)
 {
     int result = -EAGAIN;
-    char byte;
     what->ports = UINT32_MAX;
     what->fd = machrv_accept(listener);
     if (what->fd < 0) {
@@ -286,7 +285,7 @@ int machrv_serve(machrv_exchange *what, machrv_port *port, int listener, int oth
         port->seqno++;
         if (trailer_size == AUDIT_TRAILER)
             machrv_read_usual(what, result);
-        if (recv(what->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
+        if (machrv_at_end(what->fd)) {
             close(what->fd); /* the right was spent on this one message */
             what->fd = -1;
         }

@@ -168,6 +168,32 @@ static void read_pidfd(int fd, machrv_received *into)
     close(fd);
 }
 
+/*
+ * recvmsg(), for a socket that says end-of-file. The kernel looks for a packet first, and then whether the other end has shut
+ * down (Linux 6.18, net/unix/af_unix.c, unix_dgram_recvmsg, and net/core/datagram.c): of a packet that is sent in between,
+ * with a shutdown or a close behind it, it says end-of-file, though it is there. Nothing can come after a shutdown, so a
+ * second look is the truth. (A packet of no bytes brings its sender's identity, at least.)
+ */
+static ssize_t receive_surely(int fd, struct msghdr *message, int flags)
+{
+    const size_t room = message->msg_controllen;
+    ssize_t got = recvmsg(fd, message, flags);
+    if (got == 0 && message->msg_controllen == 0) {
+        message->msg_controllen = room;
+        got = recvmsg(fd, message, flags);
+    }
+    return got;
+}
+
+int machrv_at_end(int fd)
+{
+    char byte;
+    for (int look = 0; look < 2; look++) /* as above */
+        if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0)
+            return 0;
+    return 1;
+}
+
 static int receive_vector(int fd, struct iovec *vector, int parts, machrv_received *into, int wait)
 {
     union {
@@ -187,7 +213,7 @@ static int receive_vector(int fd, struct iovec *vector, int parts, machrv_receiv
     into->euid = into->egid = -1;
     into->nfds = 0;
     do
-        got = recvmsg(fd, &message, (wait ? 0 : MSG_DONTWAIT) | MSG_CMSG_CLOEXEC);
+        got = receive_surely(fd, &message, (wait ? 0 : MSG_DONTWAIT) | MSG_CMSG_CLOEXEC);
     while (got < 0 && errno == EINTR && !wait);
     if (got < 0)
         return -errno;
@@ -277,7 +303,7 @@ int machrv_peek(int fd, machrv_head *into)
     into->header.magic = 0;
     into->before = machrv_now();
     do
-        got = recvmsg(fd, &message, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
+        got = receive_surely(fd, &message, MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC);
     while (got < 0 && errno == EINTR);
     if (got < 0)
         return -errno;
