@@ -15,24 +15,11 @@ never happen here: work at import time, or a text that does not help to act.
     └── UnsupportedError          this system cannot do that
 """
 
-# Without `from __future__ import annotations`, which loads a module that a child does without.
+from __future__ import annotations
 
 from machrv import MachrvError as MachrvError, RendezvousError as RendezvousError
 
-TYPE_CHECKING = False
-
-#: Made when somebody asks for one.
-_OTHERS = (
-    "MessageFormatError",
-    "RightError",
-    "PeerRejectedError",
-    "ServerNotFoundError",
-    "RendezvousTimeout",
-    "ReentryError",
-    "UnsupportedError",
-)
-
-_symbols: "dict[int, str]" = {}
+_symbols: dict[int, str] = {}
 
 # What a code usually means, where the symbol alone leaves a reader helpless. The three bootstrap codes are those that
 # users of such systems meet most often, and misread: a sandbox answers 1100 for names that do not even exist.
@@ -102,9 +89,9 @@ class MachError(MachrvError):
 
     code: int
     operation: str
-    size: "int | None"
+    size: int | None
 
-    def __init__(self, code: int, operation: str, size: "int | None" = None) -> None:
+    def __init__(self, code: int, operation: str, size: int | None = None) -> None:
         super().__init__(code, operation, size)
         self.code = code
         self.operation = operation
@@ -127,81 +114,49 @@ class MachError(MachrvError):
         return f"{text}: {meaning}" if meaning else text
 
 
-if TYPE_CHECKING:
+class MessageFormatError(MachrvError, ValueError):
+    """Bytes that are no valid Mach message, or fields that do not fit into one.
 
-    class MessageFormatError(MachrvError, ValueError):
-        problem: str
-        offset: "int | None"
+    `offset` is where in the buffer, in bytes; None where no buffer is concerned.
+    """
 
-        def __init__(self, problem: str, offset: "int | None" = None) -> None: ...
+    offset: int | None
 
-    class RightError(MachrvError): ...
+    def __init__(self, problem: str, offset: int | None = None) -> None:
+        super().__init__(problem, offset)
+        self.problem = problem
+        self.offset = offset
 
-    class PeerRejectedError(RendezvousError): ...
-
-    class ServerNotFoundError(RendezvousError): ...
-
-    class RendezvousTimeout(RendezvousError, TimeoutError): ...
-
-    class ReentryError(MachrvError, RuntimeError): ...
-
-    class UnsupportedError(MachrvError): ...
-
-else:
-
-    def _others() -> "dict[str, type]":
-        """The classes that a child where nothing fails does without: each costs as much as fifty system calls.
-
-        Here, and not in a module of their own, since what could be wrong may be that no file can be read any more.
-        """
-
-        class MessageFormatError(MachrvError, ValueError):
-            """Bytes that are no valid Mach message, or fields that do not fit into one.
-
-            `offset` is where in the buffer, in bytes; None where no buffer is concerned.
-            """
-
-            offset: "int | None"
-
-            def __init__(self, problem: str, offset: "int | None" = None) -> None:
-                super().__init__(problem, offset)
-                self.problem = problem
-                self.offset = offset
-
-            def __str__(self) -> str:
-                return self.problem if self.offset is None else f"offset {self.offset}: {self.problem}"
-
-        class RightError(MachrvError):
-            """A right was used after it was closed, released or moved, or is of another kind than the call needs."""
-
-        class PeerRejectedError(RendezvousError):
-            """The other end is not the process that it must be."""
-
-        class ServerNotFoundError(RendezvousError):
-            """Nobody serves under the name that was looked up."""
-
-        class RendezvousTimeout(RendezvousError, TimeoutError):
-            """The other end did not answer before the deadline."""
-
-        class ReentryError(MachrvError, RuntimeError):
-            """A signal handler called a kernel while the call that it interrupted was at work on it. Defer what it wants to
-            do."""
-
-        class UnsupportedError(MachrvError):
-            """This system lacks what the call needs; the message names it."""
-
-        return locals()
-
-    def __getattr__(name: str) -> object:
-        if name not in _OTHERS:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        for other, made in _others().items():
-            made.__qualname__ = other
-            globals().setdefault(other, made)  # Another thread may have been first: there must not be two.
-        return globals()[name]
+    def __str__(self) -> str:
+        return self.problem if self.offset is None else f"offset {self.offset}: {self.problem}"
 
 
-def _symbols_of(module: object) -> "dict[int, str]":
+class RightError(MachrvError):
+    """A right was used after it was closed, released or moved, or is of another kind than the call needs."""
+
+
+class PeerRejectedError(RendezvousError):
+    """The other end is not the process that it must be."""
+
+
+class ServerNotFoundError(RendezvousError):
+    """Nobody serves under the name that was looked up."""
+
+
+class RendezvousTimeout(RendezvousError, TimeoutError):
+    """The other end did not answer before the deadline."""
+
+
+class ReentryError(MachrvError, RuntimeError):
+    """A signal handler called a kernel while the call that it interrupted was at work on it. Defer what it wants to
+    do."""
+
+
+class UnsupportedError(MachrvError):
+    """This system lacks what the call needs; the message names it."""
+
+
+def _symbols_of(module: object) -> dict[int, str]:
     """Read the names off a compiled module: they are written down in include/, and nowhere else."""
     found = {}
     for name in dir(module):

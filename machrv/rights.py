@@ -27,26 +27,22 @@ if TYPE_CHECKING:
     from machrv.aio.transfer import Messages
     from machrv.kernel import Kernel, Readiness
     from machrv.message import Message
-    from machrv.transfer import decode, receive_message, send_message, whole
+    from machrv.transfer import receive_message, send_message
 
     OwnedRight = Union["ReceiveRight", SendRight, "SendOnceRight"]
 
-else:  # A child that only takes its rights does not pay for what moves messages: that comes when it is needed.
-
-    def _load():
-        global decode, receive_message, send_message, whole
-        from machrv.transfer import decode, receive_message, send_message, whole
-
-    def decode(received):
-        _load()
-        return decode(received)
+else:  # A child that only takes its rights does not pay for what moves messages: each puts itself there when it is needed.
 
     def receive_message(*arguments):
-        _load()
+        global receive_message
+        from machrv.transfer import receive_message
+
         return receive_message(*arguments)
 
     def send_message(*arguments):
-        _load()
+        global send_message
+        from machrv.transfer import send_message
+
         return send_message(*arguments)
 
 
@@ -87,12 +83,7 @@ class _Receiver(Right):
             name = self._held[0] if self._epoch is ownership._epoch else self.name
         except IndexError:
             name = self.name
-        kernel = self._kernel
-        received = kernel.take_message(name)
-        if received is None:
-            return receive_message(kernel, name, timeout)
-        message = decode(received)  # As `received_message`, which is one step more.
-        return message if not message.descriptors else whole(kernel, message)
+        return receive_message(self._kernel, name, timeout)
 
     def fileno(self) -> int:
         """A descriptor that is readable as long as a receive may give something: for any event loop.

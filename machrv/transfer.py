@@ -41,12 +41,11 @@ from machrv.rights import holds
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Callable
     from typing import Any
 
     from machrv.kernel import Kernel
 
-decode: Callable[[bytes], Message] = Message.decode
+_decode = Message.decode
 RECEIVE_OPTIONS = MACH_RCV_MSG | trailer_request(MACH_RCV_TRAILER_AUDIT)
 
 #: The MACH_PORT_RIGHT_* that a name must have for each disposition.
@@ -182,11 +181,11 @@ def receive_message(kernel: Kernel, name: int, timeout: float | None) -> Message
 
 def received_message(kernel: Kernel, received: bytes) -> Message:
     """The message in what `Kernel.mach_msg` received, its out-of-line memory copied in."""
-    message = decode(received)
-    return whole(kernel, message) if message.descriptors else message
+    message = _decode(received)
+    return _whole(kernel, message) if message.descriptors else message
 
 
-def whole(kernel: Kernel, message: Message) -> Message:
+def _whole(kernel: Kernel, message: Message) -> Message:
     """The message, with its out-of-line memory copied in."""
     for descriptor in message.descriptors:
         if type(descriptor) is not PortDescriptor:

@@ -9,6 +9,18 @@ from machrv import Disposition, ReceiveRight, RendezvousPort, RendezvousServer, 
 
 from .conftest import PATIENCE
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from machrv.rendezvous.port import Ports
+
+
+def succeeds(program: str, ports: Ports, *options: str) -> None:
+    """A child that runs `program`, with these ports registered, ends well."""
+    child = launch([sys.executable, *options, "-c", program], ports, stderr=subprocess.PIPE, text=True)
+    _, said = child.communicate(timeout=PATIENCE)
+    assert child.returncode == 0, said
+
+
 # What the child does once it can import nothing any more: a whole rendezvous, messages, memory, failures.
 CHILD = """
 import machrv, sys, encodings.ascii
@@ -49,11 +61,7 @@ assert set(sys.modules) == loaded, set(sys.modules) - loaded
 def test_nothing_is_imported_after_preloading(server: RendezvousServer) -> None:
     """A rendezvous, messages with rights, memory, a server of one's own, and errors: all is there."""
     with ReceiveRight.allocate() as port:
-        registered = {"port": RendezvousPort(port.name, Disposition.MAKE_SEND)}
-        command = [sys.executable, "-W", "ignore::ResourceWarning", "-c", CHILD]
-        child = launch(command, registered, stderr=subprocess.PIPE, text=True)
-        _, said = child.communicate(timeout=PATIENCE)
-        assert child.returncode == 0, said
+        succeeds(CHILD, {"port": RendezvousPort(port.name, Disposition.MAKE_SEND)}, "-W", "ignore::ResourceWarning")
         assert port.receive(timeout=PATIENCE).id == 7
 
 
@@ -90,10 +98,7 @@ RendezvousClient.connect().take_send_right("port").close()
 def test_a_child_without_descriptors_is_told_so_and_can_ask_later(server: RendezvousServer) -> None:
     """Not even what says it can be loaded any more; the error is typed all the same."""
     with ReceiveRight.allocate() as port:
-        registered = {"port": RendezvousPort(port.name, Disposition.MAKE_SEND)}
-        child = launch([sys.executable, "-c", EXHAUSTED], registered, stderr=subprocess.PIPE, text=True)
-        _, said = child.communicate(timeout=PATIENCE)
-        assert child.returncode == 0, said
+        succeeds(EXHAUSTED, {"port": RendezvousPort(port.name, Disposition.MAKE_SEND)})
 
 
 MIXED = """
@@ -116,7 +121,5 @@ assert sorted(os.listdir("/proc/self/fd")) == before
 def test_what_came_is_given_up_where_it_cannot_be_looked_at(server: RendezvousServer) -> None:
     """A receive right and a send right: neither a name is left of them, nor a descriptor."""
     with ReceiveRight.allocate() as port:
-        registered = {"port": RendezvousPort(port.name, Disposition.MAKE_SEND), "more": ReceiveRight.allocate()}
-        child = launch([sys.executable, "-c", MIXED], registered, stderr=subprocess.PIPE, text=True)
-        _, said = child.communicate(timeout=PATIENCE)
-        assert child.returncode == 0, said
+        send = RendezvousPort(port.name, Disposition.MAKE_SEND)
+        succeeds(MIXED, {"port": send, "more": ReceiveRight.allocate()})

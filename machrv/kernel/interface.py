@@ -241,11 +241,6 @@ class Kernel(ABC):
         """
         return False
 
-    def take_message(self, name: int) -> bytes | None:
-        """A shortcut for receiving the next message to the receive right `name`, with an audit trailer, where the kernel has
-        one for the case; None: use `mach_msg`, which waits where this does not, and says why."""
-        return None
-
     def ask(self, service_name: str, message_id: int, timeout: float) -> bytes | None:
         """A shortcut for look-up, request and reply, where the kernel has one for the case; None: take the steps.
 

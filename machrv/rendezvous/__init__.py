@@ -32,7 +32,7 @@ from machrv.ownership import SendRight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from types import ModuleType, TracebackType
     from typing import Any, ClassVar
 
@@ -298,7 +298,7 @@ class RendezvousClient(_Ports):
             try:
                 steps = _steps()
             except RendezvousError:
-                _give_up(answer, kernel)
+                give_up(_ports_of(answer), kernel)
                 raise
             return cls(*steps.judged(answer, f"server {names[0]!r}", requirement, kernel))
         steps = _steps()
@@ -336,26 +336,35 @@ def _steps() -> "ModuleType":
 
 
 def not_loaded(error: "Exception") -> "RendezvousError":
+    """What to raise where a module could not be imported."""
     return RendezvousError(
         f"what this rendezvous needs cannot be loaded any more ({error}): close descriptors, or call machrv.preload() "
         "before this process gives up reading files"
     )
 
 
-def _give_up(answer: bytes, kernel: "Kernel") -> None:
-    """Give up the ports of a message, as far as nothing else is among them."""
-    from machrv.constants import MACH_MSG_TYPE_PORT_RECEIVE, MACH_MSGH_BITS_COMPLEX
+def give_up(ports: "Iterable[tuple[int, int]]", kernel: "Kernel") -> None:
+    """Give up what came under these names, each with its disposition. Nothing is loaded for it."""
+    from machrv.constants import MACH_MSG_TYPE_PORT_RECEIVE
+
+    for name, disposition in ports:
+        if disposition == MACH_MSG_TYPE_PORT_RECEIVE:
+            kernel.mach_port_mod_refs(name, MACH_PORT_RIGHT_RECEIVE, -1)
+        else:
+            kernel.mach_port_deallocate(name)
+
+
+def _ports_of(answer: bytes) -> "Iterable[tuple[int, int]]":
+    """The ports of a message, as far as nothing else is among them."""
+    from machrv.constants import MACH_MSGH_BITS_COMPLEX
 
     words = memoryview(answer[: len(answer) & ~3]).cast("I").tolist()
     count = words[_FIRST - 1] if words[0] & MACH_MSGH_BITS_COMPLEX else 0
     for at in range(_FIRST, _FIRST + 3 * count, 3):
-        name, kind = words[at], words[at + 2] >> 16
-        if kind == MACH_MSG_TYPE_PORT_RECEIVE:
-            kernel.mach_port_mod_refs(name, MACH_PORT_RIGHT_RECEIVE, -1)
-        elif kind < 0x100:  # The rest of it is the type: 0 for a port.
-            kernel.mach_port_deallocate(name)
-        else:
+        disposition = words[at + 2] >> 16
+        if disposition > 0xFF:  # The rest of it is the type: 0 for a port.
             return
+        yield words[at], disposition
 
 
 _server_requirement: "Requirement | None" = None

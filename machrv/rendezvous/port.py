@@ -11,6 +11,7 @@ from machrv.kernel import current
 from machrv.message import Disposition, PortDescriptor
 from machrv.ownership import Right
 from machrv.rendezvous import four_char_code as four_char_code, uint32_key as uint32_key
+from machrv.rendezvous.protocol import MAX_PORTS as MAX_PORTS
 from machrv.rights import ReceiveRight, SendOnceRight, SendRight
 from machrv.transfer import NEEDED_RIGHT
 
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
     #: The keys are `Key`s. (Mapping is invariant in its keys, so `Mapping[Key, ...]` would refuse a `dict[str, ...]`; and
     #: beside a union of mappings mypy does not see that a right and another kind of right are both welcome.)
     Ports = Mapping[Any, RendezvousPortLike]
-
-#: The most ports that one reply carries. On Linux every right is a descriptor, and one packet has room for 253
-#: (SCM_MAX_FD, Linux 6.18, include/net/scm.h). macOS would take more; one limit for both is simpler to live with.
-MAX_PORTS = 253
 
 _MOVES: dict[int, type[Right]] = {
     Disposition.MOVE_RECEIVE: ReceiveRight,

@@ -39,6 +39,10 @@ REQUEST_ID: int = MACHRV_REQUEST_ID
 REQUEST_WITH_INFO_PLIST_ID: int = MACHRV_REQUEST_WITH_INFO_PLIST_ID
 REPLY_ID: int = MACHRV_REPLY_ID
 
+#: The most ports that one reply carries. On Linux every right is a descriptor, and one packet has room for 253
+#: (SCM_MAX_FD, Linux 6.18, include/net/scm.h). macOS would take more; one limit for both is simpler to live with.
+MAX_PORTS = 253
+
 #: msgh_size of a request: a header and nothing else.
 REQUEST_SIZE = len(Message().encode())
 
@@ -53,8 +57,6 @@ _REQUEST = Struct("=5Ii2I12x8I")
 #: The 32-bit words before the descriptors, of each port (its descriptor and its key), and behind: a length of 64 bits,
 #: and the trailer: type, size, seqno and two words of a security token; the words of the audit token.
 _HEAD, _EACH_PORT, _TAIL = 7, 4, 15
-#: How many ports there can be (`machrv.rendezvous.port.MAX_PORTS`).
-_MOST = 253
 _TOKEN_SIZE = 32
 #: no additional data, and the trailer that was asked for
 _BEHIND = [0, 0, 0, AUDIT_TRAILER_SIZE]
@@ -104,7 +106,7 @@ def read_reply(data: bytes) -> tuple[Mapping[int, tuple[int, int]], bytes] | Non
     the audit token of who sent it, as bytes. None for whatever looks otherwise in the least; it may be a reply all the same.
     """
     count = (len(data) // 4 - _HEAD - _TAIL) // _EACH_PORT
-    if not 0 < count <= _MOST or len(data) != 4 * (_HEAD + _EACH_PORT * count + _TAIL):
+    if not 0 < count <= MAX_PORTS or len(data) != 4 * (_HEAD + _EACH_PORT * count + _TAIL):
         return None
     words = memoryview(data).cast("I").tolist()
     bits, size, remote, _, voucher, id, descriptors = words[:_HEAD]

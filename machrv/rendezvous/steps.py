@@ -13,8 +13,6 @@ from machrv.constants import (
     BOOTSTRAP_NOT_PRIVILEGED,
     BOOTSTRAP_UNKNOWN_SERVICE,
     KERN_OPERATION_TIMED_OUT,
-    MACH_MSG_TYPE_PORT_RECEIVE,
-    MACH_PORT_RIGHT_RECEIVE,
     MACH_RCV_TIMED_OUT,
     MACH_SEND_INVALID_DEST,
     MACH_SEND_TIMED_OUT,
@@ -29,7 +27,7 @@ from machrv.errors import (
     ServerNotFoundError,
 )
 from machrv.received import destroy_message
-from machrv.rendezvous import not_loaded
+from machrv.rendezvous import give_up, not_loaded
 from machrv.rendezvous.policy import refusal, wants_info_plist
 from machrv.rendezvous.protocol import (
     REQUEST_ID,
@@ -151,11 +149,7 @@ def owned(ports: Mapping[int, tuple[int, int]], kernel: Kernel) -> dict[int, Own
     except (ImportError, OSError) as error:  # What another kind of right is cannot be loaded any more.
         for right in rights.values():
             right.close()
-        for name, disposition in left.values():
-            if disposition == MACH_MSG_TYPE_PORT_RECEIVE:
-                kernel.mach_port_mod_refs(name, MACH_PORT_RIGHT_RECEIVE, -1)
-            else:
-                kernel.mach_port_deallocate(name)
+        give_up(left.values(), kernel)
         raise not_loaded(error) from error
     return rights
 

@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import os
 
+from machrv.closing import Closing
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from machrv.audit import AuditToken
 
 
-class PinnedProcess:
+class PinnedProcess(Closing):
     """A process to look at. Use it in a `with`.
 
     All methods raise OSError where the system does not let this process look, ProcessLookupError among them once the
@@ -90,14 +88,6 @@ class PinnedProcess:
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)
         with open(fd, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def own_number() -> int:

@@ -55,7 +55,7 @@ _NAMES: dict[str, tuple[int, ...]] = {
     "fileport_makefd": (0,),
 }
 #: Shortcuts for other calls: as `Kernel` has them, the steps are taken, and each of them is seen.
-_COMPOSED = {"send_bare", "take_message", "ask", "claim", "take_request", "answer"}
+_COMPOSED = {"send_bare", "ask", "claim", "take_request", "answer"}
 #: Questions to which a failure is an answer like any other.
 _QUESTIONS = {"mach_port_type", "port_identity"}
 

@@ -51,7 +51,6 @@ def messages(kernel: Kernel, name: int) -> None:
     assert_type(kernel.bootstrap_check_in("org.example"), int)
     assert_type(kernel.bootstrap_look_up("org.example"), int)
     assert_type(kernel.send_bare(name, 7, b"body"), "bool")
-    assert_type(kernel.take_message(name), "bytes | None")
     assert_type(kernel.ask("org.example", 7, timeout=1.0), "bytes | None")
     claimed = kernel.claim("org.example", 7, timeout=1.0)
     assert_type(claimed, "bytes | tuple[dict[int, int], bytes | list[int]] | None")

@@ -206,7 +206,7 @@ class Begun(Beginning):
             "mach_port_get_refs", "mach_port_insert_member", "mach_port_insert_right", "mach_port_mod_refs",
             "mach_port_move_member", "mach_port_names", "mach_port_request_notification", "mach_port_set_attributes",
             "mach_port_set_context", "mach_port_type", "mach_reply_port", "memory", "open_process", "port_identity",
-            "readiness", "room", "send_bare", "take_message", "take_request", "vm_deallocate", "vm_read", "_hand_over", "_settle",
+            "readiness", "room", "send_bare", "take_request", "vm_deallocate", "vm_read", "_hand_over", "_settle",
         ):  # fmt: skip
             locals()[_name] = _Later(_name)
         del _name

@@ -103,8 +103,6 @@ class LinuxEventQueue(EventQueue):
             events = self._epoll.poll(-1 if timeout is None else min(max(0.0, timeout), LONGEST / 1000))
         except OSError as error:
             raise MachError(lib.KERN_RESOURCE_SHORTAGE, f"EventQueue.wait ({error.strerror})") from error
-        if len(events) == 1 and not ports and (port := self._ports.get(events[0][0])):
-            return [port], []  # As below, for the case in which somebody waits for an answer.
         processes: list[Process] = []
         noticed = False
         with self._lock:

@@ -79,7 +79,7 @@ class Incoming(Sending):
     def _furnish(self) -> None:
         super()._furnish()
         self._buffer = Buffer(self._native, self._gate)
-        #: another for whoever receives without the lock; and where that, and the gate, are in memory
+        #: another for whoever receives without the lock, and where in memory that receives
         self._taken = Buffer(self._native, self._gate)
         self._taken_at = int(ffi.cast("uintptr_t", self._taken.exchange))
         #: where answers come that are waited for without a port, which needs no id: see `Asking._ask`

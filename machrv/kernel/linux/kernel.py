@@ -73,9 +73,14 @@ class LinuxKernel(Calls, Kernel):
         if self._open and not self._inside:
             if message is None:
                 if option == _RECEIVE and receive_size is None:
-                    received = self.take_message(receive_name)
-                    if received is not None:
+                    try:
+                        received = _receive_again(self._taken_at, receive_name)
+                    except OverflowError:
+                        received = -1  # The name of no port.
+                    if type(received) is bytes:
                         return received
+                    if received >= 0 and (other := self._received_again(received, receive_name)) is not None:
+                        return other
             elif option == _SEND_MSG and type(message) is bytes:
                 if _send_again(self._gate_at, message):
                     return None
@@ -118,18 +123,6 @@ class LinuxKernel(Calls, Kernel):
             return _send_bare_again(self._gate_at, name, id, body)  # type: ignore[no-any-return]
         except (OverflowError, TypeError):
             return False
-
-    def take_message(self, name: int) -> bytes | None:
-        """See `Kernel.take_message`. Only from a port that has been received from: see again.c."""
-        if not self._open or self._inside:
-            return None
-        try:
-            message = _receive_again(self._taken_at, name)
-        except OverflowError:
-            return None  # The name of no port.
-        if type(message) is bytes:
-            return message
-        return self._received_again(message, name) if message >= 0 else None
 
     def mach_reply_port(self) -> int:
         """See `Kernel.mach_reply_port`. On Linux a receive right like any other."""

@@ -266,6 +266,7 @@ int machrv_serve(machrv_exchange *what, machrv_port *port, int listener, int oth
                  uint64_t context, uint32_t limit)
 {
     int result = -EAGAIN;
+    char spent;
     what->ports = UINT32_MAX;
     what->fd = machrv_accept(listener);
     if (what->fd < 0) {
@@ -285,7 +286,7 @@ int machrv_serve(machrv_exchange *what, machrv_port *port, int listener, int oth
         port->seqno++;
         if (trailer_size == AUDIT_TRAILER)
             machrv_read_usual(what, result);
-        if (machrv_at_end(what->fd)) {
+        if (!machrv_spent(&what->fd, 1, &spent) && spent) {
             close(what->fd); /* the right was spent on this one message */
             what->fd = -1;
         }

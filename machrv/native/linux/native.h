@@ -67,9 +67,6 @@ int machrv_send_bare(int fd, int32_t id, const char *body, size_t size, int spac
 /* machrv_receive; or, with `wait`, the same for a socket with a receive timeout, until there is something or a signal. */
 int machrv_receive_packet(int fd, machrv_received *into, int wait);
 
-/* Whether nothing waits in a socket and nothing will come. */
-int machrv_at_end(int fd);
-
 /* Lays out what has been received: the second half of machrv_receive_plain. */
 int machrv_lay_out(machrv_received *into, machrv_arrived *rights, const machrv_identity *own, uint32_t kind, int trusted,
                    uint32_t name, uint32_t seqno, uint32_t trailer_size, uint64_t context, uint32_t limit);

@@ -185,15 +185,6 @@ static ssize_t receive_surely(int fd, struct msghdr *message, int flags)
     return got;
 }
 
-int machrv_at_end(int fd)
-{
-    char byte;
-    for (int look = 0; look < 2; look++) /* as above */
-        if (recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 0)
-            return 0;
-    return 1;
-}
-
 static int receive_vector(int fd, struct iovec *vector, int parts, machrv_received *into, int wait)
 {
     union {

@@ -8,19 +8,6 @@
 
 #include "direct.h"
 
-/* A structure of include/machrv/linux.h by its address. NULL: an error that has been raised. */
-static void *at(PyObject *address)
-{
-    return PyLong_AsVoidPtr(address);
-}
-
-static int expect(Py_ssize_t count, Py_ssize_t expected)
-{
-    if (count != expected)
-        PyErr_Format(PyExc_TypeError, "%zd arguments expected", expected);
-    return count == expected;
-}
-
 PyDoc_STRVAR(send_doc, "send_again(gate, message): whether machrv_send_again has sent it.");
 
 static PyObject *send_again(PyObject *module, PyObject *const *given, Py_ssize_t count)
@@ -29,7 +16,7 @@ static PyObject *send_again(PyObject *module, PyObject *const *given, Py_ssize_t
     Py_ssize_t size;
     machrv_gate *gate;
     (void)module;
-    if (!expect(count, 2) || PyBytes_AsStringAndSize(given[1], &message, &size) || !(gate = at(given[0])))
+    if (!machrv_expect(count, 2) || PyBytes_AsStringAndSize(given[1], &message, &size) || !(gate = PyLong_AsVoidPtr(given[0])))
         return NULL;
     return PyBool_FromLong(machrv_send_again(gate, message, (size_t)size) == 0);
 }
@@ -44,7 +31,7 @@ static PyObject *send_bare_again(PyObject *module, PyObject *const *given, Py_ss
     unsigned long name;
     long id;
     (void)module;
-    if (!expect(count, 4) || PyBytes_AsStringAndSize(given[3], &body, &size) || !(gate = at(given[0])))
+    if (!machrv_expect(count, 4) || PyBytes_AsStringAndSize(given[3], &body, &size) || !(gate = PyLong_AsVoidPtr(given[0])))
         return NULL;
     name = PyLong_AsUnsignedLong(given[1]);
     id = PyLong_AsLong(given[2]);
@@ -65,7 +52,7 @@ static PyObject *receive_again(PyObject *module, PyObject *const *given, Py_ssiz
     int result;
     PyObject *message;
     (void)module;
-    if (!expect(count, 2) || !(what = at(given[0])))
+    if (!machrv_expect(count, 2) || !(what = PyLong_AsVoidPtr(given[0])))
         return NULL;
     name = PyLong_AsUnsignedLong(given[1]);
     if (PyErr_Occurred())

@@ -69,7 +69,7 @@ PyDoc_STRVAR(ask_doc,
 
 static PyObject *ask(PyObject *module, PyObject *const *given, Py_ssize_t count)
 {
-    const char *link = count == 5 ? PyBytes_AsString(given[0]) : NULL;
+    const char *link = machrv_expect(count, 5) ? PyBytes_AsString(given[0]) : NULL;
     long id, space;
     double timeout;
     int result;
@@ -77,7 +77,7 @@ static PyObject *ask(PyObject *module, PyObject *const *given, Py_ssize_t count)
     machrv_exchange what;
     (void)module;
     if (!link)
-        return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "ask() takes 5 arguments");
+        return NULL;
     id = PyLong_AsLong(given[1]);
     space = PyLong_AsLong(given[2]);
     timeout = PyFloat_AsDouble(given[3]);

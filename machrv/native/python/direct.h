@@ -22,6 +22,14 @@ extern PyMethodDef machrv_again_methods[]; /* again.c */
 
 #pragma GCC visibility pop
 
+/* Whether there are so many arguments; otherwise an error has been raised. */
+static inline int machrv_expect(Py_ssize_t count, Py_ssize_t expected)
+{
+    if (count != expected)
+        PyErr_Format(PyExc_TypeError, "%zd arguments expected", expected);
+    return count == expected;
+}
+
 /* A function that is given its arguments one by one. */
 #define DIRECT(name, function, doc) {name, (PyCFunction)(void (*)(void))function, METH_FASTCALL, doc}
 

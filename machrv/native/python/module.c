@@ -22,7 +22,6 @@ static const struct {
     long value;
 } constants[] = {
     CONSTANT(KERN_RESOURCE_SHORTAGE), /* what is said where nothing more can be loaded */
-    CONSTANT(MACHRV_REPLY_ID),
     CONSTANT(MACHRV_REQUEST_ID),
     CONSTANT(MACH_MSGH_BITS_COMPLEX),
     CONSTANT(MACH_MSG_TYPE_COPY_SEND),
