@@ -43,11 +43,16 @@
 #ifndef SCM_CREDENTIALS
 #define SCM_CREDENTIALS 2
 #endif
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 8U /* <linux/memfd.h>, Linux 6.3 */
+#endif
 
 #define PORT_ID 32       /* characters of a port's id: 128 bits in hexadecimal */
 #define ADDRESS_MAX 108  /* of a socket's address: sizeof(sun_path) */
 
-/* -- features.c, process.c ------------------------------------------------------------------------------------------- */
+#pragma GCC visibility push(hidden)
+
+/* -- process.c ------------------------------------------------------------------------------------------------------- */
 
 /* MACHRV_WITHOUT_*: what is switched off, for tests. */
 extern int machrv_missing;
@@ -63,7 +68,7 @@ int random_bytes(void *into, size_t size);
 /* The ids that PIDFD_GET_INFO tells (Linux 6.13) of a process that is running: true if so. */
 bool pidfd_ids(int pidfd, uint32_t *euid, uint32_t *egid);
 /* Which process made the other end of a connected socket: as machrv_process() tells it, by SO_PEERPIDFD, else by the start
-   time of the process with SO_PEERCRED's pid. 0: it cannot be told, and is the same as no other. */
+   time of the process with SO_PEERCRED's pid (before Linux 6.5). 0: it cannot be told, and is the same as no other. */
 uint64_t socket_maker(int fd);
 
 /* -- vm.c ------------------------------------------------------------------------------------------------------------- */
@@ -77,23 +82,28 @@ int memory_read(void *into, vm_address_t address, size_t size);
 /* Looks at a descriptor that a peer sent: the size of a memfd that nobody can write to or cut short, or a negative errno.
    Never waits. */
 int64_t memory_sealed_size(int fd);
-/* Maps such a memfd of `size` bytes, privately: 0 or a negative errno. */
+/* Maps such a memfd of `size` bytes, privately: 0 or a negative errno (-EINVAL for no bytes). */
 int memory_map(int fd, size_t size, vm_address_t *address);
+/* task.c: a handle of a port space of this process that lives. vm_allocate() and its like ask nothing else of a task. */
+bool task_is_valid(mach_port_t task);
 
-/* -- bootstrap_name.c: the directory of names ---------------------------------------------------------------------------- */
+/* -- bootstrap_name.c: names for processes ------------------------------------------------------------------------------- */
 
-/* A name that is taken: what is to be removed with its port. */
+/* A name that is taken: what is to be removed with its port. Those that still are when the process exits are removed then. */
 struct bootstrap_name;
 
 /*
  * Listens under a name. *listener is a listening SOCK_SEQPACKET socket, non-blocking, whose accepted sockets attest their
- * senders (SO_PASSCRED, SO_PASSPIDFD, SO_TIMESTAMPNS set before listen()); `address` what it is bound to (*length bytes, no
+ * senders (SO_PASSCRED, SO_PASSPIDFD set before listen(); SO_TIMESTAMPNS is not inherited, and is to be set on what is
+ * accepted: what was sent before bears the time when it is first looked at); `address` what it is bound to (*length bytes, no
  * NUL). The caller owns all three. BOOTSTRAP_NAME_IN_USE, BOOTSTRAP_UNKNOWN_SERVICE (an empty name), BOOTSTRAP_NOT_PRIVILEGED
- * (the directory is not safe), BOOTSTRAP_NO_MEMORY (somebody holds its lock), KERN_RESOURCE_SHORTAGE.
+ * (the directory is not safe, or cannot be written to), BOOTSTRAP_NO_MEMORY (somebody holds its lock), KERN_RESOURCE_SHORTAGE.
+ * Waits, some 10 s at most, for the directory's lock: not with a lock of a task's.
  */
 kern_return_t bootstrap_name_claim(const char *service, const char id[PORT_ID], int *listener, char address[ADDRESS_MAX],
                                    int *length, struct bootstrap_name **name);
-/* Gives a name up, unless it is somebody else's by now, and frees it. NULL is ignored. */
+/* Gives a name up, unless it is somebody else's by now, and frees it. NULL is ignored. Before its listener is closed: as long
+   as somebody listens, nobody takes the name for stale, and so it cannot become another's while it is looked at. */
 void bootstrap_name_remove(struct bootstrap_name *name);
 /* In the child of a fork: the name is the parent's; frees it only. */
 void bootstrap_name_forget(struct bootstrap_name *name);
@@ -101,9 +111,18 @@ void bootstrap_name_forget(struct bootstrap_name *name);
    process's own directory. */
 struct bootstrap_name *bootstrap_name_adopt(const char *address, int length);
 /*
- * Connects to who listens under a name: *fd and the id of the port that it claims to be. BOOTSTRAP_UNKNOWN_SERVICE,
- * BOOTSTRAP_NOT_PRIVILEGED, KERN_OPERATION_TIMED_OUT after `timeout` ms (0 does not wait), KERN_RESOURCE_SHORTAGE.
+ * Connects to who listens under a name: *fd, non-blocking, and the id of the port that it claims to be.
+ * BOOTSTRAP_UNKNOWN_SERVICE, BOOTSTRAP_NOT_PRIVILEGED (the directory is not safe, or another user answers),
+ * KERN_OPERATION_TIMED_OUT after `timeout` ms (0 does not wait), KERN_ABORTED (a signal came while it waited: call again with
+ * the time that is left), KERN_RESOURCE_SHORTAGE.
  */
 kern_return_t bootstrap_name_connect(const char *service, mach_msg_timeout_t timeout, int *fd, char id[PORT_ID]);
+
+/* Around a fork, inside all other locks but that of closing.h: no name is the child's. */
+void bootstrap_before_fork(void);
+void bootstrap_after_fork_in_parent(void);
+void bootstrap_after_fork_in_child(void);
+
+#pragma GCC visibility pop
 
 #endif
