@@ -19,6 +19,8 @@ void close_all_later(const int *fds, int count);
    otherwise. Nothing more can be received from it by whoever has a copy. (A socket that a peer sent is for close_later: a
    copy of it that is kept can be told to hide the queue, SO_PEEK_OFF, at the very moment.) */
 void close_socket(int fd);
+/* An AF_UNIX socket that a peer sent, as a right: closed here if nothing waits in its queue and nothing can any more. */
+void close_right(int fd);
 
 /* Around a fork, inside all other locks: the child has no such thread. What waited for it is closed there, in the child's
    copies, by a thread of its own, as soon as it has one. Before: waits, some 20 ms at most, for a close that has just begun. */

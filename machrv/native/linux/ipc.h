@@ -110,7 +110,7 @@ struct ipc_end {
     unsigned pins; /* threads that poll it: its descriptor is not closed meanwhile */
     bool own;      /* the other side has never left this task: its messages are attested by pid alone */
     bool told;     /* send and send-once rights share it: each packet tells its kind */
-    bool moved;    /* it goes on living elsewhere */
+    bool moved;    /* it goes on living elsewhere, or may */
     bool stamped;  /* the system stamps its messages with the time */
     bool queued;   /* it stands in its port's heap */
     bool watched;  /* it is in its task's watcher */
@@ -180,7 +180,8 @@ void task_release(struct ipc_task *task);
 /* task_find(), and its lock; notifications that have become due have been sent. */
 struct ipc_task *task_enter(mach_port_t handle);
 void task_leave(struct ipc_task *task);
-bool task_is_valid(mach_port_t task);
+/* Where the task receives into; NULL without memory. */
+struct packet *ipc_task_packet(struct ipc_task *task);
 /* This process: pid and pidversion, asked for once in each process. */
 pid_t self_pid(void);
 uint64_t self_process(void);
@@ -204,8 +205,6 @@ void ipc_entry_forget(struct ipc_task *task, struct ipc_entry *entry);
 struct ipc_entry *ipc_entry_with_id(struct ipc_task *task, const char id[PORT_ID]);
 unsigned id_hash(const char id[PORT_ID]);
 void ipc_entry_free_table(struct ipc_task *task);
-/* In the child of a fork: all descriptors are closed, nothing is sent, every name is gone. */
-void ipc_task_abandon(struct ipc_task *task);
 
 /* -- ipc_right.c: what a name stands for ----------------------------------------------------------------------------------- */
 

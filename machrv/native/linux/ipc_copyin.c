@@ -65,7 +65,7 @@ static bool check_descriptors(struct ipc_kmsg *kmsg, size_t *ports)
             kmsg->ntail += d.ool_ports.count;
             break;
         case MACH_MSG_GUARDED_PORT_DESCRIPTOR:
-            if (!d.guarded.flags || (unsigned)d.guarded.flags & ~MACH_MSG_GUARD_FLAGS_MASK ||
+            if (!d.guarded.flags || (unsigned)d.guarded.flags & ~(unsigned)MACH_MSG_GUARD_FLAGS_MASK ||
                 ((unsigned)d.guarded.flags & MACH_MSG_GUARD_FLAGS_UNGUARDED_ON_SEND && d.guarded.context) ||
                 d.guarded.disposition != MACH_MSG_TYPE_MOVE_RECEIVE)
                 refused = MACH_SEND_INVALID_TYPE;
@@ -264,7 +264,7 @@ static mach_msg_return_t copyin_name(struct ipc_kmsg *kmsg, mach_port_name_t nam
         return MACH_SEND_INVALID_RIGHT;
     if (ipc_right_is_dead(right))
         return MACH_MSG_SUCCESS;
-    *slot = ++kmsg->nrights | (right->socket && right->socket->file ? SLOT_FILE : 0);
+    *slot = (uint32_t)++kmsg->nrights | (right->socket && right->socket->file ? SLOT_FILE : 0);
     if (right->kind == KIND_RECEIVE && to && ipc_port_is_circular(right->port->id, to))
         kmsg->circular = true;
     return MACH_MSG_SUCCESS;
@@ -277,7 +277,7 @@ static mach_msg_return_t copyin_memory(struct ipc_kmsg *kmsg, size_t number, uni
     mach_msg_size_t size = d->ool.size;
     unsigned type = (unsigned)d->ool.type;
     *d = (union ipc_descriptor){.ool = {.copy = MACH_MSG_VIRTUAL_COPY, .deallocate = 1, .size = size}};
-    d->ool.type = type;
+    d->ool.type = type & 0xff;
     if (size == 0)
         return MACH_MSG_SUCCESS;
     if (fd < 0)
@@ -299,7 +299,7 @@ static mach_msg_return_t copyin_ports(struct ipc_kmsg *kmsg, size_t first, union
     if ((unsigned)d->ool_ports.copy > MACH_MSG_VIRTUAL_COPY)
         return MACH_SEND_INVALID_TYPE;
     *d = (union ipc_descriptor){.ool_ports = {.deallocate = 1, .copy = MACH_MSG_VIRTUAL_COPY, .count = count}};
-    d->ool_ports.disposition = ipc_right_kind(disposition);
+    d->ool_ports.disposition = ipc_right_kind(disposition) & 0xff;
     d->ool_ports.type = MACH_MSG_OOL_PORTS_DESCRIPTOR;
     for (uint32_t i = 0; i < count; i++) {
         mach_msg_return_t mr = copyin_name(kmsg, kmsg->tail[first + i], disposition, &kmsg->tail[first + i]);
@@ -337,7 +337,7 @@ mach_msg_return_t ipc_kmsg_copyin_body(struct ipc_kmsg *kmsg)
             unsigned disposition = d.port.disposition;
             mach_port_name_t name = d.port.name;
             d = (union ipc_descriptor){.port = {.name = name}};
-            d.port.disposition = ipc_right_kind(disposition);
+            d.port.disposition = ipc_right_kind(disposition) & 0xff;
             mr = copyin_name(kmsg, name, disposition, &d.port.name);
             break;
         }

@@ -459,7 +459,6 @@ static int accept_one(struct ipc_port *port)
     if (end) {
         memcpy(end->address, listener->address, (size_t)listener->address_length);
         end->address_length = listener->address_length;
-        end->stamped = true; /* as its listener's */
         if (port->turns && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0)
             end->peer = peer.pid;
     }

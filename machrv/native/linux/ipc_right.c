@@ -39,7 +39,7 @@ void ipc_socket_release(struct ipc_socket *socket)
     else if (socket->ours)
         close(socket->fd);
     else
-        close_socket(socket->fd);
+        close_right(socket->fd);
     free(socket);
 }
 

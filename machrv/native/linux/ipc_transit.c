@@ -78,7 +78,7 @@ int ipc_transit_arrived(struct ipc_task *task, int fd, unsigned kind, bool file,
     if (!file && name.sun_family != AF_UNIX)
         goto refused;
     if (!file && hung) {
-        close_socket(fd);
+        close_right(fd);
         return 0; /* to a port that has died */
     }
     right->socket = ipc_socket_new(fd, file);
@@ -232,6 +232,7 @@ static int adopt_end(struct ipc_port *port, int fd, unsigned kind, bool own)
     if (!end)
         goto refused;
     end->told = kind == KIND_TOLD;
+    end->moved = true; /* whoever had it may have a copy */
     end->stamped = true; /* by packet_renew(); what waits may have no stamp, and then its sender's word counts */
     end->late = listener ? 0 : packet_waiting(fd);
     if (end->late < 0)
@@ -321,7 +322,7 @@ static struct ipc_port *unpack(struct ipc_task *task, int fd, bool own, int *err
     }
     free(packet);
     if (bundle)
-        close_socket(fd);
+        close_right(fd);
     else
         close_later(fd);
     if (!*error)

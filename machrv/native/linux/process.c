@@ -245,6 +245,6 @@ int machrv_features(void)
         close(memory);
     }
     if (has_dead_pidfds())
-        found |= MACHRV_WITHOUT_DEAD_PIDFD;
+        found |= MACHRV_WITHOUT_PIDFD_OF_GONE;
     return found;
 }

@@ -30,6 +30,8 @@ static void task_init(struct ipc_task *task, mach_port_t handle)
     task->doomed_last = &task->doomed;
 }
 
+static void ipc_task_abandon(struct ipc_task *task);
+
 /* -- fork ------------------------------------------------------------------------------------------------------------------ */
 
 static void before_fork(void)
@@ -39,12 +41,14 @@ static void before_fork(void)
         if (tasks[i])
             pthread_mutex_lock(&tasks[i]->lock);
     pthread_mutex_lock(&ipc_ports_lock);
+    bootstrap_before_fork();
     closing_before_fork();
 }
 
 static void after_fork_in_parent(void)
 {
     closing_after_fork_in_parent();
+    bootstrap_after_fork_in_parent();
     pthread_mutex_unlock(&ipc_ports_lock);
     for (size_t i = ntasks; i-- > 0;)
         if (tasks[i])
@@ -55,13 +59,12 @@ static void after_fork_in_parent(void)
 static void after_fork_in_child(void)
 {
     closing_after_fork_in_child();
+    bootstrap_after_fork_in_child();
     pthread_mutex_init(&ipc_ports_lock, NULL);
     task_forget_self();
     for (size_t i = 0; i < ntasks; i++)
         if (tasks[i]) {
-            ipc_task_abandon(tasks[i]);
-            pthread_mutex_init(&tasks[i]->lock, NULL);
-            atomic_store(&tasks[i]->refs, 1); /* whoever was inside is not here */
+            ipc_task_abandon(tasks[i]); /* whoever was inside is not here */
         }
     ipc_ports_forget();
     ipc_wait_forget();
@@ -81,6 +84,54 @@ static void prepare_once(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, prepare);
+}
+
+/* Closes what a task has in the child of a fork: the parent's rights live on, so nothing is sent, and no close waits. */
+static void abandon_socket(struct ipc_socket *socket)
+{
+    if (socket && socket->fd >= 0) {
+        close(socket->fd);
+        socket->fd = -1; /* whoever else counts it finds it closed */
+    }
+}
+
+static void abandon_port(struct ipc_port *port)
+{
+    for (struct ipc_end *end = port->ends, *next; end; end = next) {
+        next = end->next;
+        attested_process_forget(&end->sender);
+        close(end->fd);
+        free(end);
+    }
+    abandon_socket(port->loop);
+    abandon_socket(port->epoll);
+    abandon_socket(port->nsrequest.socket);
+    abandon_socket(port->pdrequest.socket);
+    bootstrap_name_forget(port->bootstrap);
+    free(port->sets);
+    free(port->heap);
+    free(port->events);
+    free(port);
+}
+
+static void ipc_task_abandon(struct ipc_task *task)
+{
+    mach_port_t handle = task->handle;
+    for (uint32_t index = 0; index < task->table_size; index++) {
+        struct ipc_entry *entry = task->table[index];
+        if (!entry || !entry->type)
+            continue;
+        abandon_socket(entry->socket);
+        abandon_socket(entry->request.notify.socket);
+        if (entry->pset)
+            abandon_socket(entry->pset->epoll);
+        if (entry->type & MACH_PORT_TYPE_RECEIVE)
+            abandon_port(entry->port);
+    }
+    ipc_wait_close(task);
+    ipc_entry_free_table(task);
+    free(task->packet);
+    task_init(task, handle);
 }
 
 /* -- handles ---------------------------------------------------------------------------------------------------------------- */
@@ -111,6 +162,13 @@ void task_release(struct ipc_task *task)
     free(task->packet);
     pthread_mutex_destroy(&task->lock);
     free(task);
+}
+
+struct packet *ipc_task_packet(struct ipc_task *task)
+{
+    if (!task->packet)
+        task->packet = malloc(sizeof *task->packet);
+    return task->packet;
 }
 
 struct ipc_task *task_enter(mach_port_t handle)
