@@ -15,6 +15,7 @@ from machrv.message import Disposition, Message
 
 from . import linux_hostile as h
 from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
+from .sockets import entry_of, socket_of
 from .linux_tasks import (
     RECEIVE,
     SEND,
@@ -50,8 +51,7 @@ def take(task: LinuxKernel, port: int) -> list[int]:
 
 def id_of(task: Any, name: int) -> bytes:
     """The id that the right under a name claims, as any holder can read it from the socket."""
-    entry = task._entries[name]
-    return bytes(entry.port.id if entry.port is not None else entry.id)
+    return str(entry_of(task, name)["port"]).encode()
 
 
 def test_a_bundle_with_the_id_of_a_port_that_is_here(task: LinuxKernel, peer: Peer) -> None:
@@ -174,7 +174,7 @@ def test_another_network_namespace_cannot_bind_a_port_of_ours(task: LinuxKernel,
 
 def task_address(task: LinuxKernel, name: int) -> bytes:
     """The address that the other end of a right's socket is bound to."""
-    with socket.socket(fileno=os.dup(task._entries[name].fd)) as right:
+    with socket.socket(fileno=os.dup(socket_of(task, name))) as right:
         address = right.getpeername()
         assert isinstance(address, bytes)
         return address

@@ -256,9 +256,7 @@ class Calls:
     def vm_allocate(self, size: int) -> int:
         """The address of so many zeroed bytes, in whole pages, for an out-of-line descriptor: the caller's."""
         address = self._ffi.new("vm_address_t *")
-        self._check(
-            self._lib.vm_allocate(self._task, address, size, constants.VM_FLAGS_ANYWHERE), "vm_allocate"
-        )
+        self._check(self._lib.vm_allocate(self._task, address, size, constants.VM_FLAGS_ANYWHERE), "vm_allocate")
         return int(address[0])
 
     def vm_read(self, address: int, size: int) -> bytes:

@@ -12,10 +12,19 @@ from _thread import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from machrv.kernel.kernel import Kernel
 
 _current: "Kernel | None" = None
 _making = RLock()
+#: What is put around the kernel of this process when it is made.
+_wrappers: "list[Callable[[Kernel], Kernel]]" = []
+
+
+def observe(wrap: "Callable[[Kernel], Kernel]") -> None:
+    """Put `wrap` around the kernel that is made from now on. For those above who look on, such as `machrv.trace`."""
+    _wrappers.append(wrap)
 
 
 def current() -> "Kernel":

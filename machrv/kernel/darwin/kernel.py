@@ -9,11 +9,14 @@ from machrv.kernel.kernel import Kernel, failed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, TypeVar
 
     from machrv.audit import AuditToken
     from machrv.kernel.darwin.memory import DarwinMemory
     from machrv.kernel.darwin.waiting import DarwinEventQueue, DarwinProcess, DarwinReadiness
+
+    Made = TypeVar("Made")
 
 _LONGEST_NAME = constants.BOOTSTRAP_MAX_NAME_LEN - 1
 
@@ -68,7 +71,7 @@ class DarwinKernel(Kernel):
     def room(self, name: int) -> DarwinReadiness:
         raise UnsupportedError("this kernel has no descriptor that tells of room in a queue")
 
-    def _made(self, operation: str, what: Any, *arguments: int) -> Any:
+    def _made(self, operation: str, what: Callable[..., Made], *arguments: int) -> Made:
         try:
             return what(self._lib, self._ffi, *arguments)
         except ProcessLookupError:

@@ -84,7 +84,7 @@ def _answer(listener: socket.socket) -> None:
 def _peer(connection: socket.socket) -> tuple[int, int]:
     """The process and the effective user at the other end."""
     found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return _CREDENTIALS.unpack(found)[:2]  # type: ignore[return-value]
+    return _CREDENTIALS.unpack(found)[:2]
 
 
 def ask(pid: int) -> list[dict[str, Any]] | None:

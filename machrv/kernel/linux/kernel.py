@@ -7,7 +7,7 @@ happen here: the rules of rights, which are C's.
 from __future__ import annotations
 
 import os
-from _functools import partial
+from _functools import partial  # type: ignore[import-not-found]  # functools costs a child more
 
 from machrv._mach import ffi, lib
 
@@ -42,7 +42,7 @@ class LinuxKernel(Kernel):
             self._check(lib.machrv_task_create(made), "machrv_task_create")
             task, self._owned = made[0], True
         self._task = task
-        self._msg = partial(lib.machrv_msg, task) if self._owned else lib.mach_msg  # type: ignore[method-assign]
+        self._msg = partial(lib.machrv_msg, task) if self._owned else lib.mach_msg  # type: ignore[method-assign, assignment]
 
     def close(self) -> None:
         """Destroy every name, as the end of a task does. The space may be used again, empty."""
