@@ -12,6 +12,7 @@ from errno import EAGAIN, EINVAL, EMFILE, ENFILE, ENOMEM
 from machrv._mach import lib as constants
 
 from machrv.errors import MachError
+from machrv.kernel.calls import check
 from machrv.kernel.messages import Messages
 
 TYPE_CHECKING = False
@@ -47,10 +48,7 @@ class Kernel(Messages):
 
     def bootstrap_check_in(self, service_name: str) -> int:
         """Claim a name: a receive right. The name lives as long as the right. On macOS it has at most 127 bytes."""
-        operation, port = f"bootstrap_check_in of {service_name!r}", self._ffi.new("mach_port_t *")
-        name = self._service(service_name, operation, constants.BOOTSTRAP_BAD_COUNT)
-        self._check_name(self._lib.bootstrap_check_in(self._bootstrap_port, name, port), operation)
-        return int(port[0])
+        return self._named("bootstrap_check_in", service_name, constants.BOOTSTRAP_BAD_COUNT)
 
     def bootstrap_look_up(self, service_name: str, timeout: float = 10.0) -> int:
         """A send right to the port that was checked in under the name.
@@ -58,31 +56,29 @@ class Kernel(Messages):
         Linux: while so many look-ups wait that there is no place for another, this waits, for `timeout` seconds at most;
         then it raises KERN_OPERATION_TIMED_OUT. launchd answers when it does.
         """
-        operation, port = f"bootstrap_look_up of {service_name!r}", self._ffi.new("mach_port_t *")
-        name = self._service(service_name, operation, constants.BOOTSTRAP_UNKNOWN_SERVICE)
-        self._check_name(self._look_up(name, timeout, port), operation)
-        return int(port[0])
+        return self._named("bootstrap_look_up", service_name, constants.BOOTSTRAP_UNKNOWN_SERVICE, timeout)
 
-    @property
-    def _bootstrap_port(self) -> int:
-        return int(self._lib.bootstrap_port)
-
-    def _look_up(self, name: Any, timeout: float, port: Any) -> int:
-        return int(self._lib.bootstrap_look_up(self._bootstrap_port, name, port))
-
-    def _service(self, service_name: str, operation: str, otherwise: int) -> Any:
-        """A name as C has it. `otherwise`: what a name is answered with that no bytes stand for."""
+    def _named(self, call: str, service_name: str, otherwise: int, timeout: float = 0) -> int:
+        """`otherwise`: what a name is answered with that no bytes stand for."""
+        port, operation = self._ffi.new("mach_port_t *"), f"{call} of {service_name!r}"
         try:
-            return self._ffi.new("char[]", self._fitting(service_name.encode("utf-8", "surrogateescape"), operation))
+            name = self._ffi.new("char[]", self._fitting(service_name.encode("utf-8", "surrogateescape"), operation))
         except UnicodeEncodeError as error:
             raise MachError(otherwise, f"{operation} ({error.reason})") from None
+        code = self._bootstrap(call, name, port, timeout)
+        check(code, f"{operation}{self._reason(code)}")
+        return int(port[0])
+
+    def _bootstrap(self, call: str, name: Any, port: Any, timeout: float) -> int:
+        return int(getattr(self._lib, call)(self._lib.bootstrap_port, name, port))
 
     def _fitting(self, name: bytes, operation: str) -> bytes:
         """A name that the system will not cut."""
-        raise NotImplementedError
+        return name
 
-    def _check_name(self, code: int, operation: str) -> None:
-        self._check(code, operation)
+    def _reason(self, code: int) -> str:
+        """What the system knows of a refusal, in parentheses."""
+        return ""
 
     # -- descriptors (<sys/fileport.h>) -------------------------------------------------------------------------------
 
@@ -92,13 +88,13 @@ class Kernel(Messages):
         macOS: not every descriptor can be sent: a kqueue cannot, nor can a guarded one.
         """
         port = self._ffi.new("mach_port_t *")
-        if self._makeport(fd, port) < 0:
+        if self._fileport("makeport", fd, port) < 0:
             raise failed(f"fileport_makeport of descriptor {fd}", self._ffi.errno)
         return int(port[0])
 
     def fileport_makefd(self, name: int) -> int:
         """A new descriptor (close-on-exec) for a fileport. The right stays the caller's."""
-        fd = self._makefd(name)
+        fd = self._fileport("makefd", name)
         if fd < 0:
             number = self._ffi.errno
             if number == EINVAL:  # No such name, or no fileport.
@@ -107,11 +103,8 @@ class Kernel(Messages):
             raise failed("fileport_makefd", number)
         return fd
 
-    def _makeport(self, fd: int, port: Any) -> int:
-        return int(self._lib.fileport_makeport(fd, port))
-
-    def _makefd(self, name: int) -> int:
-        return int(self._lib.fileport_makefd(name))
+    def _fileport(self, call: str, *arguments: Any) -> int:
+        return int(getattr(self._lib, f"fileport_{call}")(*arguments))
 
     # -- what each system has its own for -----------------------------------------------------------------------------
 

@@ -90,15 +90,8 @@ class RenamedError(MachError):
 
 def milliseconds(deadline: float) -> int:
     """What is left until `deadline`, rounded up: the rest of a millisecond is waited for, not spun through."""
-    return milliseconds_of(deadline - monotonic())
-
-
-def milliseconds_of(seconds: float) -> int:
-    """The same of a number of seconds: 0 of what is less, at most what a call takes."""
-    left = seconds * 1000
-    if left <= 0:
-        return 0
-    return _LONGEST if left >= _LONGEST else int(-(-left // 1))
+    left = (deadline - monotonic()) * 1000
+    return 0 if left <= 0 else _LONGEST if left >= _LONGEST else int(-(-left // 1))
 
 
 class Messages(Calls):
@@ -240,10 +233,10 @@ class Messages(Calls):
         if size is not None:
             room = size
         option = option & ~_RCV_TIMEOUT if deadline is None else option | _RCV_TIMEOUT
-        code = None
         try:
             while True:
-                words[1] = 0  # msgh_size
+                words[0] = words[1] = 0  # msgh_bits, which is not 0 once a message has come; msgh_size
+                code = None
                 wait = 0 if deadline is None else milliseconds(deadline)
                 code = self._msg(header, option, 0, room, name, wait, 0)
                 if code == 0:
@@ -268,7 +261,8 @@ class Messages(Calls):
                     raise error
                 buffer = header, words, image, room = self._buffer(waiting + 3 + _MAX_TRAILER_SIZE)
         except BaseException:
-            if code == 0:  # It came, and cannot be handed on.
+            # It came, and cannot be handed on: a signal handler may even raise before `code` is known.
+            if code == 0 or code is None and words[0]:
                 self._msg_destroy(header)
             raise
         finally:

@@ -6,14 +6,14 @@ happen here: the rules of rights, which are C's.
 
 from __future__ import annotations
 
-import os
+from time import monotonic
 from _functools import partial  # type: ignore[import-not-found]  # functools costs a child more
 
 from machrv._mach import ffi, lib
 
-from machrv.errors import MachError
+from machrv.kernel.calls import check
 from machrv.kernel.kernel import Kernel, failed
-from machrv.kernel.messages import milliseconds_of
+from machrv.kernel.messages import milliseconds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class LinuxKernel(Kernel):
         super().__init__(lib, ffi)
         if not task:
             made = ffi.new("mach_port_t *")
-            self._check(lib.machrv_task_create(made), "machrv_task_create")
+            check(lib.machrv_task_create(made), "machrv_task_create")
             task, self._owned = made[0], True
         self._task = task
         self._msg = partial(lib.machrv_msg, task) if self._owned else lib.mach_msg  # type: ignore[method-assign, assignment]
@@ -58,12 +58,10 @@ class LinuxKernel(Kernel):
 
     # -- bootstrap, descriptors ---------------------------------------------------------------------------------------
 
-    @property
-    def _bootstrap_port(self) -> int:
-        return self._task
-
-    def _look_up(self, name: Any, timeout: float, port: Any) -> int:
-        return lib.machrv_bootstrap_look_up(self._task, name, milliseconds_of(timeout), port)
+    def _bootstrap(self, call: str, name: Any, port: Any, timeout: float) -> int:
+        if call == "bootstrap_check_in":
+            return lib.bootstrap_check_in(self._task, name, port)
+        return lib.machrv_bootstrap_look_up(self._task, name, milliseconds(monotonic() + timeout), port)
 
     def _fitting(self, name: bytes, operation: str) -> bytes:
         if b"\0" in name:  # It goes by its digest, as names do that are too long for a file's.
@@ -72,23 +70,16 @@ class LinuxKernel(Kernel):
             return b"%" + sha256(name).hexdigest().encode()
         return name
 
-    def _check_name(self, code: int, operation: str) -> None:
-        if code == lib.BOOTSTRAP_NOT_PRIVILEGED:
-            from machrv.kernel.linux.bootstrap import directory
+    def _reason(self, code: int) -> str:
+        if code != lib.BOOTSTRAP_NOT_PRIVILEGED:
+            return ""
+        from machrv.kernel.linux.bootstrap import directory
 
-            _, problem = directory()
-            operation = f"{operation} ({problem})" if problem else operation
-        self._check(code, operation)
+        return f" ({directory()[1]})"
 
-    def _makeport(self, fd: int, port: Any) -> int:
-        return self._answered(lib.machrv_fileport_makeport(self._task, fd, port))
-
-    def _makefd(self, name: int) -> int:
-        return self._answered(lib.machrv_fileport_makefd(self._task, name))
-
-    @staticmethod
-    def _answered(result: int) -> int:
-        """A negative errno as libSystem has it."""
+    def _fileport(self, call: str, *arguments: Any) -> int:
+        """libSystem tells why in errno, and these in their result."""
+        result = int(getattr(lib, f"machrv_fileport_{call}")(self._task, *arguments))
         if result < 0:
             ffi.errno = -result
         return result
@@ -104,7 +95,7 @@ class LinuxKernel(Kernel):
         from machrv.audit import AuditToken
 
         token = ffi.new("audit_token_t *")
-        self._check(lib.machrv_task_token(self._task, token), "machrv_task_token")
+        check(lib.machrv_task_token(self._task, token), "machrv_task_token")
         return AuditToken(*token.val)
 
     def open_process(self, pid: int) -> LinuxProcess:
@@ -128,18 +119,18 @@ class LinuxKernel(Kernel):
     def readable(self, name: int, operation: str) -> int:
         """A descriptor for `LinuxReadiness`, and for event queues: the caller's to close."""
         fd = ffi.new("int *")
-        self._check(lib.machrv_port_readable(self._task, name, fd), operation)
+        check(lib.machrv_port_readable(self._task, name, fd), operation)
         return int(fd[0])
 
     def room(self, name: int) -> LinuxReadiness:
         from machrv.kernel.linux.waiting import LinuxReadiness
 
         fd = ffi.new("int *")
-        self._check(lib.machrv_port_writable(self._task, name, fd), "room")
+        check(lib.machrv_port_writable(self._task, name, fd), "room")
         return LinuxReadiness(fd[0])
 
     def take_turns(self, name: int) -> None:
-        self._check(lib.machrv_port_take_turns(self._task, name), "take_turns")
+        check(lib.machrv_port_take_turns(self._task, name), "take_turns")
 
     def port_identity(self, name: int) -> tuple[str, int]:
         id, bits = ffi.new("char[33]"), ffi.new("mach_port_type_t *")
