@@ -10,6 +10,19 @@ The rooms: `calls` (ports and memory), `comeback` and `messages` (mach_msg), `ke
 from machrv.kernel.choice import current
 from machrv.kernel.kernel import Kernel
 from machrv.kernel.status import PortStatus
-from machrv.kernel.waiting import EventQueue, Process, Readiness
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from machrv.kernel.waiting import EventQueue as EventQueue, Process as Process, Readiness as Readiness
+else:
+
+    def __getattr__(name: str) -> object:
+        """What most children have no use for, when it is asked for."""
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import machrv.kernel.waiting as home
+
+        return getattr(home, name)
+
 
 __all__ = ["EventQueue", "Kernel", "PortStatus", "Process", "Readiness", "current"]

@@ -15,6 +15,7 @@ class PortStatus(tuple):  # type: ignore[type-arg]  # A namedtuple without `coll
 
     __slots__ = ()
     _fields = "pset", "seqno", "mscount", "qlimit", "msgcount", "sorights", "srights", "pdrequest", "nsrequest", "flags"
+    __match_args__ = _fields
 
     pset: int = property(itemgetter(0))  # type: ignore[assignment]
     seqno: int = property(itemgetter(1))  # type: ignore[assignment]

@@ -114,9 +114,9 @@ class LinuxKernel(Kernel):
     def readiness(self, name: int) -> LinuxReadiness:
         from machrv.kernel.linux.waiting import LinuxReadiness
 
-        return LinuxReadiness(self.readable(name, "readiness"))
+        return LinuxReadiness(self._readable(name, "readiness"))
 
-    def readable(self, name: int, operation: str) -> int:
+    def _readable(self, name: int, operation: str) -> int:
         """A descriptor for `LinuxReadiness`, and for event queues: the caller's to close."""
         fd = ffi.new("int *")
         check(lib.machrv_port_readable(self._task, name, fd), operation)

@@ -120,7 +120,7 @@ class LinuxEventQueue(EventQueue):
         _forked.add(self)
 
     def add_port(self, name: int) -> None:
-        fd = self._kernel.readable(name, "EventQueue.add_port")
+        fd = self._kernel._readable(name, "EventQueue.add_port")
         self.remove_port(name)  # If it was watched, that may have been another port's name.
         with self._lock:
             try:
@@ -178,7 +178,8 @@ class LinuxEventQueue(EventQueue):
                     except BlockingIOError:
                         pass
                 elif fd in self._processes:
-                    processes.append(self._processes[fd])
+                    if not self._processes[fd].is_running():  # It may be another's number by now.
+                        processes.append(self._processes[fd])
                 elif fd in self._ports:
                     ports.append(self._ports[fd])
                     if not self._is_there(self._ports[fd]):
