@@ -127,25 +127,6 @@ def test_a_socket_that_claims_the_id_of_a_port_that_we_send_to(task: LinuxKernel
     end(task, port)
 
 
-def test_addresses_that_are_squatted(task: LinuxKernel, peer: Peer) -> None:
-    """Who knows a port's id and binds what its next rights would be bound to cannot keep rights from being made."""
-    port, to = introduce(task, peer)
-    prefix = id_of(task, port)
-    for number in range(1, 40):
-        for kind in (b"/s", b"/o"):
-            suffix = kind + task._serial_prefix + b"%x" % (task._serials + number)
-            peer.run(CLAIM, id=prefix, suffix=suffix)
-    rights = [task.mach_port_extract_right(port, Disposition.MAKE_SEND_ONCE)[0] for _ in range(20)]
-    theirs = [give(task, peer, port, Disposition.MAKE_SEND) for _ in range(10)]
-    assert set(theirs) == {to}
-    for number, right in enumerate(rights):
-        send(task, right, number, how=Disposition.MOVE_SEND_ONCE)
-    assert [receive(task, port).id for _ in rights] == list(range(20))
-    peer.free()
-    peer.mach_port_mod_refs(to, lib.MACH_PORT_RIGHT_SEND, -11)
-    end(task, port)
-
-
 def test_another_network_namespace_cannot_bind_a_port_of_ours(task: LinuxKernel, peer: Peer, other: Peer) -> None:
     """Abstract addresses belong to a namespace: an end that is bound to the same one elsewhere is not the same end.
 

@@ -120,7 +120,12 @@ class LinuxEventQueue(EventQueue):
         _forked.add(self)
 
     def add_port(self, name: int) -> None:
-        fd = self._kernel._readable(name, "EventQueue.add_port")
+        try:
+            fd = self._kernel._readable(name, "EventQueue.add_port")
+        except MachError as error:
+            if error.code != lib.KERN_INVALID_NAME:
+                raise
+            raise MachError(lib.KERN_INVALID_RIGHT, "EventQueue.add_port") from None
         self.remove_port(name)  # If it was watched, that may have been another port's name.
         with self._lock:
             try:
