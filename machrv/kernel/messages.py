@@ -144,14 +144,15 @@ class Messages(Calls):
             if message is None:
                 raise MachError(constants.MACH_SEND_INVALID_DATA, _OPERATION)
             sending = option & _SEND_OPTIONS | _SEND_INTERRUPT
-            if self._sends_in_place and message[:4] == _PLAIN and type(message) is bytes and len(message) >= 24:
+            size = len(message)
+            if self._sends_in_place and type(message) is bytes and size >= _HEADER_SIZE and message[:4] == _PLAIN:
                 header = self._ffi.from_buffer(_HEADER, message)
                 while True:
                     if deadline is None:
-                        code = self._msg(header, sending, len(message), 0, 0, 0, 0)
+                        code = self._msg(header, sending, size, 0, 0, 0, 0)
                     else:
                         wait = milliseconds(deadline)
-                        code = self._msg(header, sending | _SEND_TIMEOUT, len(message), 0, 0, wait, 0)
+                        code = self._msg(header, sending | _SEND_TIMEOUT, size, 0, 0, wait, 0)
                     if code == 0:
                         break
                     if code != _SEND_INTERRUPTED:

@@ -36,9 +36,7 @@ class DarwinMemory(MemoryCalls):
     """Memory for this task."""
 
     def __init__(self, lib: Any, ffi: Any, kernel: Kernel) -> None:
-        self._lib = lib
-        self._ffi = ffi
-        self._kernel = kernel
+        self._lib, self._ffi, self._kernel = lib, ffi, kernel
 
     def create(self, size: int) -> int:
         return self._kernel.mach_make_memory_entry_64(size, _CREATE | _READ_WRITE)
@@ -101,11 +99,8 @@ class DarwinMemory(MemoryCalls):
         return True
 
     def map(self, name: int, size: int, writable: bool) -> mmap:
-        """See `MemoryCalls.map`.
-
-        Python's own mapping of as many zeroed bytes, over which the entry is laid: so the object that counts who looks
-        at the memory, and unmaps it, is Python's. (munmap gives back whatever is mapped there.)
-        """
+        """Python's own mapping of as many zeroed bytes, over which the entry is laid: so the object that counts who looks
+        at the memory, and unmaps it, is Python's. (munmap gives back whatever is mapped there.)"""
         try:
             view = mmap(-1, size, MAP_SHARED | MAP_ANON, PROT_READ | PROT_WRITE if writable else PROT_READ)
         except OSError as error:
