@@ -11,7 +11,8 @@ The rules for a header in include/machrv/, so that this file can stay simple: on
 conditionals but the guard and `#ifdef __APPLE__`, every struct a `typedef struct`, one member a line. Where CFFI cannot
 express something (packing, bit-fields inside it), the compiler is asked instead: see `_struct`.
 
-On Linux the library has a second Python module beside CFFI's, written by hand: machrv/native/python/module.c says why.
+The prototypes of mach.h are libSystem's on macOS, where one that differs from Apple's does not compile. On Linux they are
+those of machrv/native/linux, which is compiled into the module.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ ROOT = Path(__file__).resolve().parent
 INCLUDE = ROOT / "include"
 NATIVE = ROOT / "machrv" / "native"
 
+#: For the C of machrv/native/linux. Nothing of it is seen from outside the module.
+FLAGS = ("-std=gnu11", "-O2", "-fvisibility=hidden", "-pthread")
+
 #: In the order of their dependencies. A platform adds its own: see `header_names`.
-PORTABLE = ("kern_return", "port", "message", "notify", "bootstrap", "rendezvous", "libsystem")
+PORTABLE = ("kern_return", "port", "message", "notify", "bootstrap", "rendezvous", "libsystem", "mach")
 
 _DEFINE = re.compile(r"#\s*define\s+(\w+)[ \t]+(\S.*)")
 _STRUCT = re.compile(r"typedef struct(?: \w+)? \{\n(?P<members>[^}]*)\} (?P<name>\w+);")
@@ -192,12 +196,12 @@ def _ffibuilder() -> FFI:
     ffi = FFI()
     ffi.cdef(cdef())
     native = sorted((NATIVE / platform_name()).glob("*.[ch]"))
-    if platform_name() == "linux":
-        native += sorted((NATIVE / "python").glob("*.[ch]"))
     ffi.set_source(
         "machrv._mach",
         source(),
         include_dirs=["include"],
+        extra_compile_args=list(FLAGS) if platform_name() == "linux" else [],
+        extra_link_args=["-pthread"] if platform_name() == "linux" else [],
         sources=[str(path.relative_to(ROOT)) for path in native if path.suffix == ".c"],
         depends=[str(path.relative_to(ROOT)) for path in [*sorted(INCLUDE.glob("machrv/*.h")), *native]],
     )

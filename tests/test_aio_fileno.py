@@ -32,6 +32,7 @@ from .linux_tasks import (
     send,
     started,
 )
+from .sockets import socket_of
 from .watching import PATIENCE, SecondKernel, comes, is_quiet, readable
 
 MAKE_SEND, MAKE_SEND_ONCE = Disposition.MAKE_SEND, Disposition.MAKE_SEND_ONCE
@@ -154,7 +155,7 @@ def test_a_packet_that_is_no_message(port: ReceiveRight, task: LinuxKernel) -> N
     task.mach_port_mod_refs(to, lib.MACH_PORT_RIGHT_SEND, -1)
     with SecondKernel() as stranger:
         got = give(task, stranger, port.name, MAKE_SEND)
-        os.write(stranger._entries[got].fd, b"garbage")
+        os.write(socket_of(stranger, got), b"garbage")
         assert readable(port, PATIENCE)
         with pytest.raises(ReceiveTimeout):
             port.receive(timeout=0)

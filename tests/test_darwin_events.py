@@ -14,9 +14,8 @@ import pytest
 from machrv._mach import ffi, lib
 from machrv.audit import AuditToken
 from machrv.errors import MachError
-from machrv.kernel.darwin.events import DarwinEventQueue
-from machrv.kernel.darwin.process import DarwinProcess
-from machrv.kernel.linux.identity import LinuxProcess
+from machrv.kernel.darwin.waiting import DarwinEventQueue, DarwinProcess
+from machrv.kernel.linux.waiting import LinuxProcess
 from machrv.message import Disposition, Message
 from tests.standin.fixtures import PATIENCE, mac
 from tests.standin.kernel import StandInKernel

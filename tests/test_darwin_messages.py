@@ -35,7 +35,7 @@ def test_every_wait_can_be_interrupted(mac: StandInKernel) -> None:
 def test_an_interrupted_receive_waits_for_the_rest(mac: StandInKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each try is told what is left until the deadline, in ms and rounded up; a signal does not start it afresh."""
     now = [100.0]
-    monkeypatch.setattr("machrv.kernel.darwin.messages.monotonic", lambda: now[0])
+    monkeypatch.setattr("machrv.kernel.messages.monotonic", lambda: now[0])
     functions = mac.task.functions
     answers = iter([(0.5, "MACH_RCV_INTERRUPTED"), (1.2, "MACH_RCV_INTERRUPTED"), (0.3999, "MACH_RCV_INTERRUPTED")])
     told: list[int] = []
@@ -55,7 +55,7 @@ def test_an_interrupted_receive_waits_for_the_rest(mac: StandInKernel, monkeypat
 def test_one_deadline_covers_the_send_and_the_receive(mac: StandInKernel, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the send has used is not there for the receive; with nothing left, it looks once and does not wait."""
     now = [100.0]
-    monkeypatch.setattr("machrv.kernel.darwin.messages.monotonic", lambda: now[0])
+    monkeypatch.setattr("machrv.kernel.messages.monotonic", lambda: now[0])
     told: list[int] = []
 
     def mach_msg(msg: object, option: int, send: int, room: int, name: int, timeout: int, notify: int) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from machrv._mach import ffi, lib
 from machrv.errors import MachError
-from machrv.kernel.darwin.messages import RenamedError
+from machrv.kernel.messages import RenamedError
 from machrv.message import Disposition, Message, OutOfLineDescriptor, OutOfLinePortsDescriptor, PortDescriptor
 from tests.standin.fixtures import PATIENCE, mac, port, receive, space
 from tests.standin.kernel import StandInKernel

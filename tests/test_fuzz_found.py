@@ -28,7 +28,7 @@ from machrv import (
 )
 from machrv.kernel import current
 from machrv.kernel.linux import LinuxKernel
-from machrv.kernel.linux.bootstrap import BootstrapDirectory
+from machrv.kernel.linux.bootstrap import directory
 from machrv.message import MACH_MSGH_BITS_COMPLEX, MACH_PORT_RIGHT_DEAD_NAME, MACH_SEND_INVALID_DEST, MACH_SEND_MSG
 from machrv.rendezvous.protocol import REPLY_ID, reply
 
@@ -82,7 +82,7 @@ def test_a_descriptor_that_holds_no_receive_right_stops_nobody(
     kind: int, server: RendezvousServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Any descriptor as a receive right: one kind made the server fail, and pause for others (target: server)."""
-    folder = Path(BootstrapDirectory.current("test").path)
+    folder = Path(directory()[0])
     descriptor = struct.pack("=IIIHBB", 1, 1, 0, 0, packets.RECEIVE, 0)
     header = (packets.COMPLEX | packets.SEND, 24 + len(descriptor), 0, 0, packets.NULL, 1, packets.MAGIC, 0)
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:

@@ -303,9 +303,8 @@ def test_where_names_live(tmp_path: Path, nursery: object) -> None:
     """$MACHRV_BOOTSTRAP_DIR, else $XDG_RUNTIME_DIR/machrv, else a directory of this user's under /tmp."""
     source = """
 import sys
-from machrv.kernel.linux import LinuxKernel
-from machrv.kernel.linux.bootstrap import BootstrapDirectory
-print(BootstrapDirectory.current("test").path)
+from machrv.kernel.linux.bootstrap import directory
+print(directory()[0])
 """
 
     def where(**variables: str) -> str:

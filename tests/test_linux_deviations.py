@@ -12,7 +12,6 @@ import socket
 import pytest
 
 from machrv._mach import lib
-from machrv.errors import ReentryError
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, GuardedPortDescriptor, Message, PortDescriptor
 
@@ -235,57 +234,28 @@ def test_a_reply_port_is_a_port(task: LinuxKernel, peer: Peer) -> None:
     task.mach_port_destroy(pset)
 
 
-@pytest.mark.parametrize("hours", [-2, 2])
-def test_a_clock_that_is_set_loses_no_message(
-    task: LinuxKernel, peer: Peer, other: Peer, monkeypatch: pytest.MonkeyPatch, hours: int
-) -> None:
-    """The receiver's clock and the stamps disagree: everything is received, each right's messages in their order."""
-    from machrv.kernel.linux import port as room
-
-    now = room.time_ns
-    port, first = introduce(task, peer)
-    second = give(task, other, port, MAKE_SEND)
-    monkeypatch.setattr(room, "time_ns", lambda: now() + hours * 3600 * 10**9)
-    for number in range(20):
-        send(peer, first, 2 * number)
-        send(other, second, 2 * number + 1)
-    got = [receive(task, port).id for _ in range(40)]
-    assert sorted(got) == list(range(40))
-    assert [id for id in got if id % 2 == 0] == list(range(0, 40, 2))
-    assert [id for id in got if id % 2] == list(range(1, 40, 2))
-    assert nothing_waits(task, port)
-    peer.mach_port_deallocate(first)
-    other.mach_port_deallocate(second)
-    end(task, port)
-
-
-def test_a_call_from_a_signal_handler_within_a_call(task: LinuxKernel) -> None:
-    """ReentryError, in the handler, instead of a wait for ever; between calls a handler may do what it likes."""
+def test_a_signal_handler_calls_whenever_it_comes(task: LinuxKernel) -> None:
+    """No call holds anything while Python runs: a handler never comes in the middle of one."""
     port = allocate(task)
     task.mach_port_insert_right(port, port, MAKE_SEND)
-    refused, worked = 0, 0
+    worked = 0
 
     def handler(number: int, frame: object) -> None:
-        nonlocal refused, worked
-        try:
-            task.mach_port_type(port)
-            worked += 1
-        except ReentryError:
-            refused += 1
+        nonlocal worked
+        assert task.mach_port_type(port)
+        worked += 1
 
     before = signal.signal(signal.SIGALRM, handler)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
         number = 0
-        while not (refused and worked) and number < 300_000:
+        while worked < 100:
             send(task, port, number)
             assert receive(task, port, 0).id == number
-            task.mach_port_type(port)  # Plain messages alone are soon C's, where no handler can come in between.
             number += 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert refused and worked
     task.mach_port_destroy(port)
 
 
@@ -309,7 +279,7 @@ def test_copies_of_one_right_share_its_socket(task: LinuxKernel, peer: Peer, oth
     alone = allocate(task)
     separately = give(task, other, alone, MAKE_SEND)
     peer.run(
-        "import socket\nwith socket.socket(fileno=os.dup(kernel._entries[right].fd)) as one: one.shutdown(how)",
+        "import socket\nwith socket.socket(fileno=os.dup(socket_of(kernel, right))) as one: one.shutdown(how)",
         right=first,
         how=int(socket.SHUT_RDWR),
     )
@@ -327,7 +297,7 @@ def test_copies_of_one_right_share_its_socket(task: LinuxKernel, peer: Peer, oth
 def test_who_moved_a_right_may_have_kept_its_socket(task: LinuxKernel, peer: Peer) -> None:
     """A process that keeps a duplicate behind the library's back still holds what it gave: on Mach it could not."""
     port, to = introduce(task, peer)
-    kept = peer.run("result = os.dup(kernel._entries[right].fd)", right=to)
+    kept = peer.run("result = os.dup(socket_of(kernel, right))", right=to)
     home = give(peer, task, to, MOVE_SEND)
     assert home == port
     task.mach_port_deallocate(home)

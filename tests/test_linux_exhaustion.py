@@ -304,10 +304,9 @@ def test_the_first_free_descriptor_lets_somebody_in_and_no_message_is_lost_for_i
 
 # The limit is raised: descriptors that are closed one by one are taken one by one, as there are threads that want them.
 FREE_WHILE_IT_WAITS = """
-import threading
+import threading, time
 def free():
-    while not kernel._waiting:
-        pass
+    time.sleep(0.2)
     served.limit(2000)
 served.threads.append(threading.Thread(target=free))
 served.threads[-1].start()
@@ -333,8 +332,8 @@ def wait():
 served.codes = []
 served.threads.append(threading.Thread(target=wait))
 served.threads[-1].start()
-while not kernel._waiting:
-    pass
+import time
+time.sleep(0.2)
 """,
         port=plain,
     )

@@ -40,6 +40,7 @@ from .linux_tasks import (
     receive,
     request,
     send,
+    wait_until_they_wait,
 )
 
 MAKE_SEND, MAKE_SEND_ONCE = Disposition.MAKE_SEND, Disposition.MAKE_SEND_ONCE
@@ -228,11 +229,9 @@ def test_a_fork_while_a_thread_waits(task: LinuxKernel, peer: Peer, many: bool) 
         receive(task, port)
     found: list[int] = []
     waiter = in_thread(lambda: found.append(receive(task, port).id))
-    while not task._waiting:
-        pass
+    wait_until_they_wait(waiter)
 
     def child() -> None:
-        assert task._waiting == 0
         mine = allocate(task)
         assert nothing_waits(task, mine)
         end(task, mine)

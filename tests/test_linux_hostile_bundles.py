@@ -207,8 +207,8 @@ def feed():
     ours.close()
 served.threads.append(threading.Thread(target=feed))
 served.threads[-1].start()
-served.write(kernel._entries[to].fd, [])
-right = socket.socket(fileno=os.dup(kernel._entries[to].fd))
+served.write(socket_of(kernel, to), [])
+right = socket.socket(fileno=os.dup(socket_of(kernel, to)))
 socket.send_fds(right, [packet], [theirs.fileno()])
 right.close()
 theirs.close()
@@ -239,8 +239,8 @@ def test_what_a_previous_holder_switched_off_is_switched_on(task: LinuxKernel, p
 
 SWITCH_OFF = """
 import socket
-for end in kernel._entries[name].port.ends.values():
-    with socket.socket(fileno=os.dup(end.fd)) as one:
+for end in sockets_of(kernel, name):
+    with socket.socket(fileno=os.dup(end)) as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 0)
         one.setsockopt(socket.SOL_SOCKET, 76, 0)
         one.setsockopt(socket.SOL_SOCKET, 35, 0)

@@ -15,6 +15,7 @@ from machrv.message import Disposition, Message
 
 from . import linux_hostile as h
 from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
+from .sockets import entry_of, socket_of
 from .linux_tasks import (
     RECEIVE,
     SEND,
@@ -50,8 +51,7 @@ def take(task: LinuxKernel, port: int) -> list[int]:
 
 def id_of(task: Any, name: int) -> bytes:
     """The id that the right under a name claims, as any holder can read it from the socket."""
-    entry = task._entries[name]
-    return bytes(entry.port.id if entry.port is not None else entry.id)
+    return str(entry_of(task, name)["port"]).encode()
 
 
 def test_a_bundle_with_the_id_of_a_port_that_is_here(task: LinuxKernel, peer: Peer) -> None:
@@ -127,25 +127,6 @@ def test_a_socket_that_claims_the_id_of_a_port_that_we_send_to(task: LinuxKernel
     end(task, port)
 
 
-def test_addresses_that_are_squatted(task: LinuxKernel, peer: Peer) -> None:
-    """Who knows a port's id and binds what its next rights would be bound to cannot keep rights from being made."""
-    port, to = introduce(task, peer)
-    prefix = id_of(task, port)
-    for number in range(1, 40):
-        for kind in (b"/s", b"/o"):
-            suffix = kind + task._serial_prefix + b"%x" % (task._serials + number)
-            peer.run(CLAIM, id=prefix, suffix=suffix)
-    rights = [task.mach_port_extract_right(port, Disposition.MAKE_SEND_ONCE)[0] for _ in range(20)]
-    theirs = [give(task, peer, port, Disposition.MAKE_SEND) for _ in range(10)]
-    assert set(theirs) == {to}
-    for number, right in enumerate(rights):
-        send(task, right, number, how=Disposition.MOVE_SEND_ONCE)
-    assert [receive(task, port).id for _ in rights] == list(range(20))
-    peer.free()
-    peer.mach_port_mod_refs(to, lib.MACH_PORT_RIGHT_SEND, -11)
-    end(task, port)
-
-
 def test_another_network_namespace_cannot_bind_a_port_of_ours(task: LinuxKernel, peer: Peer, other: Peer) -> None:
     """Abstract addresses belong to a namespace: an end that is bound to the same one elsewhere is not the same end.
 
@@ -174,7 +155,7 @@ def test_another_network_namespace_cannot_bind_a_port_of_ours(task: LinuxKernel,
 
 def task_address(task: LinuxKernel, name: int) -> bytes:
     """The address that the other end of a right's socket is bound to."""
-    with socket.socket(fileno=os.dup(task._entries[name].fd)) as right:
+    with socket.socket(fileno=os.dup(socket_of(task, name))) as right:
         address = right.getpeername()
         assert isinstance(address, bytes)
         return address

@@ -46,7 +46,7 @@ SLACK = 1.5
 
 SHUTDOWN = """
 import socket
-with socket.socket(fileno=os.dup(kernel._entries[right].fd)) as one:
+with socket.socket(fileno=os.dup(socket_of(kernel, right))) as one:
     one.shutdown(how)
 """
 
@@ -108,7 +108,7 @@ def test_options_that_a_holder_sets_are_its_own(task: LinuxKernel, peer: Peer) -
     peer.run(
         """
 import socket
-with socket.socket(fileno=os.dup(kernel._entries[right].fd)) as one:
+with socket.socket(fileno=os.dup(socket_of(kernel, right))) as one:
     for option, value in ((socket.SO_SNDBUF, 4608), (socket.SO_RCVBUF, 1), (socket.SO_PASSCRED, 0), (76, 0), (35, 0)):
         one.setsockopt(socket.SOL_SOCKET, option, value)
     one.setblocking(True)
@@ -245,7 +245,7 @@ one.close()
 def test_a_port_that_is_flooded_can_be_destroyed(task: LinuxKernel, peer: Peer, files: int) -> None:
     """What waits is destroyed, what comes meanwhile is not waited for."""
     port, evil = introduce(task, peer)
-    fd = peer.run("result = os.dup(kernel._entries[right].fd)", right=evil)
+    fd = peer.run("result = os.dup(socket_of(kernel, right))", right=evil)
     before = descriptors()
     packet = h.complex([h.port(slot + 1 | h.FILE) for slot in range(files)], [])[0]
     with flood(peer, PACKETS, right=fd, packet=packet, files=[0] * files):
@@ -261,7 +261,7 @@ def test_a_port_that_is_flooded_can_be_destroyed(task: LinuxKernel, peer: Peer, 
 def test_a_flooded_port_moves_on(task: LinuxKernel, peer: Peer, other: Peer) -> None:
     """The receive right leaves in the middle of a flood: its new owner has it, the flooder too floods there."""
     port, evil = introduce(task, peer)
-    fd = peer.run("result = os.dup(kernel._entries[right].fd)", right=evil)
+    fd = peer.run("result = os.dup(socket_of(kernel, right))", right=evil)
     with flood(peer, PACKETS, right=fd, packet=h.packet(id=3)[0], files=[]):
         receive(task, port)
         there = give(task, other, port, Disposition.MOVE_RECEIVE)
@@ -307,7 +307,7 @@ def test_threads_are_served_while_one_is_flooded(task: LinuxKernel, peer: Peer, 
     """A flooded port in one thread, a quiet conversation in another one."""
     port, evil = introduce(task, peer)
     quiet, way = introduce(task, other)
-    fd = peer.run("result = os.dup(kernel._entries[right].fd)", right=evil)
+    fd = peer.run("result = os.dup(socket_of(kernel, right))", right=evil)
     stop = threading.Event()
 
     def drink() -> None:

@@ -15,6 +15,7 @@ from machrv.message import Disposition, PortDescriptor
 from . import linux_hostile as h
 from .conftest import PATIENCE
 from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
+from .sockets import socket_of
 from .linux_tasks import (
     RECEIVE,
     SEND,
@@ -106,7 +107,7 @@ def test_a_child_that_inherits_the_socket_itself(task: LinuxKernel, peer: Peer) 
     text = f"import os; os.write({{fd}}, bytes.fromhex('{h.packet(id=5)[0].hex()}')); print(os.getpid())"
     program = """
 import subprocess, sys
-fd = os.dup(kernel._entries[to].fd)
+fd = os.dup(socket_of(kernel, to))
 os.set_inheritable(fd, True)
 result = int(subprocess.check_output([sys.executable, "-S", "-c", text.format(fd=fd)], pass_fds=[fd]))
 os.close(fd)
@@ -178,7 +179,7 @@ FORGE = """
 import socket, struct
 os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
 result = []
-with socket.socket(fileno=os.dup(kernel._entries[to].fd)) as right:
+with socket.socket(fileno=os.dup(socket_of(kernel, to))) as right:
     for who in ((pid, 65534, 65534), (os.getpid(), 0, 65534), (os.getpid(), 65534, 0), (1, 0, 0)):
         try:
             right.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_CREDENTIALS, struct.pack("3i", *who))])
@@ -324,7 +325,7 @@ def test_rights_travel_on_an_older_kernel(task: LinuxKernel, older: Peer, peer: 
 def test_a_forged_notification_on_an_older_kernel(older: Peer, task: LinuxKernel) -> None:
     """Without pidfds too: nobody but the receiver's own process can bear the kernel's token."""
     port, mine = introduce(older, task)
-    with socket.socket(fileno=os.dup(task._entries[mine].fd)) as right:
+    with socket.socket(fileno=os.dup(socket_of(task, mine))) as right:
         right.send(h.packet(bytes(12), id=70, flags=h.NOTIFICATION)[0])
     token = receive(older, port).audit_token
     assert token is not None and token.pid == os.getpid() and not token.is_kernel
@@ -335,12 +336,12 @@ def test_a_forged_notification_on_an_older_kernel(older: Peer, task: LinuxKernel
 def test_a_strangers_claim_on_an_older_kernel(older: Peer, task: LinuxKernel, peer: Peer) -> None:
     """Without namespace cookies a socket that claims our port's address is not believed either."""
     port, mine = introduce(older, peer)
-    address = older.run("result = kernel._entries[port].port.id", port=port)
+    address = older.run("result = kernel.port_identity(port)[0]", port=port)
     peer.run(
         """
 import socket
 receiving, sending = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-receiving.bind(b"\\0machrv/" + id + b"/s1")
+receiving.bind(b"\\0machrv/" + id.encode() + b"/s1")
 served.hoard += [receiving.detach(), sending.detach()]
 """,
         id=address,

@@ -31,7 +31,8 @@ from .linux_tasks import (
 )
 
 KIB, MIB = 1024, 1024 * 1024
-INLINE = int(lib.MACHRV_MAX_INLINE)
+#: a message of more goes beside the packet
+INLINE = 65536
 AUDIT_TRAILER = 52
 
 

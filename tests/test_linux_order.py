@@ -25,6 +25,7 @@ from .linux_tasks import (
     receive,
     refs,
     send,
+    wait_until_they_wait,
 )
 
 MAKE_SEND, MAKE_SEND_ONCE = Disposition.MAKE_SEND, Disposition.MAKE_SEND_ONCE
@@ -200,8 +201,7 @@ def test_a_receiver_that_waits_sees_every_new_right(task: LinuxKernel, peer: Pee
     for number in range(4):
         found: list[int] = []
         waiter = in_thread(lambda: found.append(receive(task, door).id))
-        while not task._waiting:
-            pass
+        wait_until_they_wait(waiter)
         if number == 0:
             task.mach_port_insert_right(door, door, MAKE_SEND)
             send(task, door, 0)
@@ -228,8 +228,7 @@ def test_a_receiver_that_waits_on_the_only_right_sees_a_second_one(
     port, to = introduce(task, peer)
     found: list[int] = []
     waiter = in_thread(lambda: found.append(receive(task, port).id))
-    while not task._waiting:
-        pass
+    wait_until_they_wait(waiter)
     once, _ = task.mach_port_extract_right(port, MAKE_SEND_ONCE)
     if given_up:
         peer.mach_port_deallocate(to)

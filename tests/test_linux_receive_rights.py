@@ -30,6 +30,7 @@ from .linux_tasks import (
     refs,
     request,
     send,
+    wait_until_they_wait,
 )
 
 MOVE_RECEIVE = Disposition.MOVE_RECEIVE
@@ -343,8 +344,7 @@ def test_a_blocked_receiver_is_told_that_its_port_moved_away(task: LinuxKernel, 
     port = allocate(task)
     codes: list[int] = []
     waiter = in_thread(lambda: codes.append(code_of(receive, task, port)))
-    while not task._waiting:
-        pass
+    wait_until_they_wait(waiter)
     theirs = give(task, peer, port, MOVE_RECEIVE)
     waiter.join(30)
     assert codes == [lib.MACH_RCV_PORT_CHANGED]

@@ -337,27 +337,6 @@ def test_rights_that_the_collector_finds_in_the_middle_of_a_call() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_however_much_the_collector_finds_in_the_middle_of_a_call(
-    task: LinuxKernel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A thousand rights and more at once: each is given up, one after the other and not one inside the other."""
-    port = allocate(task)
-    rights = [task.mach_port_extract_right(port, MAKE_SEND_ONCE)[0] for _ in range(2000)]
-
-    def collect() -> None:
-        while rights:
-            task.mach_port_deallocate(rights.pop())  # as finalisers do
-
-    check = task._check_all
-    monkeypatch.setattr(task, "_check_all", lambda: (collect(), check()))
-    assert len(task.mach_port_names()) == 2001
-    assert [name for name, _ in task.mach_port_names()] == [port]
-    monkeypatch.undo()
-    for _ in range(2000):
-        assert receive(task, port).id == SEND_ONCE_NOTIFICATION
-    end(task, port)
-
-
 FIRST = """
 import threading
 import machrv.kernel.linux

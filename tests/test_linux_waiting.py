@@ -27,6 +27,7 @@ from .linux_tasks import (
     introduce,
     receive,
     send,
+    wait_until_they_wait,
 )
 
 MAKE_SEND, MAKE_SEND_ONCE, COPY_SEND = Disposition.MAKE_SEND, Disposition.MAKE_SEND_ONCE, Disposition.COPY_SEND
@@ -84,8 +85,7 @@ def test_blocked_receivers_are_woken_by_destruction(task: LinuxKernel, peer: Pee
     waited = port if what == "port" else pset
     codes: list[int] = []
     threads = [in_thread(lambda: codes.append(code_of(receive, task, waited))) for _ in range(4)]
-    while task._waiting < 4:
-        pass
+    wait_until_they_wait(*threads)
     if what == "member":
         end(task, port)
         assert codes == []
@@ -233,7 +233,7 @@ def test_an_exception_from_a_signal_handler_ends_the_wait(task: LinuxKernel, pee
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert task._waiting == 0 and task.mach_port_names() == held
+    assert task.mach_port_names() == held
     send(peer, to, 3)
     assert receive(task, port).id == 3
     assert descriptors() <= open_before + 2  # what the receive waits with

@@ -176,7 +176,7 @@ LIES = [
     ("a struct of kqueue's", "libsystem", r"int16_t filter;", "int32_t filter;", "kevent_t"),
     ("a type's size", "port", r"typedef natural_t mach_port_seqno_t", "typedef long mach_port_seqno_t", "seqno_t"),
     ("a packing", "message", r"#pragma pack\(push, 4\)", "#pragma pack(push, 8)", "ool_descriptor"),
-    ("a prototype", "darwin", r"(mach_port_deallocate\(mach_port_t task, )mach_port_name_t", r"\1long", "conflicting"),
+    ("a prototype", "mach", r"(mach_port_deallocate\(mach_port_t task, )mach_port_name_t", r"\1long", "conflicting"),
     ("a result", "darwin", r"int kqueue", "long kqueue", "conflicting types for 'kqueue'"),
 ]
 

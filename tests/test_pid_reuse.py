@@ -95,7 +95,7 @@ def test_a_newcomer_of_the_same_instant_gets_nothing(
     server: RendezvousServer, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Start times tell hundredths of a second apart, no less: that the registered process runs no more is what counts."""
-    from machrv.kernel.linux.identity import LinuxProcess
+    from machrv.kernel.linux.waiting import LinuxProcess
 
     monkeypatch.setattr(LinuxProcess, "matches", lambda process, token: token.pid == process.pid)
     with ReceiveRight.allocate() as port:

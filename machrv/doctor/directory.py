@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 SECTION = "Bootstrap directory"
 _ELSEWHERE = "set MACHRV_BOOTSTRAP_DIR to a directory of your own with mode 0700, for parents and children alike"
 _SHOWN = 5
+#: sizeof(sockaddr_un.sun_path)
+_ADDRESS = 108
 
 
 def look(fix: bool = False) -> Iterator[Finding]:
     """The choice, the directory, what is in it. `fix` removes what is stale, and nothing else."""
-    from machrv.kernel.linux import chosen_path
+    from machrv.kernel.linux.bootstrap import chosen_path
 
     path, variable = chosen_path()
     yield _choice(path, variable)
@@ -96,10 +98,8 @@ def _above(path: str) -> Iterator[Finding]:
 
 def _room(path: str) -> Iterator[Finding]:
     """Whether a socket can be made there, and its path said in an address."""
-    from machrv._mach import lib
-
     length = len(os.fsencode(path)) + len("/.") + 32
-    most: int = lib.MACHRV_ADDRESS_MAX - 1
+    most = _ADDRESS - 1
     if length <= most:
         yield Finding(SECTION, "path", OK, f"{length} of the {most} bytes of a socket's address")
     elif os.path.exists("/proc/self/fd"):
@@ -118,14 +118,13 @@ def _room(path: str) -> Iterator[Finding]:
 
 
 def _contents(path: str, fix: bool) -> Iterator[Finding]:
-    from machrv.kernel.linux.bootstrap import BootstrapDirectory
+    from machrv.kernel.linux.bootstrap import survey, sweep
 
-    directory = BootstrapDirectory(path, "machrv doctor")
-    found = directory.survey()
+    found = survey(path)
     stale = _stale(found)
     if fix and stale:
-        directory.sweep()
-        left = directory.survey()
+        sweep()
+        left = survey(path)
         removed = [file for file in stale if file not in {file for file, _, _ in left}]
         yield Finding(SECTION, "removed", OK, f"{len(removed)} stale: {_some(removed)}")
         found = left

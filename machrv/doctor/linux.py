@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import sys
 from contextlib import ExitStack
 from errno import ENOSYS, EPERM
 from typing import TYPE_CHECKING, NamedTuple
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECTION = "Linux"
-_SEAL_EXEC = 0x20  # F_SEAL_EXEC, include/uapi/linux/fcntl.h, Linux 6.3
+_TIMESTAMPNS = 35  # SO_TIMESTAMPNS and SCM_TIMESTAMPNS, asm-generic/socket.h
+_LARGEST_PACKET = 65536 + 64  # the message, and what machrv puts before it
 _DEEP = 6  # One more than what kernels before 6.10 let through.
 
 
@@ -107,20 +109,21 @@ def features() -> dict[str, bool]:
     from machrv._mach import lib
 
     pidfd = lib.machrv_pidfd_open(os.getpid())
-    pid, attached, stamped = _attested()
-    found = {"pidfd_open": pidfd >= 0, "SCM_CREDENTIALS": pid == os.getpid(), "SO_TIMESTAMPNS": stamped}
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as one:
-        found["SO_NETNS_COOKIE"] = lib.machrv_netns(one.fileno()) != 0
-    found["MFD_NOEXEC_SEAL"] = _noexec()
-    found["SO_PASSPIDFD"] = lib.machrv_has_passpidfd() > 0 and attached > 0
-    try:
-        found["pidfs"] = pidfd >= 0 and lib.machrv_process(os.getpid(), pidfd) == os.fstat(pidfd).st_ino
-    finally:
-        if pidfd >= 0:
-            os.close(pidfd)
-    found["deep passing"] = _passes(_DEEP)
-    found["PIDFD_GET_INFO"] = attached > 1
-    return found
+    if pidfd >= 0:
+        os.close(pidfd)
+    pid, stamped = _attested()
+    has = lib.machrv_features()
+    return {
+        "pidfd_open": pidfd >= 0,
+        "SCM_CREDENTIALS": pid == os.getpid(),
+        "SO_TIMESTAMPNS": stamped,
+        "SO_NETNS_COOKIE": bool(has & lib.MACHRV_WITHOUT_NETNS_COOKIE),
+        "MFD_NOEXEC_SEAL": bool(has & lib.MACHRV_WITHOUT_NOEXEC_SEAL),
+        "SO_PASSPIDFD": bool(has & lib.MACHRV_WITHOUT_PASSPIDFD),
+        "pidfs": bool(has & lib.MACHRV_WITHOUT_PIDFS),
+        "deep passing": _passes(_DEEP),
+        "PIDFD_GET_INFO": bool(has & lib.MACHRV_WITHOUT_PIDFD_INFO),
+    }
 
 
 def _finding(feature: Feature, works: bool) -> Finding:
@@ -133,37 +136,18 @@ def _finding(feature: Feature, works: bool) -> Finding:
     return Finding(SECTION, feature.name, WARNING, found, f"Linux {feature.since} has it", feature.without)
 
 
-def _attested() -> tuple[int, int, bool]:
-    """What the kernel says of a message: the sender's pid; 0, or 1 with a pidfd, 2 with ids too; whether it is stamped."""
-    from machrv._mach import ffi, lib
-
-    ends = ffi.new("int[2]")
-    address = b"\0machrv-doctor/" + os.urandom(8).hex().encode()
-    if lib.machrv_pair(ends, address, len(address), 1, 1) < 0:
-        return 0, 0, False
-    try:
-        into = ffi.new("machrv_received *")
-        if lib.machrv_send_raw(ends[1], b"?", 1, ffi.NULL, 0) < 0 or lib.machrv_receive_raw(ends[0], into) < 0:
-            return 0, 0, False
-        return into.pid, into.pidfd, into.stamp != 0
-    finally:
-        os.close(ends[0])
-        os.close(ends[1])
-
-
-def _noexec() -> bool:
-    """Whether memory objects are sealed against being run."""
-    import fcntl
-
-    from machrv._mach import lib
-
-    fd = lib.machrv_memory_object(4096)
-    if fd < 0:
-        return False
-    try:
-        return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEAL_EXEC)
-    finally:
-        os.close(fd)
+def _attested() -> tuple[int, bool]:
+    """What the kernel says of a message: the sender's pid, 0 if nothing; whether it is stamped."""
+    own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with own, other:
+        try:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            own.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)
+            other.send(b"?")
+            told = {kind: data for _, kind, data in own.recvmsg(1, 256, socket.MSG_DONTWAIT)[1]}
+        except OSError:
+            return 0, False
+    return int.from_bytes(told.get(socket.SCM_CREDENTIALS, b"")[:4], sys.byteorder), _TIMESTAMPNS in told
 
 
 def _passes(depth: int) -> bool:
@@ -184,10 +168,8 @@ def _passes(depth: int) -> bool:
 
 def _packets() -> Finding:
     """Whether the largest packet fits into a socket, and memory into memfds."""
-    from machrv._mach import ffi, lib
-
     what = "large messages"
-    size = lib.MACHRV_MAX_INLINE + lib.MACHRV_WIRE_HEADER
+    size = _LARGEST_PACKET
     own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with own, other:
         try:
@@ -199,12 +181,11 @@ def _packets() -> Finding:
             return Finding(
                 SECTION, what, WARNING, found, "`sysctl net.core.wmem_default=212992`, which is the usual value"
             )
-    memory = ffi.new("char[16]")
-    fd = lib.machrv_memory(int(ffi.cast("uintptr_t", memory)), 16)
-    if fd < 0:
-        found = f"no memfd ({os.strerror(-fd)}): messages over 64 KiB and out-of-line memory cannot be sent"
-        return Finding(SECTION, what, WARNING, found, _refused(-fd, "memfd_create", "3.17"))
-    os.close(fd)
+    try:
+        os.close(os.memfd_create("machrv-doctor", os.MFD_CLOEXEC))
+    except OSError as error:
+        found = f"no memfd ({error.strerror}): messages over 64 KiB and out-of-line memory cannot be sent"
+        return Finding(SECTION, what, WARNING, found, _refused(error.errno or 0, "memfd_create", "3.17"))
     return Finding(SECTION, what, OK, "64 KiB in one packet, more in a sealed memfd")
 
 

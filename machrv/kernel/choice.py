@@ -1,33 +1,60 @@
-"""Which kernel serves a process.
+"""Which kernel serves this process.
 
-What belongs here: the choice, by platform and environment. What must never happen here: anything on the way of a child that
-only claims its rights, which does without all of a kernel (`machrv.kernel.begun`).
+What belongs here: the choice, by system and environment. What must never happen here: a second kernel for one process: the
+rights of one are nothing to another.
 """
 
-from __future__ import annotations
+# Without `from __future__ import annotations`, which loads a module that a child does without.
 
 import os
 import sys
+from _thread import RLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from machrv.kernel import Kernel
+    from collections.abc import Callable
+
+    from machrv.kernel.kernel import Kernel
+
+_current: "Kernel | None" = None
+_making = RLock()
+#: What is put around the kernel of this process when it is made.
+_wrappers: "list[Callable[[Kernel], Kernel]]" = []
 
 
-def new_kernel() -> Kernel:
-    """The kernel of this platform, watched if the environment says so. Raises UnsupportedError."""
-    kernel: Kernel
+def observe(wrap: "Callable[[Kernel], Kernel]") -> None:
+    """Put `wrap` around the kernel that is made from now on. For those above who look on, such as `machrv.trace`."""
+    _wrappers.append(wrap)
+
+
+def current() -> "Kernel":
+    """The kernel of this process: one per process, made on first use, emptied in the child of a fork.
+
+    From any thread. Raises UnsupportedError where there is none for the system.
+    """
+    global _current
+    if _current is None:
+        with _making:
+            kernel = _new() if _current is None else _current
+            if _current is None:  # A signal handler may have asked meanwhile.
+                _current = kernel
+    return _current
+
+
+def _new() -> "Kernel":
+    kernel: "Kernel"
     if sys.platform.startswith("linux"):
-        from machrv.kernel.linux import LinuxKernel
+        from machrv._mach import lib
+        from machrv.kernel.linux.kernel import LinuxKernel
 
-        kernel = LinuxKernel()
+        kernel = LinuxKernel(lib.mach_task_self())
         if os.environ.get("MACHRV_PORTS", "0") != "0":
             from machrv.kernel.linux.account import give
 
             give()
     elif sys.platform == "darwin":
         from machrv._mach import lib
-        from machrv.kernel.darwin import DarwinKernel
+        from machrv.kernel.darwin.kernel import DarwinKernel
 
         kernel = DarwinKernel(lib)
     else:
@@ -39,3 +66,12 @@ def new_kernel() -> Kernel:
 
         kernel = traced(kernel)
     return kernel
+
+
+def _renew_lock() -> None:
+    """In the child of a fork: whoever held it is not there."""
+    global _making
+    _making = RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)

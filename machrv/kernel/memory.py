@@ -1,6 +1,6 @@
 """Memory as a right: what a kernel does for memory objects, and what its refusals are called.
 
-What belongs here: the interface that each kernel keeps (`Kernel.memory`), and the errors. What must never happen here: an
+What belongs here: the interface that each system keeps (`Kernel.memory`), and the errors. What must never happen here: an
 import of this module by anybody who has no memory object.
 """
 

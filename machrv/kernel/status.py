@@ -1,77 +1,40 @@
-"""What a kernel tells of a receive right: `PortStatus`.
-
-What belongs here: that value. What must never happen here: an import that a child would pay for, or one at the time of a
-call: there may be no descriptor left for it.
-"""
+"""What a kernel tells of a receive right: `PortStatus`. What must never happen here: an import that a child would pay for."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any, NamedTuple
-
-    class _PortStatus(NamedTuple):
-        pset: int
-        seqno: int
-        mscount: int
-        qlimit: int
-        msgcount: int
-        sorights: int
-        srights: int
-        pdrequest: int
-        nsrequest: int
-        flags: int
-
-else:  # The same without `typing` and `collections`.
-    _FIELDS = (
-        "pset",
-        "seqno",
-        "mscount",
-        "qlimit",
-        "msgcount",
-        "sorights",
-        "srights",
-        "pdrequest",
-        "nsrequest",
-        "flags",
-    )
-
-    class _PortStatus(tuple):
-        __slots__ = ()
-        _fields = __match_args__ = _FIELDS
-        _field_defaults: dict[str, Any] = {}
-
-        def __new__(cls, pset, seqno, mscount, qlimit, msgcount, sorights, srights, pdrequest, nsrequest, flags):
-            values = pset, seqno, mscount, qlimit, msgcount, sorights, srights, pdrequest, nsrequest, flags
-            return tuple.__new__(cls, values)
-
-        @classmethod
-        def _make(cls, values: Iterable[int]):
-            return cls(*values)
-
-        def _asdict(self):
-            return dict(zip(_FIELDS, self))
-
-        def _replace(self, **changes: int):
-            return type(self)(**{**self._asdict(), **changes})
-
-        def __getnewargs__(self):
-            return tuple(self)
-
-        def __repr__(self):
-            return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._asdict().items())})"
-
-    for _index, _name in enumerate(_FIELDS):
-        setattr(_PortStatus, _name, property(lambda self, index=_index: self[index]))
+from _operator import itemgetter
 
 
-class PortStatus(_PortStatus):
+class PortStatus(tuple):  # type: ignore[type-arg]  # A namedtuple without `collections` and `typing`.
     """What mach_port_get_attributes(MACH_PORT_RECEIVE_STATUS) tells of a receive right.
 
-    `pset` counts the sets that the port is in, `seqno` is the next message's, `mscount` the send rights made since it
-    was last reset, `msgcount` the messages waiting (where the kernel can tell; otherwise 0 or 1), `sorights` the
-    send-once rights in existence; `srights`, `pdrequest` and `nsrequest` are 0 or 1, as in <mach/port.h>.
+    `pset` counts the sets that the port is in, `seqno` is the next message's, `mscount` the send rights made since it was
+    last reset, `msgcount` the messages waiting (where the kernel can tell; otherwise 0 or 1), `sorights` the send-once
+    rights in existence; `srights`, `pdrequest` and `nsrequest` are 0 or 1, as in <mach/port.h>.
     """
 
     __slots__ = ()
+    _fields = "pset", "seqno", "mscount", "qlimit", "msgcount", "sorights", "srights", "pdrequest", "nsrequest", "flags"
+    __match_args__ = _fields
+
+    pset: int = property(itemgetter(0))  # type: ignore[assignment]
+    seqno: int = property(itemgetter(1))  # type: ignore[assignment]
+    mscount: int = property(itemgetter(2))  # type: ignore[assignment]
+    qlimit: int = property(itemgetter(3))  # type: ignore[assignment]
+    msgcount: int = property(itemgetter(4))  # type: ignore[assignment]
+    sorights: int = property(itemgetter(5))  # type: ignore[assignment]
+    srights: int = property(itemgetter(6))  # type: ignore[assignment]
+    pdrequest: int = property(itemgetter(7))  # type: ignore[assignment]
+    nsrequest: int = property(itemgetter(8))  # type: ignore[assignment]
+    flags: int = property(itemgetter(9))  # type: ignore[assignment]
+
+    def __new__(cls, *values: int) -> PortStatus:
+        if len(values) != len(cls._fields):
+            raise TypeError(f"PortStatus has {len(cls._fields)} fields, and {len(values)} were given")
+        return tuple.__new__(cls, values)
+
+    def __getnewargs__(self) -> tuple[int, ...]:
+        return tuple(self)
+
+    def __repr__(self) -> str:
+        return f"PortStatus({', '.join(f'{name}={value!r}' for name, value in zip(self._fields, self))})"

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 from _thread import get_native_id
-from abc import ABCMeta
 from itertools import count
 from struct import Struct, error as StructError
 from time import monotonic_ns
@@ -39,12 +38,17 @@ if TYPE_CHECKING:
 #: What is written of a call: which of its arguments are names.
 _NAMES: dict[str, tuple[int, ...]] = {
     "mach_port_allocate": (),
+    "mach_port_allocate_name": (1,),
+    "mach_port_construct": (),
+    "mach_port_destruct": (0,),
     "mach_reply_port": (),
     "mach_port_insert_right": (0, 1),
     "mach_port_extract_right": (0,),
     "mach_port_deallocate": (0,),
     "mach_port_destroy": (0,),
     "mach_port_mod_refs": (0,),
+    "mach_port_guard": (0,),
+    "mach_port_unguard": (0,),
     "mach_port_move_member": (0, 1),
     "mach_port_insert_member": (0, 1),
     "mach_port_extract_member": (0, 1),
@@ -54,8 +58,6 @@ _NAMES: dict[str, tuple[int, ...]] = {
     "fileport_makeport": (),
     "fileport_makefd": (0,),
 }
-#: Shortcuts for other calls: as `Kernel` has them, the steps are taken, and each of them is seen.
-_COMPOSED = {"send_bare", "ask", "claim", "take_request", "answer"}
 #: Questions to which a failure is an answer like any other.
 _QUESTIONS = {"mach_port_type", "port_identity"}
 
@@ -271,8 +273,8 @@ def _handed_on(operation: str) -> Callable[..., Any]:
 def _methods() -> dict[str, Any]:
     """A method for everything that a kernel can do, so that a new call is never answered by this class itself."""
     methods: dict[str, Any] = {}
-    for operation, found in vars(Kernel).items():
-        if operation.startswith("_") or not callable(found) or operation in (*_COMPOSED, "mach_msg", "memory"):
+    for operation in dir(Kernel):
+        if operation.startswith("_") or not callable(getattr(Kernel, operation)) or operation in ("mach_msg", "memory"):
             continue
         if operation in _NAMES:
             methods[operation] = _recorded(operation, _NAMES[operation])
@@ -288,7 +290,7 @@ def _asked(operation: str) -> Callable[..., Any]:
     return lambda self, *given, **named: getattr(self._kernel, operation)(*given, **named)
 
 
-TracingKernel: Any = ABCMeta(
+TracingKernel: Any = type(
     "TracingKernel", (_Recording, Kernel), {"__doc__": __doc__, "__module__": __name__, **_methods()}
 )
 

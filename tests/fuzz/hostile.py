@@ -117,11 +117,14 @@ class _Attacker:
 
     def attack_l(self, service: str, choices: Choices) -> int:
         """Check a name in, to be a server."""
-        from machrv.kernel.linux.bootstrap import BootstrapDirectory
-        from machrv.kernel.linux.transit import new_id
+        from machrv.kernel.linux.bootstrap import directory
 
-        fd, _, self.name = BootstrapDirectory.current("fuzz").check_in(service, new_id())
-        self.listener = socket.socket(fileno=fd)
+        path, _ = directory()
+        behind = f".{os.urandom(16).hex()}"
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.listener.bind(os.path.join(path, behind))
+        self.listener.listen()
+        os.symlink(behind, os.path.join(path, service))
         self.listener.settimeout(10)
         return 0
 

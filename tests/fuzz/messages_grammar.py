@@ -6,7 +6,6 @@ message that is only sent where the library thinks it right: names and dispositi
 
 from __future__ import annotations
 
-from os import fstat
 from typing import Any
 
 from machrv.errors import MachrvError
@@ -24,6 +23,8 @@ from machrv.closing import Closing
 from machrv.rights import ReceiveRight, SendRight
 from machrv.transfer import send_message
 
+from tests.sockets import sockets_of
+
 from . import packets_grammar as packets
 from .choices import Choices
 
@@ -39,8 +40,6 @@ class Sender(Closing):
 
     def close(self) -> None:
         """Destroy every name of this process. The right may have been moved away, but each name has what it says."""
-        for entry in self.kernel._entries.values():  # type: ignore[attr-defined]
-            assert entry.fd < 0 or fstat(entry.fd), entry.name
         self.right.release()
         for name, _ in self.kernel.mach_port_names():
             try:
@@ -70,9 +69,8 @@ class Sender(Closing):
         import os
         import socket
 
-        entry = self.kernel._entries.get(self.right.name)  # type: ignore[attr-defined]
-        if entry is not None and entry.fd >= 0:  # It may have been moved away.
-            with socket.socket(fileno=os.dup(entry.fd)) as copy:
+        for fd in sockets_of(self.kernel, self.right.name):  # None, if it has been moved away.
+            with socket.socket(fileno=os.dup(fd)) as copy:
                 packets.packet(choices).send(copy)
 
     def _descriptor(self, choices: Choices) -> Any:

@@ -17,13 +17,17 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for `tests.sockets`
 
 from machrv._mach import lib
 from machrv.errors import MachError
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, Message
 from machrv.transfer import receive_message, send_message
+from tests.sockets import socket_of, sockets_of
 
 SWITCHES = {
     "passpidfd": lib.MACHRV_WITHOUT_PASSPIDFD,
@@ -88,7 +92,7 @@ class Served:
 
     def raw(self, to: int, *packets: tuple[bytes, list[Any]]) -> list[int]:
         """Write packets by hand over the socket of a right; the errno of each, 0 where it went."""
-        return self.write(self.kernel._entries[to].fd, packets)
+        return self.write(socket_of(self.kernel, to), packets)
 
     def write(self, fd: int, packets: Any) -> list[int]:
         results = []
@@ -151,7 +155,7 @@ class Served:
             theirs.close()
             return ours.detach()
         if kind == "right":
-            return os.dup(self.kernel._entries[args[0]].fd)
+            return os.dup(socket_of(self.kernel, args[0]))
         if kind == "hoard":
             return os.dup(self.hoard[args[0]])
         raise ValueError(kind)
@@ -166,6 +170,7 @@ class Served:
     def run(self, source: str, **values: Any) -> Any:
         """Run a piece of program with `kernel` and `served` at hand; what it leaves in `result` is the answer."""
         scope: dict[str, Any] = {"kernel": self.kernel, "served": self, "lib": lib, "os": os, "result": None, **values}
+        scope.update(socket_of=socket_of, sockets_of=sockets_of)
         exec(source, scope)
         return scope["result"]
 

@@ -1,6 +1,6 @@
 """kqueue and kevent of the stand-in: an epoll, over what stands for each filter.
 
-EVFILT_MACHPORT is the Linux kernel's own event queue, EVFILT_PROC a pidfd, EVFILT_USER an eventfd, EVFILT_READ whatever
+EVFILT_MACHPORT is what event loops get for a port, EVFILT_PROC a pidfd, EVFILT_USER an eventfd, EVFILT_READ whatever
 descriptor it is on. The number of a kqueue is that of its epoll, so that one can wait for another.
 """
 
@@ -9,19 +9,14 @@ from __future__ import annotations
 import os
 import select
 from errno import EBADF, EINTR, EINVAL, ENOENT, ESRCH
-from time import monotonic
 from typing import Any
 
 from machrv._mach import ffi, lib
 from machrv.errors import MachError
-from machrv.kernel import Process
+from machrv.kernel import Process, Readiness
 from machrv.kernel.linux import LinuxKernel
-from machrv.kernel.linux.events import LinuxEventQueue
 
 SUPPORTED = (lib.EVFILT_READ, lib.EVFILT_PROC, lib.EVFILT_MACHPORT, lib.EVFILT_USER)
-
-#: s
-TICK = 0.1
 
 
 class Kqueue:
@@ -30,8 +25,8 @@ class Kqueue:
     def __init__(self, kernel: LinuxKernel) -> None:
         self._kernel = kernel
         self._epoll = select.epoll()
-        #: made when the first port is watched, since a Linux queue is also readable when a notification is due
-        self._ports: LinuxEventQueue | None = None
+        #: what watches each port, by its name
+        self._ports: dict[int, Readiness] = {}
         #: epoll's descriptor -> (ident, filter, whether it is reported once only)
         self._watched: dict[int, tuple[int, int, bool]] = {}
         self._processes: dict[int, Process] = {}
@@ -76,13 +71,13 @@ class Kqueue:
         self._watched[fd] = ident, kind, once
 
     def _add_port(self, name: int) -> None:
-        if self._ports is None:
-            self._ports = self._kernel.event_queue()
-            self._epoll.register(self._ports._epoll.fileno(), select.EPOLLIN)
+        if name in self._ports:
+            return
         try:
-            self._ports.add_port(name)
+            self._ports[name] = self._kernel.readiness(name)
         except MachError as error:
             raise OSError(ENOENT, str(error)) from None
+        self._watch(self._ports[name].fileno(), name, lib.EVFILT_MACHPORT)
 
     def _change_user(self, ident: int, event: Any) -> None:
         if event.flags & lib.EV_ADD and ident not in self._user:
@@ -95,11 +90,6 @@ class Kqueue:
             os.eventfd_write(self._user[ident][0], 1)
 
     def _delete(self, ident: int, kind: int) -> None:
-        if kind == lib.EVFILT_MACHPORT:
-            if self._ports is None:
-                raise OSError(ENOENT, "no port is watched")
-            self._ports.remove_port(ident)
-            return
         for fd, watched in self._watched.items():
             if watched[:2] == (ident, kind):
                 self._forget(fd)
@@ -108,23 +98,17 @@ class Kqueue:
 
     def _forget(self, fd: int) -> None:
         self._epoll.unregister(fd)
-        del self._watched[fd]
+        ident, kind, _ = self._watched.pop(fd)
         process = self._processes.pop(fd, None)
         if process is not None:
             process.close()
+        if kind == lib.EVFILT_MACHPORT:
+            self._ports.pop(ident).close()
 
     def wait(self, most: int, timeout: float | None) -> list[tuple[int, int, Any]]:
         """Up to `most` events, as (ident, filter, udata)."""
-        deadline = None if timeout is None else monotonic() + timeout
-        while True:
-            left = None if deadline is None else max(0.0, deadline - monotonic())
-            # Where a port waits for a free descriptor, the Linux queue has to be asked again and again.
-            tick = left if self._ports is None else TICK if left is None else min(left, TICK)
-            found = self._taken(self._epoll.poll(tick, most))
-            if self._ports is not None:
-                found += [(name, lib.EVFILT_MACHPORT) for name in self._ports.wait(0)[0]]
-            if found or left == 0:
-                return [(*event, self._udata.get(event, ffi.NULL)) for event in found[:most]]
+        found = self._taken(self._epoll.poll(timeout, most))
+        return [(*event, self._udata.get(event, ffi.NULL)) for event in found]
 
     def _taken(self, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
         found = []
@@ -145,8 +129,8 @@ class Kqueue:
             process.close()
         for fd, _ in self._user.values():
             os.close(fd)
-        if self._ports is not None:
-            self._ports.close()
+        for port in self._ports.values():
+            port.close()
         self._epoll.close()
 
 

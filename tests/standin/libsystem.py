@@ -9,14 +9,11 @@ from typing import Any
 
 from machrv._mach import ffi, lib
 from machrv.audit import AuditToken
-from machrv.errors import MachError
 from machrv.kernel.linux import LinuxKernel
-from machrv.kernel.linux.identity import LinuxProcess
 
 from .kqueue import Kqueues
 from .memory import Memory
 from .messages import Messages
-from .ports import BOOTSTRAP, TASK_SELF
 from .signatures import SIGNATURES
 
 
@@ -30,46 +27,29 @@ class Functions(Kqueues, Memory, Messages):
         #: as some sandboxes do
         self.denies_task_names = False
 
-    def _bootstrap(self, bp: int, service_name: Any, sp: Any, call: Any) -> int:
-        if bp != BOOTSTRAP:
-            return int(lib.MACH_SEND_INVALID_DEST)
-        name = ffi.string(service_name)
-        assert len(name) < lib.BOOTSTRAP_MAX_NAME_LEN, "launchd would see a part of the name"
-
-        def look() -> None:
-            sp[0] = call(name.decode("utf-8", "surrogateescape"))
-
-        return self._answer(TASK_SELF, look)
-
     def bootstrap_check_in(self, bp: int, service_name: Any, sp: Any) -> int:
-        return self._bootstrap(bp, service_name, sp, self.kernel.bootstrap_check_in)
+        assert len(ffi.string(service_name)) < lib.BOOTSTRAP_MAX_NAME_LEN, "launchd would see a part of the name"
+        return lib.bootstrap_check_in(bp, service_name, sp)
 
     def bootstrap_look_up(self, bp: int, service_name: Any, sp: Any) -> int:
-        return self._bootstrap(bp, service_name, sp, self.kernel.bootstrap_look_up)
+        assert len(ffi.string(service_name)) < lib.BOOTSTRAP_MAX_NAME_LEN, "launchd would see a part of the name"
+        return lib.bootstrap_look_up(bp, service_name, sp)
 
     def fileport_makeport(self, fd: int, port: Any) -> int:
-        try:
-            port[0] = self.kernel.fileport_makeport(fd)
-        except OSError as error:
-            return self._failed(error)
-        except MachError as error:
-            return self._failed(OSError(9, str(error)))
-        return 0
+        return self._answered(lib.machrv_fileport_makeport(self.kernel._task, fd, port))
 
     def fileport_makefd(self, port: int) -> int:
-        try:
-            return self.kernel.fileport_makefd(port)
-        except MachError as error:
-            return self._failed(OSError(22, str(error)))
-        except OSError as error:
-            return self._failed(error)
+        return self._answered(lib.machrv_fileport_makefd(self.kernel._task, port))
+
+    def _answered(self, result: int) -> int:
+        return self._failed(OSError(-result, "")) if result < 0 else result
 
     def task_name_for_pid(self, target: int, pid: int, name: Any) -> int:
         """A name that stands for a process; a dead name in the Linux space, which has no ports for processes."""
-        if target != TASK_SELF or self.denies_task_names:
+        if target != self.kernel._task or self.denies_task_names:
             return int(lib.KERN_FAILURE)
         try:
-            with LinuxProcess(pid) as process:
+            with self.kernel.open_process(pid) as process:
                 token = AuditToken(pid=pid, pidversion=process.pidversion)
                 if not process.is_running():
                     return int(lib.KERN_FAILURE)
@@ -81,10 +61,10 @@ class Functions(Kqueues, Memory, Messages):
 
     def mach_port_deallocate(self, task: int, name: int) -> int:
         self.task_names.pop(name, None)
-        return super().mach_port_deallocate(task, name)
+        return self._guarded(lib.mach_port_deallocate(task, name))
 
     def task_info(self, task: int, flavor: int, info: Any, count: Any) -> int:
-        token = self.kernel.audit_token() if task == TASK_SELF else self.task_names.get(task)
+        token = self.kernel.audit_token() if task == self.kernel._task else self.task_names.get(task)
         if token is None or flavor != lib.TASK_AUDIT_TOKEN or count[0] < len(token):
             return int(lib.KERN_INVALID_ARGUMENT)
         for index, word in enumerate(token):
@@ -96,10 +76,9 @@ class Functions(Kqueues, Memory, Messages):
 class LibSystem:
     """One task. Its attributes are libSystem's functions, and `bootstrap_port`; `functions` is what stands behind."""
 
-    bootstrap_port = BOOTSTRAP
-
     def __init__(self, kernel: LinuxKernel | None = None, hardened: bool = False) -> None:
         self.functions = Functions(kernel if kernel is not None else LinuxKernel(), hardened)
+        self.bootstrap_port = self.functions.kernel._task
         _all.add(self)
 
     def __getattr__(self, name: str) -> Any:

@@ -10,13 +10,14 @@ import ctypes
 import os
 import stat
 from fcntl import F_GET_SEALS, F_GETFL, fcntl
+from collections.abc import Callable
 from mmap import MAP_SHARED, PAGESIZE, PROT_READ, PROT_WRITE
 from typing import Any
 
 from machrv._mach import ffi, lib
 from machrv.errors import MachError
 
-from .ports import TASK_SELF, Killed, Ports
+from .ports import Killed, Ports
 
 MAP_FIXED = 0x10
 MAP_FAILED = 2**64 - 1
@@ -52,26 +53,30 @@ class Memory(Ports):
         writable = fcntl(fd, F_GETFL) & os.O_ACCMODE == os.O_RDWR
         return fd, whole(os.fstat(fd).st_size), lib.VM_PROT_READ | (lib.VM_PROT_WRITE if writable else 0)
 
+    def _answer(self, call: Callable[[], object]) -> int:
+        try:
+            call()
+        except MachError as error:
+            return error.code
+        return 0
+
     def mach_make_memory_entry_64(
         self, task: int, size: Any, offset: int, permission: int, made: Any, parent: int
     ) -> int:
         assert offset == 0
         made[0] = 0
+        size[0] = whole(size[0])
+        if permission & lib.MAP_MEM_NAMED_CREATE:
+            return lib.mach_make_memory_entry_64(task, size, 0, permission, made, 0)
 
         def call() -> None:
-            if permission & lib.MAP_MEM_NAMED_CREATE:
-                fd = lib.machrv_memory_object(whole(size[0]))
-                if fd < 0:
-                    raise MachError(lib.KERN_FAILURE, "mach_make_memory_entry_64")
-            else:
-                fd = self._part(size[0], permission, parent)
+            fd = self._part(size[0], permission, parent)
             try:
                 made[0] = self.kernel.fileport_makeport(fd)
             finally:
                 os.close(fd)
-            size[0] = whole(size[0])
 
-        return self._answer(task, call)
+        return self._answer(call)
 
     def _part(self, size: int, permission: int, parent: int) -> int:
         """A descriptor for an entry of a part of another one; of all of it, whatever part, as far as maps go."""
@@ -119,7 +124,7 @@ class Memory(Ports):
             finally:
                 os.close(fd)
 
-        return self._answer(task, call)
+        return self._answer(call)
 
     def _enter(self, fd: int, wanted: int, size: int, flags: int, protection: int) -> int:
         access = PROT_READ | (PROT_WRITE if protection & lib.VM_PROT_WRITE else 0)
@@ -144,7 +149,7 @@ class Memory(Ports):
         return where
 
     def vm_region_64(self, task: int, address: Any, size: Any, flavor: int, info: Any, count: Any, name: Any) -> int:
-        if task != TASK_SELF or flavor != lib.VM_REGION_EXTENDED_INFO or count[0] < lib.VM_REGION_EXTENDED_INFO_COUNT:
+        if flavor != lib.VM_REGION_EXTENDED_INFO or count[0] < lib.VM_REGION_EXTENDED_INFO_COUNT:
             return int(lib.KERN_INVALID_ARGUMENT)
         if address[0] not in self.regions:
             return int(lib.KERN_INVALID_ADDRESS)

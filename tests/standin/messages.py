@@ -1,6 +1,6 @@
 """mach_msg of the stand-in, and what it leaves in the caller's memory.
 
-A send that fails after the message was taken puts it back as the kernel does (xnu-11417, osfmk/ipc/ipc_kmsg.c,
+A send that a test has fail, after the message was taken, puts it back as the kernel does (xnu-11417, osfmk/ipc/ipc_kmsg.c,
 ipc_kmsg_copyout_pseudo): references that the sender did not have, moved rights under new names, memory mapped anew.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from machrv._mach import ffi, lib
 from machrv.errors import MachError
 
-from .ports import TASK_SELF, WORD, Killed, Ports
+from .ports import WORD, Killed, Ports
 
 HEADER = Struct("=6I")
 COUNT = Struct("=I")
@@ -31,7 +31,8 @@ COPY_SEND, MAKE_SEND, MAKE_SEND_ONCE = (
     lib.MACH_MSG_TYPE_MAKE_SEND_ONCE,
 )
 SENDING_MISTAKES = (lib.MACH_SEND_INVALID_RIGHT, lib.MACH_SEND_INVALID_REPLY, lib.MACH_SEND_INVALID_VOUCHER)
-SEND_OPTIONS, RECEIVE_OPTIONS = lib.MACH_SEND_MSG | lib.MACH_SEND_TIMEOUT, ~(lib.MACH_SEND_MSG | lib.MACH_SEND_TIMEOUT)
+SEND_OPTIONS = lib.MACH_SEND_MSG | lib.MACH_SEND_TIMEOUT | lib.MACH_SEND_INTERRUPT
+RECEIVE_OPTIONS = ~SEND_OPTIONS
 
 
 def descriptors(image: bytes | bytearray) -> Iterator[tuple[int, int]]:
@@ -61,35 +62,36 @@ class Messages(Ports):
         self, msg: Any, option: int, send_size: int, rcv_size: int, rcv_name: int, timeout: int, notify: int
     ) -> int:
         self.calls.append((option, timeout))
-        try:
-            if option & lib.MACH_SEND_MSG:
-                self._send(msg, send_size, timeout / 1000 if option & lib.MACH_SEND_TIMEOUT else None)
-            if option & lib.MACH_RCV_MSG:
-                wait = timeout / 1000 if option & lib.MACH_RCV_TIMEOUT else None
-                self._receive(msg, option & RECEIVE_OPTIONS, rcv_size, rcv_name, wait)
-        except MachError as error:
-            if self.hardened and error.code in SENDING_MISTAKES:
-                raise Killed(f"EXC_GUARD after {error}") from error
-            return error.code
-        return 0
+        code = 0
+        if option & lib.MACH_SEND_MSG:
+            code = self._send(msg, option & SEND_OPTIONS, send_size, timeout)
+            if self.hardened and code in SENDING_MISTAKES:
+                raise Killed(f"EXC_GUARD after {MachError(code, 'mach_msg')}")
+        if not code and option & lib.MACH_RCV_MSG:
+            code = self._receive(msg, option & RECEIVE_OPTIONS, rcv_size, rcv_name, timeout)
+        return code
 
-    def _send(self, msg: Any, size: int, timeout: float | None) -> None:
+    def _send(self, msg: Any, option: int, size: int, timeout: int) -> int:
         image = bytearray(ffi.buffer(msg, size))
         self._check_reply_port(image)
-        try:
-            if self.failing_sends:
-                raise MachError(self.failing_sends.pop(0), "mach_msg")
-            self.kernel.mach_msg(bytes(image), lib.MACH_SEND_MSG, timeout=timeout)
-        except MachError as error:
-            if error.code in (lib.MACH_SEND_TIMED_OUT, lib.MACH_SEND_INTERRUPTED, lib.MACH_SEND_NO_BUFFER):
-                self._put_back(image)
-                ffi.memmove(msg, image, size)
-            raise
+        if self.failing_sends:
+            self._put_back(image)
+            ffi.memmove(msg, image, size)
+            return self.failing_sends.pop(0)
+        code = lib.machrv_msg(self.kernel._task, msg, option, size, 0, 0, timeout, 0)
+        if not code:
+            for address, _ in self._memory(image):
+                self.memory.pop(address, None)  # It was sent with `deallocate`.
+        return code
+
+    @staticmethod
+    def _memory(image: bytes | bytearray, received: bool = False) -> Iterator[tuple[int, int]]:
+        """(address, bytes) of the memory that a message brings, or takes from its sender."""
         for offset, kind in descriptors(image):
             if kind != PORT_TYPE:
                 address, deallocate, _, _, _, length = MEMORY.unpack_from(image, offset)
-                if deallocate:
-                    self.vm_deallocate(TASK_SELF, address, length * WORD if kind == OOL_PORTS_TYPE else length)
+                if address and (deallocate or received):
+                    yield address, length * WORD if kind == OOL_PORTS_TYPE else length
 
     def _check_reply_port(self, image: bytearray) -> None:
         if len(image) >= HEADER.size:
@@ -124,7 +126,7 @@ class Messages(Ports):
                     names = [self._back(name, disposition)[0] for (name,) in COUNT.iter_unpack(data)]
                     data, disposition = b"".join(map(COUNT.pack, names)), self._received(disposition)
                 if deallocate and address:
-                    self.vm_deallocate(TASK_SELF, address, length)
+                    self.vm_deallocate(self.kernel._task, address, length)
                 given = kind == OOL_PORTS_TYPE or copy == lib.MACH_MSG_VIRTUAL_COPY
                 MEMORY.pack_into(image, offset, self.hand_out(data), given, copy, disposition, kind, count)
 
@@ -167,49 +169,15 @@ class Messages(Ports):
 
     # -- receiving ----------------------------------------------------------------------------------------------------
 
-    def _receive(self, msg: Any, option: int, room: int, name: int, timeout: float | None) -> None:
+    def _receive(self, msg: Any, option: int, room: int, name: int, timeout: int) -> int:
         if self.failing_receives:
-            raise MachError(self.failing_receives.pop(0), "mach_msg")
-        try:
-            data = self.kernel.mach_msg(None, option, room, name, timeout)
-        except MachError as error:
-            if error.size is not None:
-                msg.msgh_size = error.size
-            raise
-        assert data is not None and len(data) <= room
-        for offset, kind in descriptors(data):
-            if kind != PORT_TYPE:
-                address, _, _, _, _, length = MEMORY.unpack_from(data, offset)
-                if address:
-                    self.memory[address] = length * WORD if kind == OOL_PORTS_TYPE else length
-        ffi.memmove(msg, data, len(data))
+            return self.failing_receives.pop(0)
+        code = lib.machrv_msg(self.kernel._task, msg, option, 0, room, name, timeout, 0)
+        if not code:
+            self.memory.update(self._memory(bytes(ffi.buffer(msg, msg.msgh_size)), received=True))
+        return code
 
     def mach_msg_destroy(self, msg: Any) -> None:
-        image = bytes(ffi.buffer(msg, max(msg.msgh_size, HEADER.size)))
-        bits, _, remote, _, _, _ = HEADER.unpack_from(image)
-        self._give_up(remote, bits & 0x1F)
-        for offset, kind in descriptors(image):
-            if kind == PORT_TYPE:
-                name, _, _, disposition, _ = PORT.unpack_from(image, offset)
-                self._give_up(name, disposition)
-                continue
-            address, _, _, disposition, _, length = MEMORY.unpack_from(image, offset)
-            if kind == OOL_PORTS_TYPE:
-                length *= WORD
-                for (name,) in COUNT.iter_unpack(bytes(ffi.buffer(ffi.cast("char *", address), length))):
-                    self._give_up(name, disposition)
-            if address:
-                self.vm_deallocate(TASK_SELF, address, length)
-
-    def _give_up(self, name: int, disposition: int) -> None:
-        if name in VALID_NAMES and disposition == RECEIVE:
-            self.kernel.mach_port_mod_refs(name, lib.MACH_PORT_RIGHT_RECEIVE, -1)
-        elif name in VALID_NAMES and disposition in (SEND, SEND_ONCE):
-            self.kernel.mach_port_deallocate(name)
-
-    # -- memory -------------------------------------------------------------------------------------------------------
-
-    def vm_deallocate(self, task: int, address: int, size: int) -> int:
-        if self.memory.pop(address, size) != size:
-            raise Killed(f"{size} bytes at {address:#x} were given back that were never handed out as such")
-        return self._answer(task, lambda: self.kernel.vm_deallocate(address, size))
+        for address, _ in self._memory(bytes(ffi.buffer(msg, msg.msgh_size)), received=True):
+            self.memory.pop(address, None)
+        lib.machrv_msg_destroy(self.kernel._task, msg)

@@ -40,6 +40,15 @@ def attributes(kernel: Kernel, name: int, pset: int) -> None:
     kernel.mach_port_move_member(name, pset)
     kernel.mach_port_insert_member(name, pset)
     kernel.mach_port_extract_member(name, pset)
+    assert_type(kernel.mach_port_get_set_status(pset), "list[int]")
+    kernel.mach_port_set_mscount(name, 0)
+    kernel.mach_port_set_seqno(name, 0)
+    kernel.mach_port_guard(name, 7, strict=True)
+    kernel.mach_port_unguard(name, 7)
+    assert_type(kernel.mach_port_peek(name), "tuple[int, int, int, bytes]")
+    port = kernel.mach_port_construct(1, context=2, queue_limit=3)
+    kernel.mach_port_destruct(port, srdelta=0, guard=2)
+    kernel.mach_port_allocate_name(3, port)
     assert_type(kernel.mach_port_request_notification(name, 72, 0, name, Disposition.MAKE_SEND_ONCE), int)
 
 
@@ -50,14 +59,12 @@ def messages(kernel: Kernel, name: int) -> None:
     kernel.vm_deallocate(0, 4)
     assert_type(kernel.bootstrap_check_in("org.example"), int)
     assert_type(kernel.bootstrap_look_up("org.example"), int)
-    assert_type(kernel.send_bare(name, 7, b"body"), "bool")
-    assert_type(kernel.ask("org.example", 7, timeout=1.0), "bytes | None")
-    claimed = kernel.claim("org.example", 7, timeout=1.0)
-    assert_type(claimed, "bytes | tuple[dict[int, int], bytes | list[int]] | None")
-    request = kernel.take_request(name)
-    assert_type(request, "bytes | tuple[int, int, AuditToken] | None")
-    if isinstance(request, tuple):
-        assert_type(kernel.answer(request[0], [(0, name, Disposition.MAKE_SEND)], b"data", more=False), "bool")
+    address = kernel.vm_allocate(4096)
+    assert_type(address, int)
+    kernel.vm_write(address, b"four")
+    kernel.vm_deallocate(address, 4096)
+    kernel.mach_msg_destroy(bytes(24))
+    kernel.take_turns(name)
     assert_type(kernel.fileport_makeport(0), int)
     assert_type(kernel.fileport_makefd(name), int)
     assert_type(kernel.audit_token(), AuditToken)
@@ -90,8 +97,6 @@ def waiting(kernel: Kernel, name: int, pid: int) -> None:
 def kernels(library: object) -> list[Kernel]:
     """Several may live in one process."""
     with_library = DarwinKernel(library, None)
-    port = with_library.mach_port_construct(1, context=2, queue_limit=3)
-    with_library.mach_port_destruct(port, srdelta=0, guard=2)
     own = LinuxKernel()
     own.close()
     return [current(), own, with_library]

@@ -21,7 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from machrv.kernel.darwin.kernel import DarwinKernel
+    from machrv.kernel.kernel import Kernel
 
 _READ = constants.VM_PROT_READ
 _READ_WRITE = constants.VM_PROT_READ | constants.VM_PROT_WRITE
@@ -35,20 +35,13 @@ _ADVICE = "Ask the sender for a MemoryObject, or for an entry made with MAP_MEM_
 class DarwinMemory(MemoryCalls):
     """Memory for this task."""
 
-    def __init__(self, lib: Any, ffi: Any, kernel: DarwinKernel) -> None:
-        self._lib = lib
-        self._ffi = ffi
-        self._kernel = kernel
+    def __init__(self, lib: Any, ffi: Any, kernel: Kernel) -> None:
+        self._lib, self._ffi, self._kernel = lib, ffi, kernel
 
     def create(self, size: int) -> int:
-        """See `MemoryCalls.create`."""
-        code, name = self._entry(size, _CREATE | _READ_WRITE)
-        if code:
-            raise MachError(code, f"mach_make_memory_entry_64 of {size} bytes")
-        return name
+        return self._kernel.mach_make_memory_entry_64(size, _CREATE | _READ_WRITE)
 
     def examine(self, name: int, claimed: int | None) -> MemoryFacts:
-        """See `MemoryCalls.examine`."""
         self._refuse_files(name)
         if not self._has(name, 1, _READ):
             raise MemoryObjectError(
@@ -96,25 +89,18 @@ class DarwinMemory(MemoryCalls):
 
     def _has(self, name: int, size: int, protection: int) -> bool:
         """Whether an entry has so many bytes, to be used so. What the system lacks for a moment is no answer."""
-        code, part = self._entry(size, protection, name)
-        if not code:
-            self._kernel.mach_port_deallocate(part)
-        elif code in (constants.KERN_RESOURCE_SHORTAGE, constants.KERN_NO_SPACE):
-            raise MachError(code, f"mach_make_memory_entry_64 of {size} bytes")
-        return not code
-
-    def _entry(self, size: int, permission: int, parent: int = 0) -> tuple[int, int]:
-        """(return code, name of a new entry)."""
-        into, made = self._ffi.new("memory_object_size_t *", size), self._ffi.new("mach_port_t *")
-        code = self._lib.mach_make_memory_entry_64(self._lib.mach_task_self(), into, 0, permission, made, parent)
-        return code, made[0]
+        try:
+            part = self._kernel.mach_make_memory_entry_64(size, protection, name)
+        except MachError as error:
+            if error.code in (constants.KERN_RESOURCE_SHORTAGE, constants.KERN_NO_SPACE):
+                raise
+            return False
+        self._kernel.mach_port_deallocate(part)
+        return True
 
     def map(self, name: int, size: int, writable: bool) -> mmap:
-        """See `MemoryCalls.map`.
-
-        Python's own mapping of as many zeroed bytes, over which the entry is laid: so the object that counts who looks
-        at the memory, and unmaps it, is Python's. (munmap gives back whatever is mapped there.)
-        """
+        """Python's own mapping of as many zeroed bytes, over which the entry is laid: so the object that counts who looks
+        at the memory, and unmaps it, is Python's. (munmap gives back whatever is mapped there.)"""
         try:
             view = mmap(-1, size, MAP_SHARED | MAP_ANON, PROT_READ | PROT_WRITE if writable else PROT_READ)
         except OSError as error:
@@ -134,15 +120,13 @@ class DarwinMemory(MemoryCalls):
         return int(self._lib.vm_map(task, address, size, 0, flags, name, 0, 0, protection, protection, share))
 
     def protect(self, name: int, for_ever: bool) -> int:
-        """See `MemoryCalls.protect`. An entry to read, in place of the one to write; who has the other one keeps it."""
+        """An entry to read, in place of the one to write; who has the other one keeps it."""
         size = self._pages(name) * PAGESIZE
-        code, to_read = self._entry(size, _READ, name)
-        if code:
-            raise MachError(code, f"mach_make_memory_entry_64 of {size} bytes")
+        to_read = self._kernel.mach_make_memory_entry_64(size, _READ, name)
         self._kernel.mach_port_deallocate(name)
         return to_read
 
     def hand_on(self, name: int) -> int:
-        """See `MemoryCalls.hand_on`. What an entry allows never changes."""
+        """What an entry allows never changes."""
         self._kernel.mach_port_mod_refs(name, constants.MACH_PORT_RIGHT_SEND, 1)
         return name

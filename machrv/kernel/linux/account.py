@@ -1,4 +1,4 @@
-"""What a process says of its own port spaces to `machrv ports`, where MACHRV_PORTS in its environment asks for it.
+"""What a process says of its own port space to `machrv ports`, where MACHRV_PORTS in its environment asks for it.
 
 What belongs here: the account, and the thread that gives it. What must never happen here: a change to a right or to a
 message that waits, an answer to another user, or an import of this module in a process that was not asked to.
@@ -17,27 +17,18 @@ from _thread import start_new_thread
 from struct import Struct
 from time import monotonic
 
-from machrv.kernel.linux.end import LISTENER
-from machrv.kernel.linux.space import all_spaces
+from machrv._mach import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
-    from machrv.kernel.linux.port import Port
-    from machrv.kernel.linux.space import Space
-
-_SO_PEEK_OFF = 42  # asm-generic/socket.h; Python has no name for it
 _PATIENCE = 5.0  # seconds that one who asks may take to read
 _MOST = 16 << 20  # bytes
+_AT_ONCE = 256
 _CREDENTIALS = Struct("3i")
 
 _listener: socket.socket | None = None
-
-
-def _address(pid: int) -> bytes:
-    return b"\0machrv-ports/%d" % pid
 
 
 def give() -> None:
@@ -71,6 +62,10 @@ def _give_again() -> None:
 os.register_at_fork(after_in_child=_give_again)
 
 
+def _address(pid: int) -> bytes:
+    return b"\0machrv-ports/%d" % pid
+
+
 def _answer(listener: socket.socket) -> None:
     while True:
         try:
@@ -80,17 +75,16 @@ def _answer(listener: socket.socket) -> None:
         with asking:
             try:
                 asking.settimeout(_PATIENCE)
-                if peer(asking)[1] in (0, os.geteuid()):
+                if _peer(asking)[1] in (0, os.geteuid()):
                     asking.sendall(json.dumps(account()).encode())
             except Exception:  # It has gone, or there is no memory: the program is not to suffer for it.
                 pass
 
 
-def peer(connection: socket.socket) -> tuple[int, int]:
+def _peer(connection: socket.socket) -> tuple[int, int]:
     """The process and the effective user at the other end."""
     found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, _ = _CREDENTIALS.unpack(found)
-    return pid, uid
+    return _CREDENTIALS.unpack(found)[:2]
 
 
 def ask(pid: int) -> list[dict[str, Any]] | None:
@@ -100,7 +94,7 @@ def ask(pid: int) -> list[dict[str, Any]] | None:
         connection.settimeout(_PATIENCE)
         try:
             connection.connect(_address(pid))
-            if peer(connection)[0] != pid:
+            if _peer(connection)[0] != pid:
                 return None  # Somebody else has taken the address.
             told = bytearray()
             while (more := connection.recv(1 << 16)) and len(told) < _MOST:
@@ -112,60 +106,28 @@ def ask(pid: int) -> list[dict[str, Any]] | None:
     return found if isinstance(found, list) and all(isinstance(one, dict) for one in found) else None
 
 
-# -- the account ------------------------------------------------------------------------------------------------------
-
-
-def account() -> list[dict[str, Any]]:
-    """One for each name of each port space of this process."""
-    return [entry for space in all_spaces() for entry in _account(space)]
-
-
-def _account(space: Space) -> list[dict[str, Any]]:
-    found = []
-    for name, bits in space.mach_port_names():  # type: ignore[attr-defined]  # a LinuxKernel, as all of them are
-        with space._call:
-            entry = space._entries.get(name)
-            if entry is None:
-                continue  # It was given up meanwhile.
-            port = entry.port
+def account(task: int = 0) -> list[dict[str, Any]]:
+    """One for each name of a port space; of this process's own, if no other is told."""
+    task, found = task or lib.mach_task_self(), []
+    entries = ffi.new("machrv_account_t[]", _AT_ONCE)
+    first = 0
+    while (left := lib.machrv_account(task, first, entries, _AT_ONCE)) > 0:
+        for entry in entries[0 : min(left, _AT_ONCE)]:
+            ends = ffi.new("uint64_t[]", max(1, entry.ends))
+            count = min(entry.ends, lib.machrv_account_ends(task, entry.name, ends, entry.ends))
             found.append(
                 {
-                    "name": name,
-                    "type": bits,
+                    "name": entry.name,
+                    "type": entry.type,
                     "references": entry.urefs,
-                    "port": (entry.id if port is None else port.id).decode("ascii", "replace"),
-                    "file": entry.is_file,
-                    "sockets": _inodes([entry.fd]),
-                    "ends": [] if port is None else _inodes(port.ends),
-                    "own": [] if port is None else _inodes([port.loop]),
-                    "messages": 0 if port is None else sum(map(_messages, _queues(port))),
-                    "members": 0 if entry.pset is None else len(entry.pset.members),
+                    "port": ffi.string(entry.id).decode("ascii", "replace"),
+                    "file": bool(entry.file),
+                    "sockets": [entry.socket] if entry.socket else [],
+                    "ends": list(ends[0 : max(0, count)]),
+                    "own": [entry.loop] if entry.loop else [],
+                    "messages": entry.messages,
+                    "members": entry.members,
                 }
             )
+        first += _AT_ONCE
     return found
-
-
-def _inodes(fds: Iterable[int]) -> list[int]:
-    return [os.fstat(fd).st_ino for fd in fds if fd >= 0]
-
-
-def _queues(port: Port) -> list[int]:
-    return [end.fd for end in port.ends.values() if end.kind != LISTENER]
-
-
-def _messages(fd: int) -> int:
-    """How many packets wait. They are looked at one behind the other, and all of them stay."""
-    with socket.socket(fileno=os.dup(fd)) as queue:
-        count = passed = 0
-        try:
-            while True:
-                queue.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, passed)
-                size = queue.recv_into(bytearray(1), 1, socket.MSG_PEEK | socket.MSG_DONTWAIT | socket.MSG_TRUNC)
-                if size == 0:
-                    return count
-                count += 1
-                passed += size
-        except OSError:
-            return count
-        finally:
-            queue.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, -1)

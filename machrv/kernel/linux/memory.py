@@ -15,30 +15,31 @@ from stat import S_ISDIR, S_ISFIFO, S_ISREG, S_ISSOCK
 from machrv._mach import lib
 
 from machrv.errors import MachError
-from machrv.kernel.linux.answers import check, close, shortage
+from machrv.kernel.kernel import failed
 from machrv.kernel.memory import MemoryCalls, MemoryFacts, MemoryObjectError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from machrv.kernel.linux.kernel import LinuxKernel
+    from machrv.kernel.kernel import Kernel
 
+_READ_WRITE = PROT_READ | PROT_WRITE
 _FUTURE_WRITE = int(lib.MACHRV_SEAL_FUTURE_WRITE)
 _ADVICE = (
     "Ask the sender for a MemoryObject, or for a memfd with F_SEAL_SHRINK. A plain file can be taken as a descriptor "
     "(fileport_fd): copy from it with os.read, do not map it"
 )
+_KINDS = (S_ISREG, "a regular file"), (S_ISFIFO, "a pipe"), (S_ISSOCK, "a socket"), (S_ISDIR, "a directory")
 
 
 class _Descriptor:
     """The descriptor behind a right, for the length of a `with`."""
 
-    def __init__(self, kernel: LinuxKernel, name: int) -> None:
+    def __init__(self, kernel: Kernel, name: int) -> None:
         self._kernel, self._name = kernel, name
 
     def __enter__(self) -> int:
         try:
-            with shortage("fileport_makefd"):
-                self._fd = self._kernel.fileport_makefd(self._name)
+            self._fd = self._kernel.fileport_makefd(self._name)
         except MachError as error:
             if error.code != lib.KERN_INVALID_RIGHT:
                 raise
@@ -46,34 +47,30 @@ class _Descriptor:
         return self._fd
 
     def __exit__(self, *_: object) -> None:
-        close(self._fd)
+        os.close(self._fd)
 
 
 class LinuxMemory(MemoryCalls):
     """Memory for one port space."""
 
-    def __init__(self, kernel: LinuxKernel) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
 
     def create(self, size: int) -> int:
-        """See `MemoryCalls.create`."""
-        with shortage(f"memfd_create of {size} bytes"):
-            fd = check(lib.machrv_memory_object(size))
-        try:
-            return self._kernel.fileport_makeport(fd)
-        finally:
-            close(fd)
+        permission = lib.MAP_MEM_NAMED_CREATE | lib.VM_PROT_READ | lib.VM_PROT_WRITE
+        return self._kernel.mach_make_memory_entry_64(size, permission)
 
     def examine(self, name: int, claimed: int | None) -> MemoryFacts:
-        """See `MemoryCalls.examine`."""
         with _Descriptor(self._kernel, name) as fd:
             try:
                 seals = fcntl(fd, F_GET_SEALS)
             except OSError:
-                raise MemoryObjectError(f"{_kind(fd)} came, not a memory object. {_ADVICE}") from None
+                mode = os.fstat(fd).st_mode
+                kind = next((kind for test, kind in _KINDS if test(mode)), "something else than a file")
+                raise MemoryObjectError(f"{kind} came, not a memory object. {_ADVICE}") from None
             if not seals & F_SEAL_SHRINK:
                 raise MemoryObjectError(
-                    f"what came is memory that is not sealed against shrinking: whoever has it could cut it short, and "
+                    "what came is memory that is not sealed against shrinking: whoever has it could cut it short, and "
                     f"reading it would end this process (SIGBUS). {_ADVICE}"
                 )
             # A hole in huge pages is filled when it is read, if there is a page left: else that is SIGBUS, too.
@@ -88,15 +85,17 @@ class LinuxMemory(MemoryCalls):
             return MemoryFacts(os.fstat(fd).st_size, writable, bool(seals & F_SEAL_WRITE))
 
     def map(self, name: int, size: int, writable: bool) -> mmap:
-        """See `MemoryCalls.map`."""
-        with _Descriptor(self._kernel, name) as fd, shortage(f"mmap of {size} bytes"):
+        with _Descriptor(self._kernel, name) as fd:
             # Before 6.7 a shared mapping of what is sealed against writing was refused, even one to read (mm/mmap.c
             # counted it as a possible writer). What never changes need not be shared.
             flags = MAP_PRIVATE if fcntl(fd, F_GET_SEALS) & F_SEAL_WRITE else MAP_SHARED
-            return mmap(fd, size, flags, PROT_READ | PROT_WRITE if writable else PROT_READ)
+            try:
+                return mmap(fd, size, flags, _READ_WRITE if writable else PROT_READ)
+            except OSError as error:
+                raise failed(f"mmap of {size} bytes", error.errno or 0) from error
 
     def protect(self, name: int, for_ever: bool) -> int:
-        """See `MemoryCalls.protect`. The seals are the memory's: they hold whatever descriptor it is reached by."""
+        """The seals are the memory's: they hold whatever descriptor it is reached by."""
         with _Descriptor(self._kernel, name) as fd:
             try:
                 fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE if for_ever else _FUTURE_WRITE)
@@ -106,23 +105,8 @@ class LinuxMemory(MemoryCalls):
         return name
 
     def hand_on(self, name: int) -> int:
-        """See `MemoryCalls.hand_on`."""
         with _Descriptor(self._kernel, name) as fd:
             if not fcntl(fd, F_GET_SEALS) & F_SEAL_SEAL and fcntl(fd, F_GETFL) & os.O_ACCMODE == os.O_RDWR:
                 fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
         self._kernel.mach_port_mod_refs(name, lib.MACH_PORT_RIGHT_SEND, 1)
         return name
-
-
-def _kind(fd: int) -> str:
-    """What a descriptor is, for a person."""
-    mode = os.fstat(fd).st_mode
-    for test, kind in (
-        (S_ISREG, "a regular file"),
-        (S_ISFIFO, "a pipe"),
-        (S_ISSOCK, "a socket"),
-        (S_ISDIR, "a directory"),
-    ):
-        if test(mode):
-            return kind
-    return "something else than a file"

@@ -9,9 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-import machrv.kernel  # noqa: E402
+import machrv.kernel.choice  # noqa: E402
 from tests.standin.kernel import StandInKernel  # noqa: E402
 
 kernel = StandInKernel(hardened="STANDIN_HARDENED" in os.environ)
-kernel.task.functions.kernel.event_queue().close()  # What the Linux kernel opens once is not a test's.
-machrv.kernel._current = kernel
+machrv.kernel.choice._current = kernel

@@ -1,7 +1,8 @@
-"""Which process is which: audit tokens, and processes pinned.
+"""Waiting on macOS: kqueues over ports, over processes, and over one another.
 
-What belongs here: telling a process from others that have or had its number. What must never happen here: a number
-taken for a process, or identity from anything that a peer wrote.
+What belongs here: the event queue, a descriptor for event loops, and telling a process from others that have or had its
+number. What must never happen here: receiving, an event taken that somebody else waits for, a number taken for a process, or
+identity from anything that a peer wrote.
 
 macOS has no descriptor for a process. What comes nearest is a kqueue that was told of the process while it lived: the
 filter stays with that process (xnu-11417, bsd/kern/kern_event.c filt_procattach), whoever is given the number later.
@@ -11,24 +12,25 @@ from __future__ import annotations
 
 import os
 from errno import ESRCH
-from _thread import RLock
+from _thread import RLock, allocate_lock
 
 from machrv._mach import lib as constants
 
 from machrv.audit import AuditToken
 from machrv.errors import MachError
-from machrv.kernel.interface import Process
 from machrv.kernel.darwin.kqueue import Kqueue
+from machrv.kernel.waiting import EventQueue, Process, Readiness
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from typing_extensions import Self
-
+_MACHPORT = constants.EVFILT_MACHPORT
 _PROC = constants.EVFILT_PROC
+_READ = constants.EVFILT_READ
 _USER = constants.EVFILT_USER
 _ADD = constants.EV_ADD
+_DELETE = constants.EV_DELETE
 
 
 def task_audit_token(lib: Any, ffi: Any, task: int) -> AuditToken:
@@ -95,7 +97,6 @@ class DarwinProcess(Process):
         self._kqueue.change(0, _USER, _ADD, constants.NOTE_TRIGGER)
 
     def fileno(self) -> int:
-        """The kqueue: readable once the process has exited."""
         return self._kqueue.fileno()
 
     def matches(self, token: AuditToken) -> bool:
@@ -117,7 +118,6 @@ class DarwinProcess(Process):
         return self.pidversion is not None and bool(pidversion - self.pidversion & 0x80000000)
 
     def is_running(self) -> bool:
-        """False once the process has exited, reaped or not."""
         with self._lock:
             if self._kqueue.fileno() < 0:
                 return False
@@ -130,8 +130,107 @@ class DarwinProcess(Process):
         with self._lock:
             self._kqueue.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+class DarwinReadiness(Readiness):
+    """Readable while a message waits: EVFILT_MACHPORT without MACH_RCV_MSG tells, and leaves it there (kqueue(2))."""
+
+    __slots__ = ("_kqueue",)
+
+    def __init__(self, lib: Any, ffi: Any, name: int) -> None:
+        """Raises OSError."""
+        self._kqueue = Kqueue(lib, ffi)
+        try:
+            self._kqueue.change(name, constants.EVFILT_MACHPORT, constants.EV_ADD)
+        except BaseException:
+            self._kqueue.close()
+            raise
+
+    def fileno(self) -> int:
+        return self._kqueue.fileno()
+
+    def close(self) -> None:
+        self._kqueue.close()
+
+
+class DarwinEventQueue(EventQueue):
+    """A kqueue over ports, over the kqueues of processes, and with an event of its own that wakes it.
+
+    Each process that is added gets a mark, which its event bears: between an event and the look at it, a descriptor may
+    have been closed, and its number given to another process's kqueue.
+    """
+
+    def __init__(self, lib: Any, ffi: Any) -> None:
+        self._kqueue = Kqueue(lib, ffi)
+        self._lock = allocate_lock()
+        self._last_mark = 0
+        self._processes: dict[int, DarwinProcess] = {}
+        try:
+            self._kqueue.change(0, _USER, _ADD | constants.EV_CLEAR)
+        except BaseException:
+            self._kqueue.close()
+            raise
+
+    def add_port(self, name: int) -> None:
+        """Any receive right will do since macOS 10.12; before, it took a port set."""
+        try:
+            self._kqueue.change(name, _MACHPORT, _ADD)
+        except OSError as error:
+            raise MachError(constants.KERN_INVALID_RIGHT, "EventQueue.add_port") from error
+
+    def remove_port(self, name: int) -> None:
+        try:
+            self._kqueue.change(name, _MACHPORT, _DELETE)
+        except OSError:
+            pass  # It has died, and what watched it with it.
+
+    def add_process(self, process: Process) -> None:
+        if not isinstance(process, DarwinProcess):
+            raise TypeError(f"{process!r} is not of this kernel: open it with the kernel's open_process")
+        with self._lock:
+            self._last_mark += 1
+            mark = self._last_mark
+            self._processes[mark] = process
+        try:
+            self._kqueue.change(process.fileno(), _READ, _ADD, mark=mark)
+        except OSError as error:
+            with self._lock:
+                self._processes.pop(mark, None)
+            code = constants.KERN_RESOURCE_SHORTAGE
+            raise MachError(code, f"EventQueue.add_process ({error.strerror})") from error
+
+    def remove_process(self, process: Process) -> None:
+        with self._lock:
+            marks = [mark for mark, known in self._processes.items() if known is process]
+        for mark in marks:
+            self._take(mark)
+
+    def _take(self, mark: int) -> Process | None:
+        """Stop watching a process; None if it is not watched."""
+        with self._lock:
+            process = self._processes.pop(mark, None)
+            if process is not None:
+                try:
+                    self._kqueue.change(process.fileno(), _READ, _DELETE)
+                except OSError:
+                    pass  # It was closed, against the rule, and its filter has gone with it.
+            return process
+
+    def wait(self, timeout: float | None = None) -> tuple[list[int], list[Process]]:
+        ports: list[int] = []
+        processes: list[Process] = []
+        for ident, kind, mark in self._kqueue.wait(timeout):
+            if kind == _MACHPORT:
+                ports.append(ident)
+            elif kind == _READ:
+                process = self._processes.get(mark)
+                # A kqueue may be readable for an event that proves to be none.
+                if process is not None and not process.is_running() and self._take(mark) is not None:
+                    processes.append(process)
+        return ports, processes
+
+    def wake(self) -> None:
+        if self._kqueue.fileno() >= 0:
+            self._kqueue.change(0, _USER, 0, constants.NOTE_TRIGGER)
+
+    def close(self) -> None:
+        self._kqueue.close()

@@ -34,11 +34,11 @@ _DESCRIPTORS = _BODY + _COUNT.size
 _TYPE_AT = 11
 _DEALLOCATE_AT = 8
 
-_NULL = constants.MACH_PORT_NULL
-_DEAD = constants.MACH_PORT_DEAD
+_NOTHING = (constants.MACH_PORT_NULL, constants.MACH_PORT_DEAD)
 _PORT_DESCRIPTOR = constants.MACH_MSG_PORT_DESCRIPTOR
 _OOL_PORTS = constants.MACH_MSG_OOL_PORTS_DESCRIPTOR
 _GUARDED_PORT = constants.MACH_MSG_GUARDED_PORT_DESCRIPTOR
+_RIGHTS = (_PORT_DESCRIPTOR, _GUARDED_PORT)
 _MOVES = (
     constants.MACH_MSG_TYPE_MOVE_RECEIVE,
     constants.MACH_MSG_TYPE_MOVE_SEND,
@@ -69,20 +69,20 @@ def keep_memory(image: bytearray) -> list[tuple[int, int]]:
     """
     given = []
     for offset, kind in descriptors(image):
-        if kind not in (_PORT_DESCRIPTOR, _GUARDED_PORT) and image[offset + _DEALLOCATE_AT]:
+        if kind not in _RIGHTS and image[offset + _DEALLOCATE_AT]:
             image[offset + _DEALLOCATE_AT] = 0
             address, _, _, _, _, length = _MEMORY.unpack_from(image, offset)
             given.append((address, length * 4 if kind == _OOL_PORTS else length))
     return given
 
 
-def keep_nothing(sent: bytearray, returned: Any) -> None:
+def keep_nothing(sent: bytes, returned: bytearray) -> None:
     """Before a message that came back is sent again: set `deallocate` for what the kernel has mapped meanwhile.
 
     It does so itself for virtual copies only (xnu-11417, ipc_kmsg.c ipc_kmsg_deflate_ool_descriptor).
     """
     for offset, kind in descriptors(sent):
-        if kind not in (_PORT_DESCRIPTOR, _GUARDED_PORT):
+        if kind not in _RIGHTS:
             place = slice(offset, offset + _DEALLOCATE_AT)
             returned[offset + _DEALLOCATE_AT] = returned[place] != sent[place]
 
@@ -90,54 +90,49 @@ def keep_nothing(sent: bytearray, returned: Any) -> None:
 class Comeback:
     """The difference between a message that was to be sent and what is in its buffer after the send has failed."""
 
-    def __init__(self, lib: Any, ffi: Any) -> None:
-        self._lib = lib
-        self._ffi = ffi
+    def __init__(self, lib: Any, ffi: Any, task: int) -> None:
+        self._lib, self._ffi, self._task = lib, ffi, task
         #: Where a moved right is now that could not be put back under its name (the key): its name, or
         #: MACH_PORT_NULL or MACH_PORT_DEAD if it is gone.
         self.renamed: dict[int, int] = {}
 
-    def undo(self, sent: bytes | bytearray, returned: bytes) -> None:
+    def undo(self, sent: bytes, returned: bytes) -> None:
         """Give up what the caller did not have before, and put moved rights back under their names."""
-        if sent == returned:
+        if sent == returned or len(sent) < _BODY:
             return
-        self._header(_HEADER.unpack_from(sent), _HEADER.unpack_from(returned))
+        before, after = _HEADER.unpack_from(sent), _HEADER.unpack_from(returned)
+        for place, shift in ((2, 0), (3, 8), (4, 16)):  # remote, local, voucher
+            self._right(before[place], before[0] >> shift & 0x1F, after[place], after[0] >> shift & 0x1F)
         for offset, kind in descriptors(sent):
             if kind == _PORT_DESCRIPTOR:
                 old, new = _PORT.unpack_from(sent, offset), _PORT.unpack_from(returned, offset)
                 self._right(old[0], old[2] >> 16 & 0xFF, new[0], new[2] >> 16 & 0xFF)
             elif kind == _GUARDED_PORT:
-                _, _, old_how, _, old_name = _GUARDED.unpack_from(sent, offset)
-                _, _, new_how, _, new_name = _GUARDED.unpack_from(returned, offset)
-                self._right(old_name, old_how, new_name, new_how)
+                old, new = _GUARDED.unpack_from(sent, offset), _GUARDED.unpack_from(returned, offset)
+                self._right(old[4], old[2], new[4], new[2])
             else:
                 self._memory(_MEMORY.unpack_from(sent, offset), _MEMORY.unpack_from(returned, offset))
 
-    def _header(self, sent: tuple[int, ...], returned: tuple[int, ...]) -> None:
-        for place, shift in ((2, 0), (3, 8), (4, 16)):  # remote, local, voucher
-            self._right(sent[place], sent[0] >> shift & 0x1F, returned[place], returned[0] >> shift & 0x1F)
-
     def _right(self, old: int, old_disposition: int, new: int, new_disposition: int) -> None:
-        if old in (_NULL, _DEAD):
+        if old in _NOTHING:
             return
         if old_disposition in _MOVES:
             if new != old:
                 self.renamed[old] = new
-                if new not in (_NULL, _DEAD):
+                if new not in _NOTHING:
                     self._put_back(new, old, new_disposition)
         # Where the disposition is still a copy or a make, the kernel has undone it itself: vouchers, reply ports.
-        elif new_disposition in _MOVES and new not in (_NULL, _DEAD):
-            self._lib.mach_port_deallocate(self._lib.mach_task_self(), new)
+        elif new_disposition in _MOVES and new not in _NOTHING:
+            self._lib.mach_port_deallocate(self._task, new)
 
     def _put_back(self, name: int, old: int, disposition: int) -> None:
         """Inserting a right where it cannot stand destroys it, so first see whether the place is free."""
-        task = self._lib.mach_task_self()
         pset = constants.MACH_PORT_RIGHT_PORT_SET
-        if self._lib.mach_port_allocate_name(task, pset, old):
+        if self._lib.mach_port_allocate_name(self._task, pset, old):
             return
-        self._lib.mach_port_mod_refs(task, old, pset, -1)
-        if self._lib.mach_port_insert_right(task, old, name, disposition):
-            self.renamed[old] = _NULL
+        self._lib.mach_port_mod_refs(self._task, old, pset, -1)
+        if self._lib.mach_port_insert_right(self._task, old, name, disposition):
+            self.renamed[old] = constants.MACH_PORT_NULL
         else:
             del self.renamed[old]
 
@@ -152,4 +147,4 @@ class Comeback:
             for index in range(length):
                 self._right(old_names[index], old_disposition, names[index], disposition)
             length *= 4
-        self._lib.vm_deallocate(self._lib.mach_task_self(), address, length)
+        self._lib.vm_deallocate(self._task, address, length)

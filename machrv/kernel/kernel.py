@@ -1,0 +1,155 @@
+"""`Kernel`: the whole, put together, with bootstrap names and fileports.
+
+What belongs here: what is the same on both systems. What must never happen here: a name that is cut to fit, or a failure
+whose text does not say what it was about.
+"""
+
+from __future__ import annotations
+
+import os
+from errno import EAGAIN, EINVAL, EMFILE, ENFILE, ENOMEM
+
+from machrv._mach import lib as constants
+
+from machrv.errors import MachError
+from machrv.kernel.calls import check
+from machrv.kernel.messages import Messages
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from machrv.audit import AuditToken
+    from machrv.kernel.memory import MemoryCalls
+    from machrv.kernel.waiting import EventQueue, Process, Readiness
+
+#: What a system call answers that lacks room; everything else is an argument that is wrong.
+_SHORTAGE = (EMFILE, ENFILE, EAGAIN, ENOMEM)
+
+
+def failed(operation: str, number: int) -> MachError:
+    """What a failed system call comes down to in Mach's words."""
+    code = constants.KERN_RESOURCE_SHORTAGE if number in _SHORTAGE else constants.KERN_INVALID_ARGUMENT
+    return MachError(code, f"{operation} ({os.strerror(number)})")
+
+
+class Kernel(Messages):
+    """One task's view of Mach: its port space, its messages, its bootstrap namespace.
+
+    A port name is an `int`; a failure is a `MachError` whose code is the one that Mach returns; on failure the caller owns
+    what it owned before. Methods may be called from any thread; nothing is held while a call waits. `machrv.kernel.current()`
+    is this process's own; a kernel is made by what its system calls it (`LinuxKernel`, `DarwinKernel`).
+    """
+
+    #: "linux" or "darwin"
+    name: str
+
+    # -- bootstrap (<servers/bootstrap.h>) ----------------------------------------------------------------------------
+
+    def bootstrap_check_in(self, service_name: str) -> int:
+        """Claim a name: a receive right. The name lives as long as the right. On macOS it has at most 127 bytes."""
+        return self._named("bootstrap_check_in", service_name, constants.BOOTSTRAP_BAD_COUNT)
+
+    def bootstrap_look_up(self, service_name: str, timeout: float = 10.0) -> int:
+        """A send right to the port that was checked in under the name.
+
+        Linux: while so many look-ups wait that there is no place for another, this waits, for `timeout` seconds at most;
+        then it raises KERN_OPERATION_TIMED_OUT. launchd answers when it does.
+        """
+        return self._named("bootstrap_look_up", service_name, constants.BOOTSTRAP_UNKNOWN_SERVICE, timeout)
+
+    def _named(self, call: str, service_name: str, otherwise: int, timeout: float = 0) -> int:
+        """`otherwise`: what a name is answered with that no bytes stand for."""
+        port, operation = self._ffi.new("mach_port_t *"), f"{call} of {service_name!r}"
+        try:
+            name = self._ffi.new("char[]", self._fitting(service_name.encode("utf-8", "surrogateescape"), operation))
+        except UnicodeEncodeError as error:
+            raise MachError(otherwise, f"{operation} ({error.reason})") from None
+        code = self._bootstrap(call, name, port, timeout)
+        check(code, f"{operation}{self._reason(code)}")
+        return int(port[0])
+
+    def _bootstrap(self, call: str, name: Any, port: Any, timeout: float) -> int:
+        return int(getattr(self._lib, call)(self._lib.bootstrap_port, name, port))
+
+    def _fitting(self, name: bytes, operation: str) -> bytes:
+        """A name that the system will not cut."""
+        return name
+
+    def _reason(self, code: int) -> str:
+        """What the system knows of a refusal, in parentheses."""
+        return ""
+
+    # -- descriptors (<sys/fileport.h>) -------------------------------------------------------------------------------
+
+    def fileport_makeport(self, fd: int) -> int:
+        """A send right that stands for an open file, as dup would share it. The descriptor stays the caller's.
+
+        macOS: not every descriptor can be sent: a kqueue cannot, nor can a guarded one.
+        """
+        port = self._ffi.new("mach_port_t *")
+        if self._fileport("makeport", fd, port) < 0:
+            raise failed(f"fileport_makeport of descriptor {fd}", self._ffi.errno)
+        return int(port[0])
+
+    def fileport_makefd(self, name: int) -> int:
+        """A new descriptor (close-on-exec) for a fileport. The right stays the caller's."""
+        fd = self._fileport("makefd", name)
+        if fd < 0:
+            number = self._ffi.errno
+            if number == EINVAL:  # No such name, or no fileport.
+                self.mach_port_type(name)
+                raise MachError(constants.KERN_INVALID_RIGHT, "fileport_makefd")
+            raise failed("fileport_makefd", number)
+        return fd
+
+    def _fileport(self, call: str, *arguments: Any) -> int:
+        return int(getattr(self._lib, f"fileport_{call}")(*arguments))
+
+    # -- what each system has its own for -----------------------------------------------------------------------------
+
+    def memory(self) -> MemoryCalls:
+        """The calls for memory that is behind a right: `machrv.MemoryObject` is made of them."""
+        raise NotImplementedError
+
+    def audit_token(self) -> AuditToken:
+        """The token that this task's messages bear."""
+        raise NotImplementedError
+
+    def open_process(self, pid: int) -> Process:
+        """Pin a process. Raises ProcessLookupError if there is none."""
+        raise NotImplementedError
+
+    def event_queue(self) -> EventQueue:
+        """A new, empty event queue for this port space."""
+        raise NotImplementedError
+
+    def readiness(self, name: int) -> Readiness:
+        """What is readable, and stays so, while receiving from a receive right or port set may give something.
+
+        That is a message, a notification that has become due, or the error that the name has gone.
+        """
+        raise NotImplementedError
+
+    def room(self, name: int) -> Readiness:
+        """What is readable, and stays so, while sending to a send or send-once right may not have to wait.
+
+        Also once its port has died. Raises `MachError` if the name stands for no such right (any more); UnsupportedError on
+        macOS, where nothing tells.
+        """
+        raise NotImplementedError
+
+    def take_turns(self, name: int) -> None:
+        """The messages to this port have no order among each other: its senders take turns, so that one that floods it is
+        not in front of everybody, and whoever looked its name up is heard once. For servers.
+
+        macOS: does nothing. Mach keeps one queue.
+        """
+
+    def port_identity(self, name: int) -> tuple[str, int]:
+        """For `machrv trace`: what every process knows the port by, and the name's MACH_PORT_TYPE_* bits as last seen.
+
+        Changes nothing, and never fails. ("file", ...) for a fileport; "" where the kernel does not tell, 0 where the
+        name stands for nothing.
+        """
+        return "", 0
