@@ -110,7 +110,8 @@ struct ipc_end {
     unsigned pins; /* threads that poll it: its descriptor is not closed meanwhile */
     bool own;      /* the other side has never left this task: its messages are attested by pid alone */
     bool told;     /* send and send-once rights share it: each packet tells its kind */
-    bool moved;    /* it goes on living elsewhere, or may */
+    bool moved;    /* it goes on living elsewhere */
+    bool foreign;  /* it came from elsewhere: whoever had it may have a copy */
     bool stamped;  /* the system stamps its messages with the time */
     bool queued;   /* it stands in its port's heap */
     bool watched;  /* it is in its task's watcher */

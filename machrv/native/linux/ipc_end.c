@@ -51,7 +51,9 @@ struct ipc_end *ipc_end_new(int fd, unsigned kind)
 static void close_end(struct ipc_end *end)
 {
     attested_process_forget(&end->sender);
-    if (end->moved)
+    if (!end->moved)
+        shutdown(end->fd, SHUT_RDWR); /* the other side sees it, however long the close takes */
+    if (end->moved || end->foreign)
         close_later(end->fd);
     else if (end->own)
         close(end->fd);

@@ -317,6 +317,8 @@ void ipc_port_destroy(struct ipc_task *task, struct ipc_port *port)
     }
     port->alive = false;
     ipc_port_arrived(port->id);
+    for (int some = 0; some < 64 && ipc_port_accept(port); some++)
+        ; /* who has just connected is to see it too */
     if (port->nsrequest.kind)
         ipc_right_release(task, &port->nsrequest);
     ipc_kmsg_collect(task, port);

@@ -14,23 +14,20 @@ static int make_descriptors(struct ipc_kmsg *kmsg, int fds[MACHRV_MAX_FDS + 1], 
 {
     if (kmsg->nrights > MACHRV_MAX_FDS)
         return -EMSGSIZE;
+    /* A receive right takes the ends of all rights to it along: those are made first. */
     for (size_t i = 0; i < kmsg->nrights; i++) {
         struct ipc_right *right = &kmsg->rights[i];
-        int error = 0;
-        if (right->kind == KIND_RECEIVE) {
-            error = ipc_port_externalize(kmsg->task, right->port);
-            if (!error)
-                error = fds[i] = ipc_transit_pack(right->port);
-            if (error >= 0)
-                bundles[(*nbundles)++] = error;
-        } else {
-            if (right->port)
-                error = ipc_right_externalize(right);
-            if (!error)
-                fds[i] = right->socket->fd;
-        }
-        if (error < 0)
+        int error = right->kind == KIND_RECEIVE ? ipc_port_externalize(kmsg->task, right->port) : ipc_right_externalize(right);
+        if (error)
             return error;
+    }
+    for (size_t i = 0; i < kmsg->nrights; i++) {
+        struct ipc_right *right = &kmsg->rights[i];
+        fds[i] = right->kind == KIND_RECEIVE ? ipc_transit_pack(right->port) : right->socket->fd;
+        if (fds[i] < 0)
+            return fds[i];
+        if (right->kind == KIND_RECEIVE)
+            bundles[(*nbundles)++] = fds[i];
     }
     return 0;
 }

@@ -232,7 +232,7 @@ static int adopt_end(struct ipc_port *port, int fd, unsigned kind, bool own)
     if (!end)
         goto refused;
     end->told = kind == KIND_TOLD;
-    end->moved = true; /* whoever had it may have a copy */
+    end->foreign = true;
     end->stamped = true; /* by packet_renew(); what waits may have no stamp, and then its sender's word counts */
     end->late = listener ? 0 : packet_waiting(fd);
     if (end->late < 0)
