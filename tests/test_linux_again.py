@@ -14,10 +14,10 @@ if sys.platform != "linux":
 
 from machrv import Disposition, Message, PortDescriptor, ReceiveRight, SendRight
 from machrv._mach import lib
-from machrv.constants import direct
+from machrv.kernel.direct import direct
 from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import LinuxKernel
-from machrv.transfer import ReceiveTimeout
+from machrv.errors import ReceiveTimeout
 
 from .conftest import PATIENCE
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from struct import unpack_from
 from typing import TYPE_CHECKING, NamedTuple
 
-from machrv._mach import lib
+import machrv.constants as constants
 from machrv.anatomy.message import HEADER, LARGEST
 from machrv.anatomy.trailers import FORMAT_0, SMALLEST, TRAILERS, agrees
 from machrv.constants import Disposition
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 #: What has to be seen behind a message to know where it ends: padding, a trailer, and the header of the next message.
 _AHEAD = 4 + max(TRAILERS) + HEADER
-_BITS: int = lib.MACH_MSGH_BITS_USED & 0xFFFFFFFF
+_BITS: int = constants.MACH_MSGH_BITS_USED & 0xFFFFFFFF
 
 
 class Found(NamedTuple):

@@ -15,7 +15,7 @@ from machrv.kernel import current
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
 
     Leftovers = dict[str, int]
 

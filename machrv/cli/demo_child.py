@@ -16,7 +16,7 @@ from time import monotonic
 
 from machrv.cli.account import CHILDS_LINE, PATIENCE, Event, Identity, left_over
 from machrv.errors import RightError
-from machrv.files import fileport_fd
+from machrv.rights.files import fileport_fd
 from machrv.message import Message
 from machrv.rendezvous import RendezvousClient
 from machrv.rights import ReceiveRight, SendOnceRight, SendRight
@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeVar
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
 
     R = TypeVar("R", ReceiveRight, SendRight, SendOnceRight)
 

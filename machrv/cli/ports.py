@@ -13,7 +13,7 @@ import os
 import sys
 from typing import NamedTuple
 
-from machrv.cli.sockets import (
+from machrv.doctor.sockets import (
     UnixSocket,
     command_of,
     held_sockets,

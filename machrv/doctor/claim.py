@@ -56,12 +56,12 @@ def _perform() -> tuple[float, Message | None, str]:
     import tempfile
     from contextlib import ExitStack, closing
 
-    from machrv.files import fileport
+    from machrv.rights.files import fileport
     from machrv.kernel import current
-    from machrv.launching import launch
+    from machrv.rendezvous.launch import launch
     from machrv.rendezvous.server import RendezvousServer
     from machrv.rights import ReceiveRight
-    from machrv.transfer import ReceiveTimeout
+    from machrv.errors import ReceiveTimeout
 
     with ExitStack() as stack:
         server = stack.enter_context(RendezvousServer())

@@ -9,7 +9,7 @@ from time import perf_counter
 
 _started = perf_counter()
 
-from machrv.files import fileport_fd  # noqa: E402
+from machrv.rights.files import fileport_fd  # noqa: E402
 from machrv.message import Message  # noqa: E402
 from machrv.rendezvous import RendezvousClient  # noqa: E402
 from machrv.rights import SendRight  # noqa: E402

@@ -10,6 +10,7 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+import machrv.constants as constants
 from machrv.doctor.findings import NOTE, OK, WARNING, WRONG, Finding
 
 if TYPE_CHECKING:
@@ -96,10 +97,8 @@ def _above(path: str) -> Iterator[Finding]:
 
 def _room(path: str) -> Iterator[Finding]:
     """Whether a socket can be made there, and its path said in an address."""
-    from machrv._mach import lib
-
     length = len(os.fsencode(path)) + len("/.") + 32
-    most: int = lib.MACHRV_ADDRESS_MAX - 1
+    most = constants.MACHRV_ADDRESS_MAX - 1
     if length <= most:
         yield Finding(SECTION, "path", OK, f"{length} of the {most} bytes of a socket's address")
     elif os.path.exists("/proc/self/fd"):

@@ -10,18 +10,19 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from contextlib import ExitStack
 from errno import ENOSYS, EPERM
 from typing import TYPE_CHECKING, NamedTuple
 
+import machrv.constants as constants
 from machrv.doctor.findings import NOTE, OK, WARNING, WRONG, Finding
+from machrv.doctor.sockets import unix_sockets
+from machrv.errors import UnsupportedError
+from machrv.kernel.linux.probing import features as features, memory_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECTION = "Linux"
-_SEAL_EXEC = 0x20  # F_SEAL_EXEC, include/uapi/linux/fcntl.h, Linux 6.3
-_DEEP = 6  # One more than what kernels before 6.10 let through.
 
 
 class Feature(NamedTuple):
@@ -102,27 +103,6 @@ def look() -> Iterator[Finding]:
     yield _diag()
 
 
-def features() -> dict[str, bool]:
-    """Which of FEATURES machrv has here: what `lib.machrv_without` switches off counts as missing."""
-    from machrv._mach import lib
-
-    pidfd = lib.machrv_pidfd_open(os.getpid())
-    pid, attached, stamped = _attested()
-    found = {"pidfd_open": pidfd >= 0, "SCM_CREDENTIALS": pid == os.getpid(), "SO_TIMESTAMPNS": stamped}
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as one:
-        found["SO_NETNS_COOKIE"] = lib.machrv_netns(one.fileno()) != 0
-    found["MFD_NOEXEC_SEAL"] = _noexec()
-    found["SO_PASSPIDFD"] = lib.machrv_has_passpidfd() > 0 and attached > 0
-    try:
-        found["pidfs"] = pidfd >= 0 and lib.machrv_process(os.getpid(), pidfd) == os.fstat(pidfd).st_ino
-    finally:
-        if pidfd >= 0:
-            os.close(pidfd)
-    found["deep passing"] = _passes(_DEEP)
-    found["PIDFD_GET_INFO"] = attached > 1
-    return found
-
-
 def _finding(feature: Feature, works: bool) -> Finding:
     if works:
         return Finding(SECTION, feature.name, OK, feature.gives)
@@ -133,61 +113,10 @@ def _finding(feature: Feature, works: bool) -> Finding:
     return Finding(SECTION, feature.name, WARNING, found, f"Linux {feature.since} has it", feature.without)
 
 
-def _attested() -> tuple[int, int, bool]:
-    """What the kernel says of a message: the sender's pid; 0, or 1 with a pidfd, 2 with ids too; whether it is stamped."""
-    from machrv._mach import ffi, lib
-
-    ends = ffi.new("int[2]")
-    address = b"\0machrv-doctor/" + os.urandom(8).hex().encode()
-    if lib.machrv_pair(ends, address, len(address), 1, 1) < 0:
-        return 0, 0, False
-    try:
-        into = ffi.new("machrv_received *")
-        if lib.machrv_send_raw(ends[1], b"?", 1, ffi.NULL, 0) < 0 or lib.machrv_receive_raw(ends[0], into) < 0:
-            return 0, 0, False
-        return into.pid, into.pidfd, into.stamp != 0
-    finally:
-        os.close(ends[0])
-        os.close(ends[1])
-
-
-def _noexec() -> bool:
-    """Whether memory objects are sealed against being run."""
-    import fcntl
-
-    from machrv._mach import lib
-
-    fd = lib.machrv_memory_object(4096)
-    if fd < 0:
-        return False
-    try:
-        return bool(fcntl.fcntl(fd, fcntl.F_GET_SEALS) & _SEAL_EXEC)
-    finally:
-        os.close(fd)
-
-
-def _passes(depth: int) -> bool:
-    """Whether a socket can wait in a socket that waits in a socket, so many deep."""
-    with ExitStack() as stack:
-        inner = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-        for _ in range(depth):
-            own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            stack.enter_context(own)
-            stack.enter_context(other)
-            try:
-                socket.send_fds(own, [b"?"], [inner.fileno()])
-            except OSError:
-                return False
-            inner = other
-    return True
-
-
 def _packets() -> Finding:
     """Whether the largest packet fits into a socket, and memory into memfds."""
-    from machrv._mach import ffi, lib
-
     what = "large messages"
-    size = lib.MACHRV_MAX_INLINE + lib.MACHRV_WIRE_HEADER
+    size = constants.MACHRV_MAX_INLINE + constants.MACHRV_WIRE_HEADER
     own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with own, other:
         try:
@@ -199,20 +128,16 @@ def _packets() -> Finding:
             return Finding(
                 SECTION, what, WARNING, found, "`sysctl net.core.wmem_default=212992`, which is the usual value"
             )
-    memory = ffi.new("char[16]")
-    fd = lib.machrv_memory(int(ffi.cast("uintptr_t", memory)), 16)
-    if fd < 0:
-        found = f"no memfd ({os.strerror(-fd)}): messages over 64 KiB and out-of-line memory cannot be sent"
-        return Finding(SECTION, what, WARNING, found, _refused(-fd, "memfd_create", "3.17"))
-    os.close(fd)
+    number = memory_error()
+    if number:
+        found = f"no memfd ({os.strerror(number)}): messages over 64 KiB and out-of-line memory cannot be sent"
+        return Finding(SECTION, what, WARNING, found, _refused(number, "memfd_create", "3.17"))
     return Finding(SECTION, what, OK, "64 KiB in one packet, more in a sealed memfd")
 
 
 def _descriptors() -> Finding:
     """Whether one message may bring as many descriptors as machrv sends."""
-    from machrv._mach import lib
-
-    most: int = lib.MACHRV_MAX_FDS
+    most = constants.MACHRV_MAX_FDS
     own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with own, other:
         try:
@@ -225,9 +150,6 @@ def _descriptors() -> Finding:
 
 
 def _diag() -> Finding:
-    from machrv.cli.sockets import unix_sockets
-    from machrv.errors import UnsupportedError
-
     try:
         unix_sockets()
     except UnsupportedError as error:

@@ -34,7 +34,7 @@ def look() -> Iterator[Finding]:
 def module_loads() -> bool:
     """Whether the rooms that need the compiled module can be looked at."""
     try:
-        import machrv._mach  # noqa: F401
+        import machrv.constants  # noqa: F401
     except ImportError:
         return False
     return True
@@ -77,14 +77,12 @@ def _cffi() -> Finding:
 
 
 def _module() -> Iterator[Finding]:
-    import machrv
-
-    folder = os.path.dirname(os.path.abspath(machrv.__file__))
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     built = sorted(
         name for name in os.listdir(folder) if name.startswith("_mach.") and name.endswith((".so", ".pyd", ".dylib"))
     )
     try:
-        from machrv._mach import lib
+        import machrv.constants  # noqa: F401  # It loads the compiled module, and nothing else does before it.
     except ImportError as error:
         from importlib.machinery import EXTENSION_SUFFIXES
 
@@ -97,10 +95,9 @@ def _module() -> Iterator[Finding]:
             found = f"{fitting[0]} cannot be loaded: {error}"
         yield Finding(SECTION, "compiled module", WRONG, found, _REBUILD)
         return
-    import machrv._mach
-
-    file = str(machrv._mach.__file__)
-    missing = [name for name in _expected(folder) if not hasattr(lib, name)]
+    module = sys.modules["machrv._mach"]
+    file = str(module.__file__)
+    missing = [name for name in _expected(folder) if not hasattr(getattr(module, "lib"), name)]
     if missing:
         found = (
             f"{file} lacks {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}: it is of another version"

@@ -11,11 +11,22 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from machrv.kernel import Kernel
 
 
+#: What is put around the kernel of this process when it is made.
+_wrappers: list[Callable[[Kernel], Kernel]] = []
+
+
+def observe(wrap: Callable[[Kernel], Kernel]) -> None:
+    """Put `wrap` around the kernel that is made from now on. For those above who look on, such as `machrv.trace`."""
+    _wrappers.append(wrap)
+
+
 def new_kernel() -> Kernel:
-    """The kernel of this platform, watched if the environment says so. Raises UnsupportedError."""
+    """The kernel of this platform, with whoever observes it around it. Raises UnsupportedError."""
     kernel: Kernel
     if sys.platform.startswith("linux"):
         from machrv.kernel.linux import LinuxKernel
@@ -34,8 +45,6 @@ def new_kernel() -> Kernel:
         from machrv.errors import UnsupportedError
 
         raise UnsupportedError(f"machrv has kernels for Linux and macOS, not for {sys.platform!r}")
-    if "MACHRV_TRACE" in os.environ:
-        from machrv.trace.kernel import traced
-
-        kernel = traced(kernel)
+    for wrap in _wrappers:
+        kernel = wrap(kernel)
     return kernel

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
     from machrv.kernel.memory import MemoryCalls
     from machrv.kernel.status import PortStatus
 

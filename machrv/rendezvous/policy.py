@@ -1,9 +1,5 @@
 """Whether a peer is good enough: the two features, the policy that follows from them, and the decision about one peer.
 
-What belongs here: whether requirements count, and what follows from a verdict. What must never happen here: taking a
-lock, touching rights, or looking at a process (that is `machrv.requirement`). Server and client come here after their
-locks are released and before anything is handed out.
-
     feature                       Chromium's name                              default
     VALIDATE_PEER_REQUIREMENTS    MachPortRendezvousValidatePeerRequirements   off
     ENFORCE_PEER_REQUIREMENTS     MachPortRendezvousEnforcePeerRequirements    off
@@ -12,6 +8,9 @@ The policy is the stricter of two: what the program's features say, and what its
 can tighten what the code asked for and never loosen it. Names, numbers and defaults are those of Chromium,
 base/apple/mach_port_rendezvous_mac.cc of 2025, where a valid number in a child's environment wins either way.
 """
+
+# What must never happen here: taking a lock, touching rights, or looking at a process (that is `machrv.requirement`). Server
+# and client come here after their locks are released and before anything is handed out.
 
 from __future__ import annotations
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
     from machrv.requirement import Requirement
 
 #: Where a child finds its parent's policy, as a decimal number. The missing letter is Chromium's.

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from collections import namedtuple
 
-from machrv.requirement import RequirementError, UnsupportedRequirementError
+from machrv.errors import RequirementError, UnsupportedRequirementError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, NamedTuple
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
     from machrv.requirement.security import SecurityFramework
 
 SUPPORTED = frozenset(

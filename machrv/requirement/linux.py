@@ -11,8 +11,7 @@ from __future__ import annotations
 import os
 import sys
 
-from machrv.errors import UnsupportedError
-from machrv.requirement import RequirementError, UnsupportedRequirementError
+from machrv.errors import RequirementError, UnsupportedError, UnsupportedRequirementError
 from machrv.requirement.image import digest_mismatch
 from machrv.requirement.pinned import PinnedProcess, own_number, parent_number
 
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
     from machrv.requirement.darwin import Signature
 
     Check = Callable[[PinnedProcess, Any], "str | None"]

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import os
 
-from machrv.closing import Closing
+from machrv.rights.closing import Closing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
 
 
 class PinnedProcess(Closing):

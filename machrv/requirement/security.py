@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
 
 _FRAMEWORKS = "/System/Library/Frameworks"
 

@@ -12,11 +12,11 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from machrv.audit import AuditToken
+from machrv.message.audit import AuditToken
 from machrv.errors import MessageFormatError
 from machrv.message import MACH_MSGH_BITS_COMPLEX as _COMPLEX, Message
 from machrv.trace import MOST_BYTES, SUFFIX, VERSION
-from machrv.trailer import Trailer
+from machrv.message.trailer import Trailer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

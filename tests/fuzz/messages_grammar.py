@@ -20,9 +20,9 @@ from machrv.message import (
     OutOfLinePortsDescriptor,
     PortDescriptor,
 )
-from machrv.closing import Closing
+from machrv.rights.closing import Closing
 from machrv.rights import ReceiveRight, SendRight
-from machrv.transfer import send_message
+from machrv.rights.transfer import send_message
 
 from . import packets_grammar as packets
 from .choices import Choices

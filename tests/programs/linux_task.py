@@ -23,7 +23,7 @@ from machrv._mach import lib
 from machrv.errors import MachError
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, Message
-from machrv.transfer import receive_message, send_message
+from machrv.rights.transfer import receive_message, send_message
 
 SWITCHES = {
     "passpidfd": lib.MACHRV_WITHOUT_PASSPIDFD,

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
     from machrv.kernel.darwin.events import DarwinEventQueue
     from machrv.kernel.darwin.memory import DarwinMemory
     from machrv.kernel.darwin.process import DarwinProcess

@@ -15,7 +15,7 @@ from _thread import RLock
 
 from machrv._mach import lib as constants
 
-from machrv.audit import AuditToken
+from machrv.message.audit import AuditToken
 from machrv.errors import MachError
 from machrv.kernel.interface import Process
 from machrv.kernel.darwin.kqueue import Kqueue

@@ -19,7 +19,7 @@ import stat
 from _thread import RLock, allocate_lock
 from _weakref import ref
 
-from machrv.constants import direct as native
+from machrv.kernel.direct import direct as native
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from struct import Struct
 
 from machrv._mach import lib
 
-from machrv.audit import AuditToken
+from machrv.message.audit import AuditToken
 from machrv.kernel.interface import Process
 from machrv.kernel.linux.answers import check, close
 

@@ -13,7 +13,7 @@ from time import monotonic
 
 from machrv._mach import ffi, lib
 
-from machrv.constants import direct
+from machrv.kernel.direct import direct
 from machrv.errors import MachError
 from machrv.kernel.interface import Kernel
 from machrv.kernel.linux import Beginning, next_number
@@ -33,7 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
     from machrv.kernel.linux.memory import LinuxMemory
     from machrv.kernel import Process
 

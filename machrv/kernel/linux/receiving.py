@@ -12,7 +12,7 @@ from time import monotonic
 
 from machrv._mach import ffi, lib
 
-from machrv.audit import AuditToken
+from machrv.message.audit import AuditToken
 from machrv.errors import MachError, ReentryError
 from machrv.kernel.linux import wire
 from machrv.kernel.linux.incoming import NO_LIMIT, TRAILER_SIZES, Incoming, destroyed, trailer_size

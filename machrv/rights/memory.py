@@ -1,9 +1,8 @@
-"""Shared memory as a right: `MemoryObject`.
+"""Shared memory as a right: `MemoryObject`."""
 
-What belongs here: who owns which right, and when memory may still be sealed. What must never happen here: memory that
-leaves this process while its size can change, or that is mapped because of what its sender says of it. How each kernel
-makes it is in `machrv.kernel.memory` and in each kernel's room of that name.
-"""
+# What belongs here: who owns which right, and when memory may still be sealed. What must never happen here: memory that
+# leaves this process while its size can change, or that is mapped because of what its sender says of it. How each kernel
+# makes it is in `machrv.kernel.memory` and in each kernel's room of that name.
 
 from __future__ import annotations
 
@@ -12,11 +11,11 @@ import weakref
 from _thread import RLock
 from operator import index
 
-from machrv.errors import RightError
+from machrv.errors import MemoryObjectError, ReadOnlyMemoryError, RightError
 from machrv.kernel import current
-from machrv.kernel.memory import MemoryFacts, MemoryObjectError, ReadOnlyMemoryError
-from machrv.closing import Closing
-from machrv.rights import SendRight
+from machrv.kernel.memory import MemoryFacts
+from machrv.rights.closing import Closing
+from machrv.rights.kinds import SendRight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
 
     from machrv.kernel import Kernel
-
-__all__ = ["MemoryObject", "MemoryObjectError", "ReadOnlyMemoryError"]
 
 
 class MemoryObject(Closing):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from struct import Struct, error
 
 from machrv.errors import MessageFormatError
-from machrv.layout import field, layout
+from machrv.message.layout import field, layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,14 +1,13 @@
-"""The event source: one thread per kernel that waits for ports and for process exits, and calls back.
+"""The event source: one thread per kernel that waits for ports and for process exits, and calls back."""
 
-What belongs here: the thread, what it watches, and what it does when a callback fails. What must never happen here: a
-callback's exception ending the thread, one source starving or stopping another, or knowledge of what a message means.
-
-Theory of operation. Callbacks run on the dispatch thread, one at a time, while no lock of the dispatcher is held, so a
-callback may watch and unwatch. `unwatch_port` returns only when the callback is not running (unless it is the callback
-that calls), so what the callback uses may be released right after: do not call it with a lock that the callback takes. A port stays ready until its messages are received:
-a callback that fails is called again, after a pause that doubles each time up to a second, so that a lasting failure
-(no descriptor left, say) neither spins nor holds the other sources up.
-"""
+# The thread, what it watches, and what it does when a callback fails. What must never happen here: a callback's exception
+# ending the thread, one source starving or stopping another, or knowledge of what a message means.
+#
+# Theory of operation. Callbacks run on the dispatch thread, one at a time, while no lock of the dispatcher is held, so a
+# callback may watch and unwatch. `unwatch_port` returns only when the callback is not running (unless it is the callback
+# that calls), so what the callback uses may be released right after: do not call it with a lock that the callback takes. A port stays ready until its messages are received:
+# a callback that fails is called again, after a pause that doubles each time up to a second, so that a lasting failure
+# (no descriptor left, say) neither spins nor holds the other sources up.
 
 from __future__ import annotations
 

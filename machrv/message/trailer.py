@@ -9,9 +9,9 @@ from __future__ import annotations
 from struct import Struct, error
 
 from machrv._mach import lib
-from machrv.audit import AuditToken
+from machrv.message.audit import AuditToken
 from machrv.errors import MessageFormatError
-from machrv.layout import layout
+from machrv.message.layout import layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

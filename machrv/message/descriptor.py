@@ -11,7 +11,7 @@ from struct import Struct, calcsize
 from machrv._mach import lib
 from machrv.constants import disposition_name
 from machrv.errors import MessageFormatError
-from machrv.layout import field, layout, offset_of
+from machrv.message.layout import field, layout, offset_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
