@@ -33,6 +33,31 @@ from __future__ import annotations
 import machrv.constants as constants
 from errno import ETIMEDOUT
 
+__all__ = [
+    "KeyFormatError",
+    "LockNotHeldError",
+    "MachError",
+    "MachrvError",
+    "MemoryObjectError",
+    "MessageFormatError",
+    "PeerRejectedError",
+    "ProcessGoneError",
+    "ReadOnlyMemoryError",
+    "ReceiveTimeout",
+    "ReentryError",
+    "RegistrationError",
+    "RendezvousError",
+    "RendezvousPermissionError",
+    "RendezvousTimeout",
+    "RequirementError",
+    "RightError",
+    "SendTimeout",
+    "ServerNotFoundError",
+    "UnsupportedError",
+    "UnsupportedRequirementError",
+    "symbol_of",
+]
+
 _symbols: dict[int, str] = {}
 
 # What a code usually means, where the symbol alone leaves a reader helpless. The three bootstrap codes are those that

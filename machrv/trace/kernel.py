@@ -1,9 +1,5 @@
 """The kernel of a traced process: the real one, and a line about every call.
 
-What belongs here: what is written of a call. What must never happen here: what it means (`reading` and those after it
-find that out, when the program is over), a call that the program did not make, a result or an exception that is not the
-real kernel's, or a look at memory that a sender's descriptor points to: the address may be anything.
-
 The lines, JSON arrays; times are CLOCK_MONOTONIC in nanoseconds; RIGHT is [port identity, MACH_PORT_TYPE_* bits]:
 
     ["call", began, ended, thread, operation, [argument, ...], [RIGHT or null, ...], result, RIGHT or null, FAILURE]
@@ -14,6 +10,10 @@ FAILURE is null or [what, size or null]. MESSAGE is [header and descriptors in h
 body as far as it was asked for in hex]. Its RIGHTs are those of the remote port, the local port, and each descriptor:
 null for memory, a list for an array of rights, which is known where it was received.
 """
+
+# What is written of a call. What must never happen here: what it means (`reading` and those after it find that out, when the
+# program is over), a call that the program did not make, a result or an exception that is not the real kernel's, or a look
+# at memory that a sender's descriptor points to: the address may be anything.
 
 from __future__ import annotations
 
@@ -54,8 +54,6 @@ _NAMES: dict[str, tuple[int, ...]] = {
     "fileport_makeport": (),
     "fileport_makefd": (0,),
 }
-#: Shortcuts for other calls: as `Kernel` has them, the steps are taken, and each of them is seen.
-_COMPOSED = {"send_bare", "ask", "claim", "take_request", "answer"}
 #: Questions to which a failure is an answer like any other.
 _QUESTIONS = {"mach_port_type", "port_identity"}
 
@@ -272,7 +270,7 @@ def _methods() -> dict[str, Any]:
     """A method for everything that a kernel can do, so that a new call is never answered by this class itself."""
     methods: dict[str, Any] = {}
     for operation, found in vars(Kernel).items():
-        if operation.startswith("_") or not callable(found) or operation in (*_COMPOSED, "mach_msg", "memory"):
+        if operation.startswith("_") or not callable(found) or operation in ("mach_msg", "memory"):
             continue
         if operation in _NAMES:
             methods[operation] = _recorded(operation, _NAMES[operation])
