@@ -1,10 +1,11 @@
 """The numbers that Mach has names for: the constants of include/machrv, and dispositions, what is done with a right.
 
-from machrv.constants import MACH_PORT_RIGHT_RECEIVE, Disposition
+What is in them can be imported: `from machrv.constants import MACH_PORT_RIGHT_RECEIVE, Disposition`.
 """
 
 # What belongs here: names. What must never happen here: a number that somebody typed.
-# Without `from __future__ import annotations`, which loads a module that a child does without.
+
+from __future__ import annotations
 
 from machrv._mach import lib
 
@@ -30,7 +31,7 @@ def __getattr__(name: str) -> int:
     return constant(name, __name__)
 
 
-def names() -> "list[str]":
+def names() -> list[str]:
     """What the constants are called."""
     return [name for name in dir(lib) if name.startswith(_FAMILIES)]
 
@@ -38,7 +39,7 @@ def names() -> "list[str]":
 class _Members(type):
     """Lets a class be iterated over: its members, in the order of their values."""
 
-    def __iter__(cls) -> "Iterator[Disposition]":
+    def __iter__(cls) -> Iterator[Disposition]:
         return iter(_dispositions.values())
 
 
@@ -52,17 +53,17 @@ class Disposition(int, metaclass=_Members):
 
     name: str
 
-    MOVE_RECEIVE: "ClassVar[Disposition]"
-    MOVE_SEND: "ClassVar[Disposition]"
-    MOVE_SEND_ONCE: "ClassVar[Disposition]"
-    COPY_SEND: "ClassVar[Disposition]"
-    MAKE_SEND: "ClassVar[Disposition]"
-    MAKE_SEND_ONCE: "ClassVar[Disposition]"
-    PORT_RECEIVE: "ClassVar[Disposition]"
-    PORT_SEND: "ClassVar[Disposition]"
-    PORT_SEND_ONCE: "ClassVar[Disposition]"
+    MOVE_RECEIVE: ClassVar[Disposition]
+    MOVE_SEND: ClassVar[Disposition]
+    MOVE_SEND_ONCE: ClassVar[Disposition]
+    COPY_SEND: ClassVar[Disposition]
+    MAKE_SEND: ClassVar[Disposition]
+    MAKE_SEND_ONCE: ClassVar[Disposition]
+    PORT_RECEIVE: ClassVar[Disposition]
+    PORT_SEND: ClassVar[Disposition]
+    PORT_SEND_ONCE: ClassVar[Disposition]
 
-    def __new__(cls, value: int) -> "Disposition":
+    def __new__(cls, value: int) -> Disposition:
         """The member with this value. Raises ValueError if there is none."""
         try:
             return _dispositions[value]
@@ -80,7 +81,7 @@ class Disposition(int, metaclass=_Members):
         return f"Disposition.{self.name}"
 
 
-_dispositions: "dict[int, Disposition]" = {}
+_dispositions: dict[int, Disposition] = {}
 
 
 def _name_dispositions() -> None:

@@ -20,6 +20,7 @@ LAYERS = (
     "machrv._mach",
     "machrv.constants",
     "machrv.errors",
+    "machrv.log",
     "machrv.message",
     "machrv.kernel",
     "machrv.rights",

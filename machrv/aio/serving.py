@@ -12,7 +12,8 @@ import os
 import machrv.rendezvous.server as threaded
 from machrv.aio.locking import LoopLock
 from machrv.errors import RendezvousError
-from machrv.rendezvous.dispatch import EventSource, log_failure, pause_after
+from machrv.log import log
+from machrv.rendezvous.dispatch import EventSource, pause_after
 from machrv.rendezvous.registry import Registry
 from machrv.rights.loops import close_with, is_running
 
@@ -72,7 +73,7 @@ class LoopEventSource(EventSource):
             port.callback()
             port.failures = 0
         except Exception:
-            log_failure(f"handling port {name:#x} failed")
+            log().exception(f"handling port {name:#x} failed")
             port.failures += 1
             if self._ports.get(name) is port:
                 self._stop_reading(port.readiness.fileno())
@@ -122,7 +123,7 @@ class LoopEventSource(EventSource):
         try:
             callback()
         except Exception:
-            log_failure(f"handling the exit of process {process.pid} failed")
+            log().exception(f"handling the exit of process {process.pid} failed")
 
     def unwatch_process(self, process: Process) -> None:
         """See `Dispatcher.unwatch_process`."""

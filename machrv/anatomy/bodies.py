@@ -1,8 +1,7 @@
-"""Bodies that are known by the message's id: rendezvous requests and replies, and the kernel's notifications.
+"""Bodies that are known by the message's id: rendezvous requests and replies, and the kernel's notifications."""
 
-What belongs here: what such a body holds, and whether the message has the form that its id promises. What must never
-happen here: a body that is taken for a known one though it does not have its form: then it is plain bytes.
-"""
+# What belongs here: what such a body holds, and whether the message has the form that its id promises. What must never
+# happen here: a body that is taken for a known one though it does not have its form: then it is plain bytes.
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""What single values mean: header bits, dispositions, copy options, names.
+"""What single values mean: header bits, dispositions, copy options, names."""
 
-What belongs here: a value in, words out. What must never happen here: a look at any other field.
-"""
+# What belongs here: a value in, words out. What must never happen here: a look at any other field.
 
 from __future__ import annotations
 

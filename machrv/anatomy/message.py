@@ -1,9 +1,8 @@
-"""One message taken apart: header, descriptors, body, trailer.
+"""One message taken apart: header, descriptors, body, trailer."""
 
-What belongs here: the order of things in a message, read off the layouts of include/, and what a kernel would say to
-each. What must never happen here: bodies of particular protocols (bodies.py), or where one message ends and the next
-begins (stream.py).
-"""
+# What belongs here: the order of things in a message, read off the layouts of include/, and what a kernel would say to
+# each. What must never happen here: bodies of particular protocols (bodies.py), or where one message ends and the next
+# begins (stream.py).
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """Where one message ends and the next begins, in bytes that come a piece at a time.
 
-What belongs here: finding messages and their trailers. What must never happen here: more bytes kept than one message has,
-or a look at more than the boundaries.
-
 Nothing says whether a trailer follows a message: on Mach the receiver knows, for it has asked for one. So what stands at
 the next multiple of four is taken for a trailer if its first words are those of one (type 0, a size that trailers have).
 They could also be those of a message that names no port at all; then what is said of the sender decides.
 """
+
+# What belongs here: finding messages and their trailers. What must never happen here: more bytes kept than one message
+# has, or a look at more than the boundaries.
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""What the kernel added behind a message, taken apart, whatever its size.
+"""What the kernel added behind a message, taken apart, whatever its size."""
 
-What belongs here: trailers. What must never happen here: a guess whether bytes are one (stream.py).
-"""
+# What belongs here: trailers. What must never happen here: a guess whether bytes are one (stream.py).
 
 from __future__ import annotations
 

@@ -3,10 +3,15 @@
 # Finding the subcommand. What must never happen here: work, or an import that a subcommand's child processes would pay for.
 #
 # Each subcommand is a module of this package with a function `add_to(commands)` that adds its parser and sets the
-# parser's default `run` to a function from the parsed arguments to the exit status.
+# parser's default `run` to a function from the parsed arguments to the exit status. All of them are loaded whichever is run:
+# what only one of them needs is imported when it runs.
 
 from __future__ import annotations
 
+import errno
+import os
+import sys
+from importlib import import_module
 from machrv.cli.version import version
 
 TYPE_CHECKING = False
@@ -20,7 +25,6 @@ _COMMANDS = ("demo", "decode", "doctor", "ports", "trace")
 def parser() -> argparse.ArgumentParser:
     """The command line of `machrv`, all subcommands with it."""
     import argparse
-    from importlib import import_module
 
     parser = argparse.ArgumentParser(
         prog="machrv",
@@ -44,8 +48,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _broken(arguments: argparse.Namespace) -> int:
-    import sys
-
     print(f"this command cannot be loaded: {arguments.error}; `machrv doctor` says why", file=sys.stderr)
     return 1
 
@@ -60,10 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: all is as it must be. 1: something is not. 2: the arguments make no sense. 130: interrupted from the keyboard.
     """
-    import errno
-    import os
-    import sys
-
     command = parser()
     if "_ARGCOMPLETE" in os.environ:  # A shell asks, through argcomplete; nobody else has to have it.
         import argcomplete

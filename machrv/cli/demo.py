@@ -1,9 +1,8 @@
-"""`machrv demo`: one rendezvous, shown with real processes and judged.
+"""`machrv demo`: one rendezvous, shown with real processes and judged."""
 
-What belongs here: the parent's part of the story, and what must be true of every part. What must never happen here: a
-line that is printed whether or not its subject happened; every line is an event that a process reported as it happened,
-or a comparison of what was found with what must be.
-"""
+# What belongs here: the parent's part of the story, and what must be true of every part. What must never happen here: a
+# line that is printed whether or not its subject happened; every line is an event that a process reported as it
+# happened, or a comparison of what was found with what must be.
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """The children of `machrv demo`: real programs in processes of their own.
 
-    python -m machrv.cli.demo_child child             a child that was launched with five rights
-    python -m machrv.cli.demo_child stranger SERVICE  a process that nobody has registered, which knows the server's name
-
-What belongs here: what a child does, and its account of it on standard output. What must never happen here: a verdict.
-The parent compares.
+python -m machrv.cli.demo_child child             a child that was launched with five rights
+python -m machrv.cli.demo_child stranger SERVICE  a process that nobody has registered, which knows the server's name
 """
+
+# What belongs here: what a child does, and its account of it on standard output. What must never happen here: a
+# verdict. The parent compares.
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""`machrv doctor`: whether machrv works here, what it does without, and what to do about it.
+"""`machrv doctor`: whether machrv works here, what it does without, and what to do about it."""
 
-What belongs here: the order of the examination, how it is printed, and the exit status. What must never happen here: a
-check (machrv/doctor), or an import that fails where the compiled module is broken: that is when this command is needed.
-"""
+# What belongs here: the order of the examination, how it is printed, and the exit status. What must never happen here:
+# a check (machrv/doctor), or an import that fails where the compiled module is broken: that is when this command is
+# needed.
 
 from __future__ import annotations
 

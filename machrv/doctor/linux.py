@@ -1,9 +1,8 @@
-"""The Linux kernel: what machrv uses of it, what is missing, what is done instead and what that costs.
+"""The Linux kernel: what machrv uses of it, what is missing, what is done instead and what that costs."""
 
-What belongs here: each feature that has a fallback or is required, tried out the way in which machrv uses it. What must
-never happen here: an answer read off a version number, since distributions port features back and sandboxes take them
-away; or a descriptor that is left open.
-"""
+# What belongs here: each feature that has a fallback or is required, tried out the way in which machrv uses it. What
+# must never happen here: an answer read off a version number, since distributions port features back and sandboxes take
+# them away; or a descriptor that is left open.
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Descriptors: the rights and the memory that a complex message carries.
+"""Descriptors: the rights and the memory that a complex message carries."""
 
-What belongs here: descriptors of every kind as values, and what each looks like in memory. What must never happen here:
-the following of an address, or the owning of a right: a descriptor is what stands in the message, not what it means.
-"""
+# What belongs here: descriptors of every kind as values, and what each looks like in memory. What must never happen
+# here: the following of an address, or the owning of a right: a descriptor is what stands in the message, not what it
+# means.
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """Mach messages: bytes in, objects out, and back.
 
-What belongs here: the layout of a message in memory. What must never happen here: I/O, the owning of a right, a look at
-the platform, or an exception that a peer's bytes can cause other than MessageFormatError.
-
 The rules of the codec:
 
 - Every bit counts. decode(encode(m)) == m for every message that encodes, encode(decode(b)) == b for every buffer that
@@ -12,6 +9,9 @@ The rules of the codec:
 - What is read has been checked first, sizes before contents: a lie costs no more time than the truth.
 - Whether a disposition makes sense, and who owns what it names, is for the kernel to judge, and not judged here.
 """
+
+# What belongs here: the layout of a message in memory. What must never happen here: I/O, the owning of a right, a look
+# at the platform, or an exception that a peer's bytes can cause other than MessageFormatError.
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What is wrong with a message that cannot be encoded, or a buffer that cannot be decoded.
+"""What is wrong with a message that cannot be encoded, or a buffer that cannot be decoded."""
 
-What belongs here: finding the fault, once there is one, and naming it. What must never happen here: anything for a message
-that fits.
-"""
+# What belongs here: finding the fault, once there is one, and naming it. What must never happen here: anything for a
+# message that fits.
 
 from __future__ import annotations
 

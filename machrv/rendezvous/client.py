@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from _thread import allocate_lock
 from time import monotonic
@@ -30,16 +31,17 @@ from machrv.errors import (
     ServerNotFoundError,
 )
 from machrv.kernel import current
+from machrv.log import log
 from machrv.rendezvous.keys import uint32_key
 from machrv.rendezvous.names import service_names
 from machrv.rendezvous.policy import refusal, wants_info_plist
 from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, is_refusal, parse_reply, request
+from machrv.rights.closing import Closing
 from machrv.rights.kinds import ReceiveRight, SendRight, take_right
 from machrv.rights.transfer import destroy_message, send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import ClassVar
 
     from typing_extensions import Self
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 _DEFAULT_TIMEOUT = 30.0
 
 
-class _Ports:
+class _Ports(Closing):
     """What came of one rendezvous. The rights belong to this object until they are taken.
 
     Close it, or use it in a `with`, to give up what nobody took. Safe to use from any thread.
@@ -108,14 +110,6 @@ class _Ports:
                 return  # Another thread has taken the last one.
             right.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} with {len(self._ports)} ports>"
 
@@ -138,15 +132,11 @@ class RendezvousClient(_Ports):
         with _instance_lock:
             if not RendezvousClient._asked:
                 RendezvousClient._asked = True
-                import atexit
-
                 atexit.register(_close_instance)
                 try:
                     RendezvousClient._instance = cls.connect()
                 except (MachrvError, OSError) as error:
-                    import logging  # Late: most children have nothing to say.
-
-                    logging.getLogger("machrv").error("no rendezvous with the parent: %s", error)
+                    log().error("no rendezvous with the parent: %s", error)
             return RendezvousClient._instance
 
     @classmethod
@@ -185,9 +175,7 @@ class RendezvousClient(_Ports):
         global _server_requirement
         _server_requirement = requirement
         if RendezvousClient._asked and requirement is not None:
-            import logging  # Late, as above.
-
-            logging.getLogger("machrv").warning(
+            log().warning(
                 "%r was set after get_instance(): that rendezvous is over, and its server was not held against it",
                 requirement,
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from machrv.errors import KeyFormatError, MachError, RegistrationError, RightError
 from machrv.kernel import current
+from machrv.log import log
 from machrv.message import Disposition, PortDescriptor
 from machrv.rendezvous.keys import uint32_key
 from machrv.rendezvous.protocol import MAX_PORTS
@@ -201,6 +202,4 @@ def destroy_ports(ports: Ports) -> None:
             elif port._disposition in _MOVES:
                 port.destroy()
         except Exception:
-            import logging
-
-            logging.getLogger("machrv").exception("giving up %r (key %r) failed", port, key)
+            log().exception("giving up %r (key %r) failed", port, key)

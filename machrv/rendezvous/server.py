@@ -16,8 +16,9 @@ import threading
 from machrv.constants import MACH_MSG_MASK, MACH_RCV_BODY_ERROR, MACH_RCV_TIMED_OUT, MACH_RCV_TOO_LARGE
 from machrv.errors import MachError, MessageFormatError, RendezvousError, RightError
 from machrv.kernel import current
+from machrv.log import log
 from machrv.message import Message
-from machrv.rendezvous.dispatch import Dispatcher, log_failure
+from machrv.rendezvous.dispatch import Dispatcher
 from machrv.rendezvous.names import server_name
 from machrv.rendezvous.policy import add_feature_state_to_environment, refusal
 from machrv.rendezvous.port import checked_ports, destroy_ports, take_ports
@@ -155,16 +156,16 @@ class RendezvousServerBase(Closing):
                 descriptors = {key: port.descriptor(self._kernel) for key, port in ports.items()}
                 right.send(reply(descriptors, additional_data), timeout=0)
             except (MachError, RightError) as error:
-                import logging  # Late, as everywhere.
-
-                logging.getLogger("machrv").warning(
+                log().warning(
                     "the reply to process %d could not be sent, and its %d ports were given up: %s",
                     token.pid,
                     len(ports),
                     error,
                 )
             except Exception:
-                log_failure(f"the request of process {token.pid} failed: it is refused, and its ports were given up")
+                log().exception(
+                    f"the request of process {token.pid} failed: it is refused, and its ports were given up"
+                )
             finally:
                 destroy_ports(ports)  # What was moved in the reply is spent: this finds what was not.
 
@@ -172,7 +173,7 @@ class RendezvousServerBase(Closing):
         try:
             return self.is_valid_additional_message_id(message_id)
         except Exception:
-            log_failure(f"asking whether a request may have the id {message_id:#x} failed")
+            log().exception(f"asking whether a request may have the id {message_id:#x} failed")
             return False
 
 

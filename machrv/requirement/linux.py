@@ -1,10 +1,9 @@
-"""Linux: what can be found out about a process there, and whether it is what was asked.
+"""Linux: what can be found out about a process there, and whether it is what was asked."""
 
-What belongs here: one function for each thing that may be asked. What must never happen here: a name or a number that
-the process chose itself, taken for what it is. Its command line, its name, its environment and its working directory
-are its own words, and so is the text of the link /proc/PID/exe: a process in a mount namespace of its own has any path
-it likes. Files are compared by what they are (device and inode), looked up by this process.
-"""
+# What belongs here: one function for each thing that may be asked. What must never happen here: a name or a number that
+# the process chose itself, taken for what it is. Its command line, its name, its environment and its working directory
+# are its own words, and so is the text of the link /proc/PID/exe: a process in a mount namespace of its own has any
+# path it likes. Files are compared by what they are (device and inode), looked up by this process.
 
 from __future__ import annotations
 

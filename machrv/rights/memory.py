@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 import weakref
 from _thread import RLock
 from operator import index
@@ -196,8 +197,6 @@ class MemoryObject(Closing):
     def __del__(self) -> None:
         right = getattr(self, "_right", None)
         if right is not None and not right.closed:
-            import warnings
-
             text = f"{self!r} was forgotten: close it, or use `with`"
             right.close()  # First: where warnings are errors, the next line raises.
             warnings.warn(text, ResourceWarning, source=self)

@@ -11,22 +11,21 @@ outside machrv that it was made for: the warning says it, however few frames tra
 # What must never happen here: a reference given up twice (on macOS that can kill the process, and a name may stand for
 # another port by then), or lost on a path that fails. Taking the name out of the one-element list `_held` is atomic, with
 # and without the GIL, so two threads can never both give up the same reference.
-#
-# Without `from __future__ import annotations`, which loads a module that a child does without.
+
+from __future__ import annotations
 
 import os
 import sys
-from _warnings import (
-    warn,
-)  # Not from warnings: this one is there before, costs nothing, and works until Python has ended.
+from _warnings import warn
+# Not from warnings: this one is there before, costs nothing, and works until Python has ended.
 
 from machrv.constants import MACH_PORT_RIGHT_DEAD_NAME, MACH_PORT_RIGHT_RECEIVE
 from machrv.errors import MachError, RightError
 from machrv.kernel import current
+from machrv.rights.closing import Closing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import ClassVar
 
     from typing_extensions import Self
@@ -51,7 +50,7 @@ if "tracemalloc" in sys._xoptions or os.environ.get("PYTHONTRACEMALLOC"):
     import tracemalloc  # noqa: F401
 
 
-class Right:
+class Right(Closing):
     """One user reference of a port name, owned. See the subclasses; `adopt` and their makers are the ways to get one.
 
     A context manager that closes on exit. Forgotten without `close()`, it is closed and a ResourceWarning is given, which
@@ -61,10 +60,10 @@ class Right:
     __slots__ = ("_held", "_kernel", "_epoch", "_made", "__weakref__")
 
     #: MACH_PORT_RIGHT_* that this class holds, and the disposition that moves it away.
-    right: "ClassVar[int]"
-    move: "ClassVar[Disposition | None]" = None
+    right: ClassVar[int]
+    move: ClassVar[Disposition | None] = None
 
-    def __init__(self, name: int, kernel: "Kernel | None" = None) -> None:
+    def __init__(self, name: int, kernel: Kernel | None = None) -> None:
         """Take over one reference of `name` without looking at it. `adopt` looks."""
         self._kernel = kernel if kernel is not None else current()
         self._epoch = _epoch
@@ -73,7 +72,7 @@ class Right:
             self._made = _place()
 
     @classmethod
-    def adopt(cls, name: int, kernel: "Kernel | None" = None) -> "Self":
+    def adopt(cls, name: int, kernel: Kernel | None = None) -> Self:
         """Take over one user reference that the caller owns.
 
         Raises RightError, and takes nothing, if the name stands for no such right.
@@ -107,7 +106,7 @@ class Right:
         return not self._held or self._epoch is not _epoch
 
     @property
-    def kernel(self) -> "Kernel":
+    def kernel(self) -> Kernel:
         """The kernel whose port space the name belongs to."""
         return self._kernel
 
@@ -134,14 +133,6 @@ class Right:
             # A send or send-once right whose port has died is a dead name by now: this covers all three.
             self._kernel.mach_port_deallocate(name)
 
-    def __enter__(self) -> "Self":
-        return self
-
-    def __exit__(
-        self, kind: "type[BaseException] | None", error: "BaseException | None", traceback: "TracebackType | None"
-    ) -> None:
-        self.close()
-
     def __del__(self) -> None:
         try:
             if not self._held or self._epoch is not _epoch:
@@ -162,7 +153,7 @@ def type_bit(right: int) -> int:
     return 1 << (right + 16)
 
 
-def holds(kernel: "Kernel", name: int, right: int) -> bool:
+def holds(kernel: Kernel, name: int, right: int) -> bool:
     """Whether the name stands for a right of the kind MACH_PORT_RIGHT_*, or for what is left of one whose port died."""
     try:
         found = kernel.mach_port_type(name)

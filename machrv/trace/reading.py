@@ -1,8 +1,7 @@
-"""The files of the processes, read without believing them: whoever was traced could write into them whatever it liked.
+"""The files of the processes, read without believing them: whoever was traced could write into them whatever it liked."""
 
-What belongs here: from lines to calls and exchanges. What must never happen here: an exception that a file can cause, a
-wait for a file that is none, or a word about what it all means.
-"""
+# What belongs here: from lines to calls and exchanges. What must never happen here: an exception that a file can cause,
+# a wait for a file that is none, or a word about what it all means.
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Calls and messages in words.
+"""Calls and messages in words."""
 
-What belongs here: what a line says of one event, and the fields of a message. What must never happen here: which event
-belongs to which.
-"""
+# What belongs here: what a line says of one event, and the fields of a message. What must never happen here: which
+# event belongs to which.
 
 from __future__ import annotations
 
