@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from machrv._mach import ffi, lib
-from machrv.audit import AuditToken
+from machrv.message.audit import AuditToken
 from machrv.errors import MachError
 from machrv.kernel.darwin.waiting import DarwinEventQueue, DarwinProcess
 from machrv.kernel.linux.waiting import LinuxProcess

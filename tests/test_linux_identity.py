@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from machrv.audit import AuditToken
+from machrv.message.audit import AuditToken
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, PortDescriptor
 

@@ -26,7 +26,7 @@ from machrv._mach import lib
 from machrv.errors import MachError
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, Message
-from machrv.transfer import receive_message, send_message
+from machrv.rights.transfer import receive_message, send_message
 from tests.sockets import socket_of, sockets_of
 
 SWITCHES = {

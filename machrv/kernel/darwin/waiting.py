@@ -16,7 +16,7 @@ from _thread import RLock, allocate_lock
 
 from machrv._mach import lib as constants
 
-from machrv.audit import AuditToken
+from machrv.message.audit import AuditToken
 from machrv.errors import MachError
 from machrv.kernel.darwin.kqueue import Kqueue
 from machrv.kernel.waiting import EventQueue, Process, Readiness

@@ -1,49 +1,60 @@
-"""Owned rights: receive, send and send-once rights, and port sets, as objects.
+"""Owned rights, each kind with the operations that are legal for it: send, send-once and receive rights, and port sets."""
 
-What belongs here: the operations, each on the kind of right that it is legal for; those of a send right are in
-`machrv.ownership`, which every child loads, as is how ownership works. What must never happen here: a right made that nobody
-owns. How rights travel is in `machrv.transfer`.
-"""
+# What must never happen here: a right made that nobody owns. How ownership works is in `right`, how rights travel in
+# `transfer`.
 
 from __future__ import annotations
 
 from machrv.constants import (
+    MACH_PORT_DEAD,
     MACH_PORT_LIMITS_INFO,
-    MACH_PORT_RIGHT_DEAD_NAME,
+    MACH_PORT_NULL,
     MACH_PORT_RIGHT_PORT_SET,
     MACH_PORT_RIGHT_RECEIVE,
+    MACH_PORT_RIGHT_SEND,
     MACH_PORT_RIGHT_SEND_ONCE,
     Disposition,
 )
-from machrv import ownership
 from machrv.kernel import current
-from machrv.ownership import Right, SendRight as SendRight, take_right as take_right
+from machrv.rights.right import Right, holds
+from machrv.rights.transfer import receive_message, send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import ClassVar, Union
 
-    from machrv.aio.transfer import Messages
     from machrv.kernel import Kernel, Readiness
     from machrv.message import Message
-    from machrv.transfer import receive_message, send_message
+    from machrv.rights.awaiting import Messages
 
-    OwnedRight = Union["ReceiveRight", SendRight, "SendOnceRight"]
+    OwnedRight = Union["ReceiveRight", "SendRight", "SendOnceRight"]
 
-else:  # A child that only takes its rights does not pay for what moves messages: each puts itself there when it is needed.
+#: a plain number costs less than one with a name, each time that it is looked at
+_COPY_SEND = int(Disposition.COPY_SEND)
 
-    def receive_message(*arguments):
-        global receive_message
-        from machrv.transfer import receive_message
 
-        return receive_message(*arguments)
+class SendRight(Right):
+    """A send right: the power to send to a port, any number of times."""
 
-    def send_message(*arguments):
-        global send_message
-        from machrv.transfer import send_message
+    __slots__ = ()
+    right: ClassVar[int] = MACH_PORT_RIGHT_SEND
+    move: ClassVar[Disposition] = Disposition.MOVE_SEND
 
-        return send_message(*arguments)
+    def copy(self) -> SendRight:
+        """Another reference of the same right. Raises MachError if the port has died."""
+        name = self.name
+        self._kernel.mach_port_mod_refs(name, MACH_PORT_RIGHT_SEND, 1)
+        return SendRight(name, self._kernel)
+
+    def send(self, message: Message, timeout: float | None = None) -> None:
+        """Send `message`; its destination is filled in, the right stays held.
+
+        `message.descriptors` may hold owned rights beside descriptors: each is moved to the receiver and spent once the
+        message is sent. `timeout` in seconds, None waits for room in the queue for ever. Raises SendTimeout, MachError
+        (MACH_SEND_INVALID_DEST once the port has died) or RightError; then nothing has been moved.
+        """
+        send_message(self._kernel, message, self.name, _COPY_SEND, timeout)
 
 
 class SendOnceRight(Right):
@@ -76,14 +87,10 @@ class _Receiver(Right):
         """The next message, with an audit trailer; out-of-line memory is copied in and given back.
 
         `timeout` in seconds; None waits for ever, 0 does not wait. The rights in the message belong to the caller, as
-        names: see `machrv.received`, which makes owned objects of them, or gives them up. Raises ReceiveTimeout, and
+        names: see `machrv.take_rights`, which makes owned objects of them, or gives them up. Raises ReceiveTimeout, and
         MachError (MACH_RCV_PORT_DIED or MACH_RCV_PORT_CHANGED if the right goes away meanwhile).
         """
-        try:
-            name = self._held[0] if self._epoch is ownership._epoch else self.name
-        except IndexError:
-            name = self.name
-        return receive_message(self._kernel, name, timeout)
+        return receive_message(self._kernel, self.name, timeout)
 
     def fileno(self) -> int:
         """A descriptor that is readable as long as a receive may give something: for any event loop.
@@ -131,7 +138,7 @@ class _Receiver(Right):
 
     def __aiter__(self) -> Messages:
         """`async for message in port`: see `machrv.aio.messages`."""
-        from machrv.aio.transfer import messages
+        from machrv.rights.awaiting import messages  # Late: whoever does not wait so does not pay for asyncio.
 
         return messages(self)  # type: ignore[arg-type]
 
@@ -208,20 +215,9 @@ KINDS: dict[int, type[ReceiveRight] | type[SendRight] | type[SendOnceRight]] = {
 }
 
 
-def type_bit(right: int) -> int:
-    """MACH_PORT_TYPE(right), the macro of <mach/port.h>."""
-    return 1 << (right + 16)
-
-
-def holds(kernel: Kernel, name: int, right: int) -> bool:
-    """Whether the name stands for a right of the kind MACH_PORT_RIGHT_*, or for what is left of one whose port died."""
-    try:
-        found = kernel.mach_port_type(name)
-    except Exception as error:
-        from machrv.errors import MachError
-
-        if isinstance(error, MachError):
-            return False
-        raise
-    dead = 0 if right == MACH_PORT_RIGHT_RECEIVE else type_bit(MACH_PORT_RIGHT_DEAD_NAME)
-    return bool(found & (type_bit(right) | dead))
+def take_right(name: int, disposition: int, kernel: Kernel | None = None) -> OwnedRight | None:
+    """The right that arrived under `name` as an owned object; None for MACH_PORT_NULL and MACH_PORT_DEAD."""
+    if name == MACH_PORT_NULL or name == MACH_PORT_DEAD:
+        return None
+    kind = KINDS.get(disposition)
+    return None if kind is None else kind(name, kernel)

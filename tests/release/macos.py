@@ -1,15 +1,15 @@
 """Build machrv's wheels for macOS, on any machine: no Mac, no SDK from Apple.
 
-    python build_macos.py                          both wheels, into dist/
-    python build_macos.py --arch arm64 --output .  one of them
-
-What belongs here: what differs from the build on a Mac. What must never happen here: a declaration, or a list of files:
-build_ffi.py knows the one, pyproject.toml the other.
+    python -m tests.release.macos                          both wheels, into dist/
+    python -m tests.release.macos --arch arm64 --output .  one of them
 
 The package `ziglang` brings the compiler, Apple's headers and the list of libSystem's symbols. The declarations of
 include/machrv are held against Apple's by build_ffi.py: where a size, an offset, a value or a prototype differs, this
 fails. CPython's headers are those of the interpreter that runs this; what they ask of the target is `PYCONFIG`.
 """
+
+# What differs from the build on a Mac. What must never happen here: a declaration, or a list of files: build_ffi.py knows
+# the one, pyproject.toml the other.
 
 from __future__ import annotations
 
@@ -141,9 +141,9 @@ def build_wheel(architecture: str, output: Path) -> None:
 def main() -> None:
     """The command: see the module's docstring."""
     parser = argparse.ArgumentParser(
-        prog="build_macos.py",
+        prog="python -m tests.release.macos",
         description="Build machrv's wheels for macOS.",
-        epilog="examples:\n  python build_macos.py\n  python build_macos.py --arch arm64 --output .",
+        epilog="examples:\n  python -m tests.release.macos\n  python -m tests.release.macos --arch arm64 --output .",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--arch", choices=ARCHITECTURES, help="one architecture (default: all)")
@@ -154,7 +154,7 @@ def main() -> None:
     output = options.output.absolute()
     os.chdir(build_ffi.ROOT)
     for architecture in [options.arch] if options.arch else ARCHITECTURES:
-        print(f"build_macos.py: compiling for {architecture} ...", file=sys.stderr, flush=True)
+        print(f"compiling for {architecture} ...", file=sys.stderr, flush=True)
         build_wheel(architecture, output)
     print(*sorted(map(str, output.glob("*-macosx_*.whl"))), sep="\n")
 

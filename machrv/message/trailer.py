@@ -1,17 +1,16 @@
-"""Trailers: what the kernel adds behind a received message.
+"""Trailers: what the kernel adds behind a received message."""
 
-What belongs here: trailers of every kind, taken apart and put together. What must never happen here: a field believed
-without the trailer's type and size having been checked; kernels add less than was asked for.
-"""
+# What belongs here: trailers of every kind, taken apart and put together. What must never happen here: a field believed
+# without the trailer's type and size having been checked; kernels add less than was asked for.
 
 from __future__ import annotations
 
 from struct import Struct, error
 
 from machrv._mach import lib
-from machrv.audit import AuditToken
 from machrv.errors import MessageFormatError
-from machrv.layout import layout
+from machrv.message.audit import AuditToken
+from machrv.message.layout import layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,14 +1,13 @@
-"""The event source: one thread per kernel that waits for ports and for process exits, and calls back.
+"""The event source: one thread per kernel that waits for ports and for process exits, and calls back."""
 
-What belongs here: the thread, what it watches, and what it does when a callback fails. What must never happen here: a
-callback's exception ending the thread, one source starving or stopping another, or knowledge of what a message means.
-
-Theory of operation. Callbacks run on the dispatch thread, one at a time, while no lock of the dispatcher is held, so a
-callback may watch and unwatch. `unwatch_port` returns only when the callback is not running (unless it is the callback
-that calls), so what the callback uses may be released right after: do not call it with a lock that the callback takes. A port stays ready until its messages are received:
-a callback that fails is called again, after a pause that doubles each time up to a second, so that a lasting failure
-(no descriptor left, say) neither spins nor holds the other sources up.
-"""
+# The thread, what it watches, and what it does when a callback fails. What must never happen here: a callback's exception
+# ending the thread, one source starving or stopping another, or knowledge of what a message means.
+#
+# Theory of operation. Callbacks run on the dispatch thread, one at a time, while no lock of the dispatcher is held, so a
+# callback may watch and unwatch. `unwatch_port` returns only when the callback is not running (unless it is the callback
+# that calls), so what the callback uses may be released right after: do not call it with a lock that the callback
+# takes. A port stays ready until its messages are received: a callback that fails is called again, after a pause that doubles
+# each time up to a second, so that a lasting failure (no descriptor left, say) neither spins nor holds the other sources up.
 
 from __future__ import annotations
 
@@ -18,6 +17,7 @@ from abc import ABC, abstractmethod
 from time import monotonic
 
 from machrv.kernel import current
+from machrv.log import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,13 +31,6 @@ _LONGEST_PAUSE = 1.0
 #: The shared dispatcher of each kernel that has one.
 _shared: dict[Kernel, Dispatcher] = {}
 _shared_lock = threading.Lock()
-
-
-def log_failure(what: str) -> None:
-    """Log the exception being handled to the logger "machrv". Imported late: a child pays for what it uses."""
-    import logging
-
-    logging.getLogger("machrv").exception(what)
 
 
 class EventSource(ABC):
@@ -192,7 +185,7 @@ class Dispatcher(EventSource):
                     self._serve(timeout)
                     failures = 0
                 except Exception:
-                    log_failure("waiting for ports and processes failed; trying again")
+                    log().exception("waiting for ports and processes failed; trying again")
                     failures += 1
                     with self._condition:
                         if not self._closing:
@@ -232,7 +225,7 @@ class Dispatcher(EventSource):
             source.failures = 0
         except Exception:
             source.failures += 1
-            log_failure(f"handling port {name:#x} failed")
+            log().exception(f"handling port {name:#x} failed")
             with self._lock:
                 if self._ports.get(name) is source:
                     self._paused[name] = monotonic() + pause_after(source.failures)
@@ -251,7 +244,7 @@ class Dispatcher(EventSource):
         try:
             callback()
         except Exception:
-            log_failure(f"handling the exit of process {process.pid} failed")
+            log().exception(f"handling the exit of process {process.pid} failed")
 
 
 def pause_after(failures: int) -> float:

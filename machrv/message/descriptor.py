@@ -1,8 +1,8 @@
-"""Descriptors: the rights and the memory that a complex message carries.
+"""Descriptors: the rights and the memory that a complex message carries."""
 
-What belongs here: descriptors of every kind as values, and what each looks like in memory. What must never happen here:
-the following of an address, or the owning of a right: a descriptor is what stands in the message, not what it means.
-"""
+# What belongs here: descriptors of every kind as values, and what each looks like in memory. What must never happen
+# here: the following of an address, or the owning of a right: a descriptor is what stands in the message, not what it
+# means.
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from struct import Struct, calcsize
 from machrv._mach import lib
 from machrv.constants import disposition_name
 from machrv.errors import MessageFormatError
-from machrv.layout import field, layout, offset_of
+from machrv.message.layout import field, layout, offset_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

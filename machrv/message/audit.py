@@ -1,17 +1,17 @@
 """Audit tokens: who sent a message, in the kernel's words.
 
-What belongs here: the eight words of an audit_token_t, taken apart and put together. What must never happen here: a
-token that is compared by its pid alone; a pid is given to another process as soon as its owner is gone.
-
 The order of the words is that of xnu-11417, bsd/kern/kern_prot.c (set_security_token_task_internal).
 """
+
+# What belongs here: the eight words of an audit_token_t, taken apart and put together. What must never happen here: a
+# token that is compared by its pid alone; a pid is given to another process as soon as its owner is gone.
 
 from __future__ import annotations
 
 from struct import Struct, error
 
 from machrv.errors import MessageFormatError
-from machrv.layout import field, layout
+from machrv.message.layout import field, layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,22 +1,21 @@
-"""Start a child and register its ports in one step.
+"""Start a child and register its ports in one step."""
 
-What belongs here: `launch`. What must never happen here: a right that is still moving when the call fails, or a child
-that runs though its ports were refused.
-"""
+# What must never happen here: a right that is still moving when the call fails, or a child that runs though its ports were
+# refused.
 
 from __future__ import annotations
 
 import os
+import subprocess
 
-from machrv.rendezvous import SERVICE_NAME_VARIABLE
+from machrv.errors import ProcessGoneError
+from machrv.rendezvous.names import SERVICE_NAME_VARIABLE
 from machrv.rendezvous.policy import add_feature_state_to_environment
 from machrv.rendezvous.port import checked_ports, destroy_ports, take_ports
-from machrv.rendezvous.registry import ProcessGoneError
 from machrv.rendezvous.server import RendezvousServer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import subprocess
     from collections.abc import Sequence
     from typing import Any, Union
 
@@ -46,8 +45,6 @@ def launch(
 
     Raises what Popen raises (FileNotFoundError), KeyFormatError, RegistrationError, RightError and RendezvousError.
     """
-    import subprocess
-
     ports = {} if ports is None else ports
     try:
         if server is None:

@@ -1,23 +1,20 @@
-"""Receiving and sending on the loop.
+"""Receiving and sending on an event loop: what `machrv.aio` offers, and what `async for message in port` does."""
 
-What belongs here: trying, and waiting until it is worth another try. What must never happen here: an await between a
-message taken and its return, or one while a message's rights are neither the caller's nor sent: there a cancellation
-would lose them.
-"""
+# Trying, and waiting until it is worth another try. What must never happen here: an await between a message taken and its
+# return, or one while a message's rights are neither the caller's nor sent: there a cancellation would lose them.
 
 from __future__ import annotations
 
 import asyncio
 
-from machrv.aio.loops import Watch, take_turn, wait_readable
-from machrv.errors import MachError, RightError, UnsupportedError
-from machrv.message import MACH_RCV_PORT_DIED
-from machrv.transfer import ReceiveTimeout, SendTimeout
+from machrv.constants import MACH_RCV_PORT_DIED
+from machrv.errors import MachError, ReceiveTimeout, RightError, SendTimeout, UnsupportedError
+from machrv.rights.loops import Watch, take_turn, wait_readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from machrv.message import Message
-    from machrv.rights import PortSet, ReceiveRight, SendOnceRight, SendRight
+    from machrv.rights.kinds import PortSet, ReceiveRight, SendOnceRight, SendRight
 
 #: Seconds between two tries where the kernel has no descriptor that tells of room: at first, and at most.
 _FIRST_PAUSE = 0.001

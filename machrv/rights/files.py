@@ -1,13 +1,12 @@
-"""Fileports: an open file as a send right, and back.
+"""Fileports: an open file as a send right, and back."""
 
-What belongs here: the two calls of <sys/fileport.h> over owned rights. What must never happen here: a descriptor that is
-closed for its owner, or an inheritable one.
-"""
+# The two calls of <sys/fileport.h> over owned rights. What must never happen here: a descriptor that is closed for its
+# owner, or an inheritable one.
 
 from __future__ import annotations
 
 from machrv.kernel import current
-from machrv.rights import SendRight
+from machrv.rights.kinds import SendRight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,9 +1,7 @@
-"""Event loops: waiting until a descriptor is readable, and what ends with a loop.
+"""Event loops: waiting until a descriptor is readable, and what ends with a loop."""
 
-What belongs here: what the loop is told, and takes back. What must never happen here: receiving or sending, or a
-descriptor that is closed while a loop still watches it: its number may be another one's by then, and the loop would not
-notice.
-"""
+# What the loop is told, and takes back. What must never happen here: receiving or sending, or a descriptor that is closed
+# while a loop still watches it: its number may be another one's by then, and the loop would not notice.
 
 from __future__ import annotations
 

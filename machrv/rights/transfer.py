@@ -1,22 +1,22 @@
-"""Transfer: rights and memory into and out of messages.
+"""Rights and memory into and out of messages: what `send` and `receive` do, for whatever right they are called on."""
 
-What belongs here: what `send` and `receive` do, for whatever right they are called on. What must never happen here: a
-right lost, or given up twice, whatever a send does before it fails.
-
-Theory of operation. An owned right among the descriptors is taken from its object for the time of the call. A send that
-fails has mostly taken nothing; but where a descriptor is at fault (MACH_SEND_INVALID_RIGHT), Mach has destroyed the
-rights before it by then (xnu-11417, osfmk/ipc/ipc_kmsg.c, ipc_kmsg_clean_partial). So port descriptors are looked at
-before rights are put beside them, and after a failure an object holds its right again only if it is still there. That
-can be told of receive and send-once rights, whose names belong to them alone. A send right's name may have many owners:
-beside a descriptor that cannot be looked at (memory at an address, an array of names), a send right is not moved but
-copied, and its reference given up once the message is sent.
-"""
+# What must never happen here: a right lost, or given up twice, whatever a send does before it fails.
+#
+# Theory of operation. An owned right among the descriptors is taken from its object for the time of the call. A send that
+# fails has mostly taken nothing; but where a descriptor is at fault (MACH_SEND_INVALID_RIGHT), Mach has destroyed the
+# rights before it by then (xnu-11417, osfmk/ipc/ipc_kmsg.c, ipc_kmsg_clean_partial). So port descriptors are looked at
+# before rights are put beside them, and after a failure an object holds its right again only if it is still there. That
+# can be told of receive and send-once rights, whose names belong to them alone. A send right's name may have many owners:
+# beside a descriptor that cannot be looked at (memory at an address, an array of names), a send right is not moved but
+# copied, and its reference given up once the message is sent.
 
 from __future__ import annotations
 
-from errno import ETIMEDOUT
+from array import array
 
-from machrv.errors import MachError, RightError
+from machrv.constants import MACH_MSG_TYPE_PORT_RECEIVE, MACH_MSG_TYPE_PORT_SEND, MACH_MSG_TYPE_PORT_SEND_ONCE
+from machrv.errors import MachError, ReceiveTimeout, RightError, SendTimeout
+from machrv.kernel import current
 from machrv.message import (
     MACH_PORT_DEAD,
     MACH_PORT_NULL,
@@ -29,18 +29,17 @@ from machrv.message import (
     MACH_SEND_MSG,
     MACH_SEND_TIMED_OUT,
     Disposition,
+    GuardedPortDescriptor,
     Message,
     OutOfLineDescriptor,
     OutOfLinePortsDescriptor,
     PortDescriptor,
     trailer_request,
 )
-from machrv.ownership import Right
-from machrv.rights import holds
+from machrv.rights.right import Right, holds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from array import array
     from typing import Any
 
     from machrv.kernel import Kernel
@@ -57,24 +56,6 @@ NEEDED_RIGHT: dict[int, int] = {
     Disposition.MAKE_SEND: MACH_PORT_RIGHT_RECEIVE,
     Disposition.MAKE_SEND_ONCE: MACH_PORT_RIGHT_RECEIVE,
 }
-
-
-class _TimedOut(MachError, TimeoutError):
-    """A wait that ended without success; catchable either way."""
-
-    errno: int
-
-    def __init__(self, code: int, operation: str, size: int | None = None) -> None:
-        super().__init__(code, operation, size)
-        self.errno = ETIMEDOUT  # OSError takes a first argument for one.
-
-
-class SendTimeout(_TimedOut):
-    """MACH_SEND_TIMED_OUT: the receiver's queue stayed full. The message was not sent; its rights are still held."""
-
-
-class ReceiveTimeout(_TimedOut):
-    """MACH_RCV_TIMED_OUT: no message came in time. One that comes later waits."""
 
 
 def send_message(kernel: Kernel, message: Message, name: int, disposition: int, timeout: float | None) -> None:
@@ -152,8 +133,6 @@ def _laid_out(descriptor: Any, moved: list[tuple[Right, int]], memory: list[arra
         moved.append((descriptor, name))
         copied = copied and descriptor.move == Disposition.MOVE_SEND
         return PortDescriptor(name, Disposition.COPY_SEND if copied else descriptor.move)
-    from array import array  # Its memory has an address that Python tells. Imported late: most messages have none.
-
     if isinstance(descriptor, OutOfLineDescriptor) and descriptor.data is not None:
         memory.append(array("B", descriptor.data))
         address, size = memory[-1].buffer_info()
@@ -182,11 +161,6 @@ def receive_message(kernel: Kernel, name: int, timeout: float | None) -> Message
 def received_message(kernel: Kernel, received: bytes) -> Message:
     """The message in what `Kernel.mach_msg` received, its out-of-line memory copied in."""
     message = _decode(received)
-    return _whole(kernel, message) if message.descriptors else message
-
-
-def _whole(kernel: Kernel, message: Message) -> Message:
-    """The message, with its out-of-line memory copied in."""
     for descriptor in message.descriptors:
         if type(descriptor) is not PortDescriptor:
             _copy_in(kernel, message)
@@ -202,8 +176,6 @@ def _copy_in(kernel: Kernel, message: Message) -> None:
         while waiting:
             copied.append(copied_in(kernel, waiting.pop(0)))
     except BaseException:
-        from machrv.received import destroy_message
-
         message.descriptors = (*copied, *waiting)
         destroy_message(message, kernel)
         raise
@@ -216,8 +188,6 @@ def copied_in(kernel: Kernel, descriptor: Any) -> Any:
         data = _vm_take(kernel, descriptor.address, descriptor.size)
         return OutOfLineDescriptor(data, copy=descriptor.copy, type=descriptor.type)
     if isinstance(descriptor, OutOfLinePortsDescriptor) and descriptor.names is None:
-        from array import array
-
         names = array("I", _vm_take(kernel, descriptor.address, descriptor.count * array("I").itemsize))
         return OutOfLinePortsDescriptor(names.tolist(), descriptor.disposition, copy=descriptor.copy)
     return descriptor
@@ -228,3 +198,32 @@ def _vm_take(kernel: Kernel, address: int, size: int) -> bytes:
         return kernel.vm_read(address, size)
     finally:
         kernel.vm_deallocate(address, size)
+
+
+def destroy_message(message: Message, kernel: Kernel | None = None) -> None:
+    """Give up every right that a received message brought, as mach_msg_destroy() does.
+
+    For a message as `receive` returns it, of which nothing was taken. Memory that was not copied in (a message that was
+    decoded by hand) is given back too.
+    """
+    kernel = kernel if kernel is not None else current()
+    _give_up(kernel, message.remote_port, message.remote_disposition)
+    _give_up(kernel, message.voucher_port, message.voucher_disposition)
+    for descriptor in message.descriptors:
+        if isinstance(descriptor, (PortDescriptor, GuardedPortDescriptor)):
+            _give_up(kernel, descriptor.name, descriptor.disposition)
+        elif isinstance(descriptor, OutOfLinePortsDescriptor):
+            for name in copied_in(kernel, descriptor).names:
+                _give_up(kernel, name, descriptor.disposition)
+        elif isinstance(descriptor, OutOfLineDescriptor) and descriptor.data is None:
+            kernel.vm_deallocate(descriptor.address, descriptor.size)
+
+
+def _give_up(kernel: Kernel, name: int, disposition: int) -> None:
+    """Give up what arrived under a name."""
+    if name == MACH_PORT_NULL or name == MACH_PORT_DEAD:
+        return
+    if disposition == MACH_MSG_TYPE_PORT_RECEIVE:
+        kernel.mach_port_mod_refs(name, MACH_PORT_RIGHT_RECEIVE, -1)
+    elif disposition in (MACH_MSG_TYPE_PORT_SEND, MACH_MSG_TYPE_PORT_SEND_ONCE):
+        kernel.mach_port_deallocate(name)

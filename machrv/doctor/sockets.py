@@ -1,12 +1,12 @@
-"""The Unix sockets of this system and who holds them, as Linux tells anybody who asks.
+"""The Unix sockets of this system and who holds them, as Linux tells anybody who asks."""
 
-What belongs here: sock_diag (Linux 6.18, net/unix/diag.c) and /proc/PID/fd. What must never happen here: what a socket
-means, or a descriptor of another process's taken.
-"""
+# What belongs here: sock_diag (Linux 6.18, net/unix/diag.c) and /proc/PID/fd. What must never happen here: what a
+# socket means, or a descriptor of another process's taken.
 
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 from struct import Struct, unpack_from
 from typing import NamedTuple
@@ -140,8 +140,6 @@ def printable(text: str) -> str:
 
 def owner_of(pid: int) -> str | None:
     """The user that a process belongs to; None if it is the one who asks, or nobody knows."""
-    import pwd
-
     try:
         uid = os.stat(f"/proc/{pid}").st_uid
     except OSError:

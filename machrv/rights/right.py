@@ -1,55 +1,37 @@
-"""Ownership: an object that holds one user reference of a port name, and gives it up exactly once.
-
-What belongs here: `Right`, what every owned right has in common, and the send right, the one kind that most children have;
-the others are in `machrv.rights`. What must never happen here: a reference given up twice (on macOS that can kill the
-process, and a name may stand for another port by then), or lost on a path that fails.
+"""What every owned right has in common: an object that holds one user reference of a port name, and gives it up once.
 
 A right is *held* until it is closed, released, or moved away in a message that was sent. While it is being moved it is
-nobody's to use; if the move fails it is held again. Taking the name out of the one-element list `_held` is atomic, with
-and without the GIL, so two threads can never both give up the same reference. Rights do not survive fork, as on Mach:
-in the child their objects are spent.
+nobody's to use; if the move fails it is held again. Rights do not survive fork, as on Mach: in the child their objects are
+spent.
 
 A right that is forgotten is closed, with a ResourceWarning. While tracemalloc is tracing, each right remembers the line
 outside machrv that it was made for: the warning says it, however few frames tracemalloc keeps.
 """
 
-# Without `from __future__ import annotations`, which loads a module that a child does without.
+# What must never happen here: a reference given up twice (on macOS that can kill the process, and a name may stand for
+# another port by then), or lost on a path that fails. Taking the name out of the one-element list `_held` is atomic, with
+# and without the GIL, so two threads can never both give up the same reference.
+
+from __future__ import annotations
 
 import os
 import sys
-from _warnings import (
-    warn,
-)  # Not from warnings: this one is there before, costs nothing, and works until Python has ended.
+from _warnings import warn
+# Not from warnings: this one is there before, costs nothing, and works until Python has ended.
 
-from machrv.constants import (
-    MACH_MSG_TYPE_PORT_SEND,
-    MACH_PORT_DEAD,
-    MACH_PORT_NULL,
-    MACH_PORT_RIGHT_SEND,
-    Disposition,
-)
-from machrv.kernel import current, whole
+from machrv.constants import MACH_PORT_RIGHT_DEAD_NAME, MACH_PORT_RIGHT_RECEIVE
+from machrv.errors import MachError, RightError
+from machrv.kernel import current
+from machrv.rights.closing import Closing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
     from typing import ClassVar
 
     from typing_extensions import Self
 
+    from machrv.constants import Disposition
     from machrv.kernel import Kernel
-    from machrv.message import Message
-    from machrv.rights import OwnedRight
-    from machrv.transfer import send_message
-
-else:  # A child that only takes its rights does not pay for what moves messages: it puts itself there when it is needed.
-
-    def send_message(*arguments):
-        global send_message
-        from machrv.transfer import send_message
-
-        return send_message(*arguments)
-
 
 #: Replaced in the child of a fork: a right of another epoch names nothing here.
 _epoch = object()
@@ -68,7 +50,7 @@ if "tracemalloc" in sys._xoptions or os.environ.get("PYTHONTRACEMALLOC"):
     import tracemalloc  # noqa: F401
 
 
-class Right:
+class Right(Closing):
     """One user reference of a port name, owned. See the subclasses; `adopt` and their makers are the ways to get one.
 
     A context manager that closes on exit. Forgotten without `close()`, it is closed and a ResourceWarning is given, which
@@ -78,10 +60,10 @@ class Right:
     __slots__ = ("_held", "_kernel", "_epoch", "_made", "__weakref__")
 
     #: MACH_PORT_RIGHT_* that this class holds, and the disposition that moves it away.
-    right: "ClassVar[int]"
-    move: "ClassVar[Disposition | None]" = None
+    right: ClassVar[int]
+    move: ClassVar[Disposition | None] = None
 
-    def __init__(self, name: int, kernel: "Kernel | None" = None) -> None:
+    def __init__(self, name: int, kernel: Kernel | None = None) -> None:
         """Take over one reference of `name` without looking at it. `adopt` looks."""
         self._kernel = kernel if kernel is not None else current()
         self._epoch = _epoch
@@ -90,22 +72,17 @@ class Right:
             self._made = _place()
 
     @classmethod
-    def adopt(cls, name: int, kernel: "Kernel | None" = None) -> "Self":
+    def adopt(cls, name: int, kernel: Kernel | None = None) -> Self:
         """Take over one user reference that the caller owns.
 
         Raises RightError, and takes nothing, if the name stands for no such right.
         """
-        from machrv.errors import (
-            MachError,
-            RightError,
-        )  # Here, as below: a child where nothing fails has no use for them.
-
         kernel = kernel if kernel is not None else current()
         try:
             found = kernel.mach_port_type(name)
         except MachError as error:
             raise RightError(f"{name:#x} cannot be adopted as a {cls.__name__}: {error}") from error
-        bit = 1 << (cls.right + 16)  # MACH_PORT_TYPE(right), the macro of <mach/port.h>
+        bit = type_bit(cls.right)
         if not found & bit:
             raise RightError(
                 f"{name:#x} cannot be adopted as a {cls.__name__}: it stands for no such right (its MACH_PORT_TYPE_* bits "
@@ -119,8 +96,6 @@ class Right:
         if self._epoch is _epoch:
             for name in self._held:
                 return name
-        from machrv.errors import RightError
-
         raise RightError(
             f"this {type(self).__name__} is spent: it was closed, released, moved away, or made before fork"
         )
@@ -131,9 +106,9 @@ class Right:
         return not self._held or self._epoch is not _epoch
 
     @property
-    def kernel(self) -> "Kernel":
+    def kernel(self) -> Kernel:
         """The kernel whose port space the name belongs to."""
-        return whole(self._kernel)
+        return self._kernel
 
     def release(self) -> int:
         """Give the bare name up to the caller, who then owns the reference. The object is spent."""
@@ -158,14 +133,6 @@ class Right:
             # A send or send-once right whose port has died is a dead name by now: this covers all three.
             self._kernel.mach_port_deallocate(name)
 
-    def __enter__(self) -> "Self":
-        return self
-
-    def __exit__(
-        self, kind: "type[BaseException] | None", error: "BaseException | None", traceback: "TracebackType | None"
-    ) -> None:
-        self.close()
-
     def __del__(self) -> None:
         try:
             if not self._held or self._epoch is not _epoch:
@@ -181,51 +148,19 @@ class Right:
         return f"<{type(self).__name__} {'spent' if self.closed else hex(self._held[0])}>"
 
 
-#: a plain number costs less than one with a name, each time that it is looked at
-_COPY_SEND = int(Disposition.COPY_SEND)
+def type_bit(right: int) -> int:
+    """MACH_PORT_TYPE(right), the macro of <mach/port.h>."""
+    return 1 << (right + 16)
 
 
-class SendRight(Right):
-    """A send right: the power to send to a port, any number of times."""
-
-    __slots__ = ()
-    right: "ClassVar[int]" = MACH_PORT_RIGHT_SEND
-    move: "ClassVar[Disposition]" = Disposition.MOVE_SEND
-
-    def copy(self) -> "SendRight":
-        """Another reference of the same right. Raises MachError if the port has died."""
-        name = self.name
-        self._kernel.mach_port_mod_refs(name, MACH_PORT_RIGHT_SEND, 1)
-        return SendRight(name, self._kernel)
-
-    def send(self, message: "Message", timeout: "float | None" = None) -> None:
-        """Send `message`; its destination is filled in, the right stays held.
-
-        `message.descriptors` may hold owned rights beside descriptors: each is moved to the receiver and spent once the
-        message is sent. `timeout` in seconds, None waits for room in the queue for ever. Raises SendTimeout, MachError
-        (MACH_SEND_INVALID_DEST once the port has died) or RightError; then nothing has been moved.
-        """
-        kernel = self._kernel
-        try:
-            name = self._held[0] if self._epoch is _epoch else self.name
-        except IndexError:
-            name = self.name
-        if not (message.descriptors or message.bits or message.local_port or message.voucher_port):
-            if kernel.send_bare(name, message.id, message.body):
-                return
-        send_message(kernel, message, name, _COPY_SEND, timeout)
-
-
-def take_right(name: int, disposition: int, kernel: "Kernel | None" = None) -> "OwnedRight | None":
-    """The right that arrived under `name` as an owned object; None for MACH_PORT_NULL and MACH_PORT_DEAD."""
-    if name == MACH_PORT_NULL or name == MACH_PORT_DEAD:
-        return None
-    if disposition == MACH_MSG_TYPE_PORT_SEND:
-        return SendRight(name, kernel)
-    from machrv.rights import KINDS
-
-    kind = KINDS.get(disposition)
-    return None if kind is None else kind(name, kernel)
+def holds(kernel: Kernel, name: int, right: int) -> bool:
+    """Whether the name stands for a right of the kind MACH_PORT_RIGHT_*, or for what is left of one whose port died."""
+    try:
+        found = kernel.mach_port_type(name)
+    except MachError:
+        return False
+    dead = 0 if right == MACH_PORT_RIGHT_RECEIVE else type_bit(MACH_PORT_RIGHT_DEAD_NAME)
+    return bool(found & (type_bit(right) | dead))
 
 
 def _place() -> str:

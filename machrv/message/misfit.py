@@ -1,23 +1,22 @@
-"""What is wrong with a message that cannot be encoded, or a buffer that cannot be decoded.
+"""What is wrong with a message that cannot be encoded, or a buffer that cannot be decoded."""
 
-What belongs here: finding the fault, once there is one, and naming it. What must never happen here: anything for a message
-that fits. Imported by `machrv.message` when it is needed.
-"""
+# What belongs here: finding the fault, once there is one, and naming it. What must never happen here: anything for a
+# message that fits.
 
 from __future__ import annotations
 
 from struct import Struct, calcsize, error
 
-from machrv.descriptor import KINDS, TYPE_OFFSET
+from machrv.message.descriptor import KINDS, TYPE_OFFSET
 from machrv.errors import MessageFormatError
-from machrv.layout import layout, members
+from machrv.message.layout import layout, members
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from machrv.message import Message
+    from machrv.message.message import Message
 
 _BASE = calcsize("=" + layout("mach_msg_base_t"))
 #: A port descriptor is the smallest.

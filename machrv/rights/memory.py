@@ -1,22 +1,22 @@
-"""Shared memory as a right: `MemoryObject`.
+"""Shared memory as a right: `MemoryObject`."""
 
-What belongs here: who owns which right, and when memory may still be sealed. What must never happen here: memory that
-leaves this process while its size can change, or that is mapped because of what its sender says of it. How each kernel
-makes it is in `machrv.kernel.memory` and in each kernel's room of that name.
-"""
+# What belongs here: who owns which right, and when memory may still be sealed. What must never happen here: memory that
+# leaves this process while its size can change, or that is mapped because of what its sender says of it. How each kernel
+# makes it is in `machrv.kernel.memory` and in each kernel's room of that name.
 
 from __future__ import annotations
 
 import sys
+import warnings
 import weakref
 from _thread import RLock
 from operator import index
 
-from machrv.errors import RightError
+from machrv.errors import MemoryObjectError, ReadOnlyMemoryError, RightError
 from machrv.kernel import current
-from machrv.kernel.memory import MemoryFacts, MemoryObjectError, ReadOnlyMemoryError
-from machrv.closing import Closing
-from machrv.rights import SendRight
+from machrv.kernel.memory import MemoryFacts
+from machrv.rights.closing import Closing
+from machrv.rights.kinds import SendRight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer, Self
 
     from machrv.kernel import Kernel
-
-__all__ = ["MemoryObject", "MemoryObjectError", "ReadOnlyMemoryError"]
 
 
 class MemoryObject(Closing):
@@ -199,8 +197,6 @@ class MemoryObject(Closing):
     def __del__(self) -> None:
         right = getattr(self, "_right", None)
         if right is not None and not right.closed:
-            import warnings
-
             text = f"{self!r} was forgotten: close it, or use `with`"
             right.close()  # First: where warnings are errors, the next line raises.
             warnings.warn(text, ResourceWarning, source=self)

@@ -1,11 +1,11 @@
 """The layouts of include/machrv/message.h, as `struct` formats and as fields of tuples.
 
-What belongs here: reading a layout off the compiled module. What must never happen here: an offset, a size or a format
-that somebody typed: the C declaration is the only place where a layout is written down.
-
 The codec's values are tuples that hold a C struct's members in the order in which they lie in memory, so that the
 distance between an object and its bytes is one call of `struct`. `field` gives a member its name.
 """
+
+# What belongs here: reading a layout off the compiled module. What must never happen here: an offset, a size or a
+# format that somebody typed: the C declaration is the only place where a layout is written down.
 
 from __future__ import annotations
 

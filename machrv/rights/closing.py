@@ -1,8 +1,4 @@
-"""What is closed at the end of a `with`.
-
-What belongs here: that. What must never happen here: being imported by a child on its way to its rights. A class costs it as
-much as fifty system calls, so `Right` and `RendezvousClient` say these few lines themselves.
-"""
+"""What is closed at the end of a `with`."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """Mach messages: bytes in, objects out, and back.
 
-What belongs here: the layout of a message in memory. What must never happen here: I/O, the owning of a right, a look at
-the platform, or an exception that a peer's bytes can cause other than MessageFormatError.
-
 The rules of the codec:
 
 - Every bit counts. decode(encode(m)) == m for every message that encodes, encode(decode(b)) == b for every buffer that
@@ -11,10 +8,10 @@ The rules of the codec:
   msgh_size; then either the end, or a trailer at the next multiple of four that reaches to the end.
 - What is read has been checked first, sizes before contents: a lie costs no more time than the truth.
 - Whether a disposition makes sense, and who owns what it names, is for the kernel to judge, and not judged here.
-
-The constants of <mach/message.h>, <mach/port.h> and the like (MACH_MSG_TYPE_*, MACH_RCV_*, ...) can be imported from
-here too, for modules that have no business with the compiled one.
 """
+
+# What belongs here: the layout of a message in memory. What must never happen here: I/O, the owning of a right, a look
+# at the platform, or an exception that a peer's bytes can cause other than MessageFormatError.
 
 from __future__ import annotations
 
@@ -22,21 +19,19 @@ from itertools import chain
 from struct import Struct, error
 
 from machrv._mach import lib
-from machrv.audit import AuditToken
-from machrv.constants import Disposition, constant, disposition_name
-from machrv.descriptor import (
+from machrv.message.audit import AuditToken
+from machrv.constants import disposition_name
+from machrv.message.descriptor import (
     KINDS,
     TYPE_OFFSET,
     Descriptor,
-    GuardedPortDescriptor,
-    OutOfLineDescriptor,
-    OutOfLinePortsDescriptor,
     PortDescriptor,
     port_from_members,
 )
 from machrv.errors import MessageFormatError
-from machrv.layout import layout
-from machrv.trailer import TRAILER_HEADS, Trailer, trailer_request
+from machrv.message.layout import layout
+from machrv.message.misfit import blame, misfit
+from machrv.message.trailer import TRAILER_HEADS, Trailer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,19 +39,6 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar
 
     from typing_extensions import Buffer
-
-__all__ = [
-    "AuditToken",
-    "Descriptor",
-    "Disposition",
-    "GuardedPortDescriptor",
-    "Message",
-    "OutOfLineDescriptor",
-    "OutOfLinePortsDescriptor",
-    "PortDescriptor",
-    "Trailer",
-    "trailer_request",
-]
 
 _COMPLEX: int = lib.MACH_MSGH_BITS_COMPLEX
 _REMOTE: int = lib.MACH_MSGH_BITS_REMOTE_MASK
@@ -85,10 +67,6 @@ _new_tuple: Any = tuple.__new__
 #: A base and some descriptors, by their kinds, or by their number where all are ports: what was seen is packed in one call.
 _runs: dict[int | tuple[type, ...], Struct] = {}
 _MAX_RUN, _MAX_RUNS = 64, 256
-
-
-def __getattr__(name: str) -> int:
-    return constant(name, __name__)
 
 
 class Message:
@@ -334,8 +312,6 @@ def _encode(message: Message, bits: int, remote_port: int, body: bytes) -> bytes
         values = sum(descriptors, ()) if count < 8 else chain.from_iterable(descriptors)
         return run.pack(bits, run.size + len(body), remote_port, local, voucher, id, count, *values) + body
     except (error, TypeError) as problem:
-        from machrv.misfit import blame
-
         blame(message, bits, remote_port)
         raise MessageFormatError(f"{message!r} cannot be encoded: {problem}") from problem
 
@@ -364,8 +340,6 @@ def _decode_descriptors(image: bytes, size: int, count: int) -> tuple[tuple[Desc
     for index in range(count):
         found = KINDS.get(image[offset + TYPE_OFFSET]) if offset + _PORT <= size else None
         if found is None or offset + found[1] > size:
-            from machrv.misfit import misfit
-
             raise misfit(image, size, offset, index, count)
         kind, width, unpack_from = found
         descriptors.append(_new_tuple(kind, unpack_from(image, offset)))
