@@ -41,7 +41,8 @@ typedef struct {
     uint32_t uid;
     uint32_t gid;
     uint64_t process;        /* tells the sender from others that had or will have its pid; 0: cannot be told */
-    int32_t pidfd;           /* 1 if the kernel attached a pidfd (it has been closed), 2 if euid and egid are known too */
+    int32_t pidfd;           /* 1: the kernel attached a pidfd (it has been closed); 2: and euid and egid are known too; -1: it
+                                has none to give, as the sender is gone and waited for: the message is good, `process` is 0 */
     int32_t euid;            /* of a sender with a pidfd, where the kernel tells (PIDFD_GET_INFO), else -1 */
     int32_t egid;
     int32_t cut;             /* 1: not a packet of ours; 2: descriptors were lost for want of room for them */
@@ -274,6 +275,7 @@ uint64_t machrv_process(int pid, int pidfd);
 #define MACHRV_WITHOUT_PIDFD_INFO 4
 #define MACHRV_WITHOUT_NETNS_COOKIE 8
 #define MACHRV_WITHOUT_NOEXEC_SEAL 16
+#define MACHRV_WITHOUT_PIDFD_OF_GONE 32
 void machrv_without(int features);
 /* 1 if the kernel attaches pidfds to messages (SO_PASSPIDFD, Linux 6.5). */
 int machrv_has_passpidfd(void);

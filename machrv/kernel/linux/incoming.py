@@ -121,7 +121,7 @@ class Incoming(Sending):
         if length == 0 or flags & _DESTROYED and cut != 1:
             _close_all(fds)
             return destroyed() if end.kind == PORT_SEND_ONCE else None
-        own = pid == self._identity.pid
+        own = pid == self._identity.pid and pidfd >= 0  # who is gone (-1) was another one, that had this pid before
         if cut == 2:
             _close_all(fds)
             raise MachError(lib.MACH_RCV_BODY_ERROR | lib.MACH_MSG_IPC_KERNEL, _OPERATION)

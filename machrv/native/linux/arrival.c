@@ -146,7 +146,7 @@ static void merge(machrv_received *packet, machrv_arrived *rights, int first)
 /* The audit token of the sender, as identity.py makes it. 0 if only Python can tell. */
 static int attested(const machrv_received *packet, const machrv_identity *own, int trusted, uint32_t *token)
 {
-    if (packet->pid == own->pid) {
+    if (packet->pid == own->pid && packet->pidfd >= 0) { /* who is gone was another one, that had this pid before */
         if (packet->uid != own->uid || packet->gid != own->gid || geteuid() != own->token[1])
             return 0;
         memcpy(token, own->token, sizeof own->token);

@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 struct pidfd_info_64 { /* struct pidfd_info as of Linux 6.13, include/uapi/linux/pidfd.h */
     uint64_t mask, cgroupid;
@@ -152,6 +153,16 @@ static int has_room(int fd)
     return 1;
 }
 
+/* Whether somebody has waited for the process of a pidfd: only then is there nobody left to send a signal to. */
+static int waited_for(int pidfd) { return syscall(SYS_pidfd_send_signal, pidfd, 0, NULL, 0) && errno == ESRCH; }
+
+/*
+ * What stands in place of a pidfd where the kernel has none for a sender that has exited and been waited for: -EINVAL (Linux 6.12,
+ * kernel/fork.c, pidfd_prepare, by way of include/net/scm.h, scm_pidfd_recv), or -ESRCH; 6.17 and later attach one all the same.
+ * That is no fault of the message. Any other error (-EMFILE, -ENFILE, -ENOMEM) is a lack of room at this end.
+ */
+static int says_gone(int pidfd) { return pidfd == -EINVAL || pidfd == -ESRCH; }
+
 static void read_pidfd(int fd, machrv_received *into)
 {
     struct pidfd_info_64 info;
@@ -239,8 +250,14 @@ static int receive_vector(int fd, struct iovec *vector, int parts, machrv_receiv
         } else if (c->cmsg_type == SCM_PIDFD) {
             int one;
             memcpy(&one, CMSG_DATA(c), sizeof one);
+            if (one >= 0 && (machrv_missing & MACHRV_WITHOUT_PIDFD_OF_GONE) && waited_for(one)) {
+                close(one);
+                one = -EINVAL;
+            }
             if (one >= 0)
                 read_pidfd(one, into);
+            else if (says_gone(one))
+                into->pidfd = -1;
             else if (!into->cut)
                 into->cut = machrv_scarce = 2; /* there was no descriptor free for it */
         }
