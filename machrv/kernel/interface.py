@@ -24,7 +24,7 @@ class Process(ABC):
 
     @abstractmethod
     def matches(self, token: AuditToken) -> bool:
-        """Whether a message with this audit token came from this very process."""
+        """Whether a message with this audit token came from this very process. A token without a pidversion matches none."""
 
     @abstractmethod
     def is_running(self) -> bool:

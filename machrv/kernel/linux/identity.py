@@ -6,7 +6,8 @@ port space within its process, the process's own word about itself, 0 for its fi
 
 Words: auid is unset on Linux (0xFFFFFFFF); euid and egid are the process's when the message was received where the
 kernel tells (PIDFD_GET_INFO, 6.13), else its real ones; pidversion is the inode of its pidfd, which is never given out
-again (pidfs, 6.9), else its start time in clock ticks since boot.
+again (pidfs, 6.9), else its start time in clock ticks since boot, else 0: the sender has exited, and the kernel does
+not tell any more which process that was. A token with 0 is of no process in particular.
 """
 
 from __future__ import annotations
@@ -88,7 +89,11 @@ class LinuxProcess(Process):
         return self._fd
 
     def matches(self, token: AuditToken) -> bool:
-        """Same number, and the same process behind it; never where the kernel could not tell which (pidversion 0)."""
+        """Same number, and the same process behind it; never where the kernel could not tell which (pidversion 0).
+
+        Zeros on both sides are no match: before Linux 6.9 a process that has exited has 0 here as well, and before 6.17 a
+        sender that was waited for has it in its tokens (kernel/fork.c, pidfd_prepare), whoever it was.
+        """
         return token.pid == self.pid and token.pidversion == self.pidversion != 0
 
     def is_running(self) -> bool:
