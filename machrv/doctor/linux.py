@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import subprocess
+import sys
 from contextlib import ExitStack
 from errno import ENOSYS, EPERM
 from typing import TYPE_CHECKING, NamedTuple
@@ -17,10 +19,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from machrv.doctor.findings import NOTE, OK, WARNING, WRONG, Finding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SECTION = "Linux"
 _SEAL_EXEC = 0x20  # F_SEAL_EXEC, include/uapi/linux/fcntl.h, Linux 6.3
+#: Before 6.17 some kernels have no pidfd for a sender that somebody has waited for, and say so in its place: 6.12 does.
+GONE = "pidfds of the gone"
 _DEEP = 6  # One more than what kernels before 6.10 let through.
 
 
@@ -85,6 +89,13 @@ FEATURES = {
             "a sender's effective user and group",
             "they are reported as its real ones",
         ),
+        Feature(
+            GONE,
+            "6.17",
+            "a message tells which process sent it, though that is gone",
+            "a message whose sender has exited and was waited for before it is received tells its pid and user, and not "
+            "which process with that pid it was: it is delivered, and counts as no process's in particular",
+        ),
     )
 }
 
@@ -120,6 +131,7 @@ def features() -> dict[str, bool]:
             os.close(pidfd)
     found["deep passing"] = _passes(_DEEP)
     found["PIDFD_GET_INFO"] = attached > 1
+    found[GONE] = _attested(_send_and_be_gone)[1] > 0
     return found
 
 
@@ -133,8 +145,21 @@ def _finding(feature: Feature, works: bool) -> Finding:
     return Finding(SECTION, feature.name, WARNING, found, f"Linux {feature.since} has it", feature.without)
 
 
-def _attested() -> tuple[int, int, bool]:
-    """What the kernel says of a message: the sender's pid; 0, or 1 with a pidfd, 2 with ids too; whether it is stamped."""
+def _send(right: int) -> None:
+    os.write(right, b"?")
+
+
+def _send_and_be_gone(right: int) -> None:
+    """Have a message sent by a process that has exited and been waited for. Raises OSError."""
+    program = "import os; os.write(1, b'?')"
+    subprocess.run([sys.executable, "-I", "-S", "-c", program], stdout=right, stderr=subprocess.DEVNULL)
+
+
+def _attested(send: Callable[[int], None] = _send) -> tuple[int, int, bool]:
+    """What the kernel says of a message: the sender's pid; 0, or 1 with a pidfd, 2 with ids too; whether it is stamped.
+
+    With zeros for what could not be tried.
+    """
     from machrv._mach import ffi, lib
 
     ends = ffi.new("int[2]")
@@ -143,9 +168,12 @@ def _attested() -> tuple[int, int, bool]:
         return 0, 0, False
     try:
         into = ffi.new("machrv_received *")
-        if lib.machrv_send_raw(ends[1], b"?", 1, ffi.NULL, 0) < 0 or lib.machrv_receive_raw(ends[0], into) < 0:
+        send(ends[1])
+        if lib.machrv_receive_raw(ends[0], into) < 0:
             return 0, 0, False
         return into.pid, into.pidfd, into.stamp != 0
+    except OSError:
+        return 0, 0, False
     finally:
         os.close(ends[0])
         os.close(ends[1])
