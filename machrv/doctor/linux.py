@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SECTION = "Linux"
 _LARGEST_PACKET = 65536 + 64  # the message, and what machrv puts before it
+#: Before 6.17 some kernels have no pidfd for a sender that somebody has waited for, and say so in its place: 6.12 does.
+GONE = "pidfds of the gone"
 
 
 class Feature(NamedTuple):
@@ -85,6 +87,13 @@ FEATURES = {
             "6.13",
             "a sender's effective user and group",
             "they are reported as its real ones",
+        ),
+        Feature(
+            GONE,
+            "6.17",
+            "a message tells which process sent it, though that is gone",
+            "a message whose sender has exited and was waited for before it is received tells its pid and user, and not "
+            "which process with that pid it was: it is delivered, and counts as no process's in particular",
         ),
     )
 }

@@ -27,8 +27,9 @@ class AuditToken(tuple[int, ...]):
     """The audit token of one process: a value of eight 32-bit words, comparable and hashable.
 
     Two tokens are equal if all words are: the same process, with the same identity. `pidversion` tells one process from
-    the next that is given its pid. A token that the kernel attested to comes in a message's trailer; one that anybody
-    built, or that came in a message's body, proves nothing.
+    the next that is given its pid; 0 says that this is not known, so that two tokens may be equal and of different
+    processes, and nothing should be given to either. A token that the kernel attested to comes in a message's trailer;
+    one that anybody built, or that came in a message's body, proves nothing.
     """
 
     __slots__ = ()
@@ -64,7 +65,7 @@ class AuditToken(tuple[int, ...]):
     rgid: int = field(4, "The real group id.")
     pid: int = field(5, "The process id.")
     asid: int = field(6, "The audit session id.")
-    pidversion: int = field(7, "Which of all processes that ever had this pid.")
+    pidversion: int = field(7, "Which of all processes that ever had this pid; 0: not known.")
 
     @property
     def is_kernel(self) -> bool:

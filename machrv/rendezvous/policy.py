@@ -223,7 +223,8 @@ def refusal(
 ) -> str | None:
     """Why the rendezvous with this `peer` ("client", "server") must end; None if it may go on.
 
-    No token to judge by, and a requirement that cannot be evaluated: it is not met. Every verdict is logged (logger
+    No token to judge by, one without a pidversion (whoever that was), and a requirement that cannot be evaluated: it is not
+    met. Every verdict is logged (logger
     "machrv": INFO if the requirement is met, WARNING if not) and goes to the callback.
     """
     if requirement is None:
@@ -252,6 +253,8 @@ def refusal(
 def _mismatch(requirement: Requirement, audit_token: AuditToken | None, info_plist: bytes) -> str | None:
     if audit_token is None:
         return "there is no answer to judge it by"
+    if not audit_token.pidversion:
+        return "it has exited, and the kernel no longer tells which process with its number it was"
     try:
         return requirement.mismatch(audit_token, info_plist)
     except Exception as error:

@@ -144,6 +144,10 @@ class Registry:
         the next claim: who waits for an answer does not wait for that.
         """
         self.let_go()
+        if not audit_token.pidversion:
+            # Its sender has exited (Linux 6.12 no longer says which process that was): it has no use for ports, and who
+            # has its pid now did not ask.
+            return None
         with self.lock:
             registration = self._registrations.get(audit_token.pid)
             if registration is None or not registration.process.matches(audit_token):

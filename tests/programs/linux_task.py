@@ -1,6 +1,6 @@
 """Tasks that do what they are told: calls of a kernel as pickles on one pipe, answers on another.
 
-Switches turn newer kernel features off before anything is made: passpidfd, pidfs, pidfd_info, netns_cookie.
+Switches turn newer kernel features off before anything is made: passpidfd, pidfs, pidfd_info, netns_cookie, pidfd_of_gone.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ SWITCHES = {
     "pidfs": lib.MACHRV_WITHOUT_PIDFS,
     "pidfd_info": lib.MACHRV_WITHOUT_PIDFD_INFO,
     "netns_cookie": lib.MACHRV_WITHOUT_NETNS_COOKIE,
+    "pidfd_of_gone": lib.MACHRV_WITHOUT_PIDFD_OF_GONE,
 }
 
 
