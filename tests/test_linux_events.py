@@ -15,7 +15,7 @@ import pytest
 from machrv._mach import lib
 from machrv.kernel import Process
 from machrv.kernel.linux import LinuxKernel
-from machrv.kernel.linux.events import LinuxEventQueue
+from machrv.kernel.linux.waiting import LinuxEventQueue
 from machrv.message import Disposition
 
 from .conftest import PATIENCE
@@ -152,11 +152,13 @@ def test_a_port_in_two_queues(task: LinuxKernel, peer: Peer, queue: LinuxEventQu
 
 
 def test_a_port_that_dies_while_it_is_watched(task: LinuxKernel, queue: LinuxEventQueue) -> None:
-    """It is forgotten; another port, watched with a descriptor of the same number, is reported under its own name."""
+    """It is reported once, as kqueue does, and forgotten; another port, watched with a descriptor of the same number, is
+    reported under its own name."""
     for _ in range(3):
         first = allocate(task)
         queue.add_port(first)
         end(task, first)
+        assert queue.wait(0) == ([first], [])
         assert queue.wait(0) == ([], [])
         second = allocate(task)
         queue.add_port(second)
@@ -165,6 +167,7 @@ def test_a_port_that_dies_while_it_is_watched(task: LinuxKernel, queue: LinuxEve
         send(task, second, 1)
         assert queue.wait(0) == ([second], [])
         task.mach_port_destroy(second)
+        assert queue.wait(0) == ([second], [])
 
 
 def test_a_process_whose_descriptor_has_a_dead_ports_number(
@@ -174,6 +177,7 @@ def test_a_process_whose_descriptor_has_a_dead_ports_number(
     port = allocate(task)
     queue.add_port(port)
     end(task, port)
+    assert queue.wait(0) == ([port], [])
     with pinned(task, sleeper.pid) as process:
         queue.add_process(process)
         sleeper.kill()
@@ -182,11 +186,12 @@ def test_a_process_whose_descriptor_has_a_dead_ports_number(
 
 
 def test_a_port_that_moves_away_while_it_is_watched(task: LinuxKernel, peer: Peer, queue: LinuxEventQueue) -> None:
-    """Not reported any more, whatever comes for its new owner; back home, it is watched anew."""
+    """Reported once more, and not again, whatever comes for its new owner; back home, it is watched anew."""
     port = allocate(task)
     task.mach_port_insert_right(port, port, MAKE_SEND)
     queue.add_port(port)
     there = give(task, peer, port, Disposition.MOVE_RECEIVE)
+    assert queue.wait(0) == ([port], [])
     send(task, port, 1)
     assert queue.wait(0) == ([], [])
     assert give(peer, task, there, Disposition.MOVE_RECEIVE) == port

@@ -39,13 +39,18 @@ int machrv_bootstrap_directory(char *path, int path_size, char *problem, int pro
 int machrv_bootstrap_sweep(void);
 
 /* For event loops: a descriptor that is readable while a receive from the port or set may not have to wait, and for ever
-   once the name has gone. The caller's to close. (macOS has kqueue.) */
+   once the name has gone. The caller's to close: it is a copy, so take it out of every epoll before that. (macOS has kqueue.)
+   MACH_PORT_NULL: readable while a notification may be due, which the next call on the task sends. */
 kern_return_t machrv_port_readable(mach_port_t task, mach_port_name_t name, int *fd);
-/* The same for sending: readable while there may be room, or nobody to send to. */
+/* The same for sending: a copy of the socket that a message goes into, writable while there may be room, or nobody to send to. */
 kern_return_t machrv_port_writable(mach_port_t task, mach_port_name_t name, int *fd);
 /* The messages to this port have no order among each other: its senders take turns, so that one that floods it is not in
    front of everybody, and whoever looked its name up is heard once. For servers. */
 kern_return_t machrv_port_take_turns(mach_port_t task, mach_port_name_t name);
+
+/* How often a port has begun to find no descriptor for those who look it up: for a log, which C does not write. A receive with
+   MACH_RCV_INTERRUPT is interrupted then. */
+extern unsigned int machrv_starved;
 
 /* Who this task is, in the words of its messages' trailers. (macOS has task_info.) */
 kern_return_t machrv_task_token(mach_port_t task, audit_token_t *token);
@@ -86,7 +91,7 @@ int machrv_account_ends(mach_port_t task, mach_port_name_t name, uint64_t *into,
 #define MACHRV_WITHOUT_PIDFD_OF_GONE 32
 #define MACHRV_WITHOUT_PEERPIDFD 64
 void machrv_without(int features);
-/* Which of these features the running kernel has, found by trying: MACHRV_WITHOUT_PASSPIDFD and so on. */
+/* Which of these features there are, found by trying, but for those that are switched off: MACHRV_WITHOUT_PASSPIDFD and so on. */
 int machrv_features(void);
 /* Waits until what was given to the library's closing thread has been closed, at most so long: 0 or -ETIMEDOUT. For tests that
    count. */

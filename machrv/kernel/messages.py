@@ -219,6 +219,9 @@ class Messages(Calls):
 
     # -- receiving ----------------------------------------------------------------------------------------------------
 
+    def _interrupted(self) -> None:
+        """A receive was interrupted: by a signal, or because the system has something to say."""
+
     def _receive(self, option: int, size: int | None, name: int, deadline: float | None) -> bytes:
         large = option & _RCV_LARGE
         option |= _RCV_INTERRUPT
@@ -252,6 +255,7 @@ class Messages(Calls):
                         raise MachError(constants.MACH_RCV_INVALID_TRAILER, _OPERATION)
                     return bytes(image[: end + trailer])
                 if code == _RCV_INTERRUPTED:
+                    self._interrupted()
                     continue
                 # With room for less than msgh_size itself, the kernel does not tell it.
                 waiting = words[1] if code == _RCV_TOO_LARGE and option & _RCV_LARGE else 0

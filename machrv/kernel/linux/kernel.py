@@ -12,6 +12,7 @@ from _functools import partial  # type: ignore[import-not-found]  # functools co
 from machrv._mach import ffi, lib
 
 from machrv.kernel.calls import check
+from machrv.kernel.linux import starvation
 from machrv.kernel.kernel import Kernel, failed
 from machrv.kernel.messages import milliseconds
 
@@ -60,8 +61,16 @@ class LinuxKernel(Kernel):
 
     def _bootstrap(self, call: str, name: Any, port: Any, timeout: float) -> int:
         if call == "bootstrap_check_in":
+            starvation.prepare()
             return lib.bootstrap_check_in(self._task, name, port)
-        return lib.machrv_bootstrap_look_up(self._task, name, milliseconds(monotonic() + timeout), port)
+        deadline = monotonic() + timeout
+        while True:
+            code: int = lib.machrv_bootstrap_look_up(self._task, name, milliseconds(deadline), port)
+            if code != lib.KERN_ABORTED:  # A signal: Python has run its handler by now.
+                return code
+
+    def _interrupted(self) -> None:
+        starvation.check()
 
     def _fitting(self, name: bytes, operation: str) -> bytes:
         if b"\0" in name:  # It goes by its digest, as names do that are too long for a file's.
@@ -123,11 +132,14 @@ class LinuxKernel(Kernel):
         return int(fd[0])
 
     def room(self, name: int) -> LinuxReadiness:
-        from machrv.kernel.linux.waiting import LinuxReadiness
+        from machrv.kernel.linux.waiting import Room
 
         fd = ffi.new("int *")
         check(lib.machrv_port_writable(self._task, name, fd), "room")
-        return LinuxReadiness(fd[0])
+        try:
+            return Room(fd[0])
+        except OSError as error:
+            raise failed("room", error.errno or 0) from error
 
     def take_turns(self, name: int) -> None:
         check(lib.machrv_port_take_turns(self._task, name), "take_turns")

@@ -16,6 +16,7 @@ from machrv._mach import lib
 
 from machrv.errors import MachError
 from machrv.kernel.kernel import failed
+from machrv.kernel.linux import starvation
 from machrv.kernel.waiting import EventQueue, Process, Readiness
 
 TYPE_CHECKING = False
@@ -57,6 +58,30 @@ class LinuxReadiness(Readiness):
 
     def __del__(self) -> None:
         self.close()
+
+
+class Room(LinuxReadiness):
+    """An epoll over the socket that a message would go into: a loop sees no errors of it, only that it is time."""
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, socket: int) -> None:
+        """Owns `socket`. Raises OSError."""
+        self._fd, self._socket = -1, socket
+        try:
+            epoll = select.epoll()
+            epoll.register(socket, select.EPOLLOUT)
+            super().__init__(os.dup(epoll.fileno()))
+            epoll.close()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        super().close()
+        socket, self._socket = self._socket, -1
+        if socket >= 0:
+            os.close(socket)
 
 
 class LinuxProcess(Process):
@@ -113,14 +138,18 @@ class LinuxEventQueue(EventQueue):
         self._lock = allocate_lock()
         self._ports: dict[int, int] = {}  # by descriptor
         self._processes: dict[int, Process] = {}  # by descriptor
-        self._wake = -1
+        self._wake = self._due = -1
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll.register(self._wake, select.EPOLLIN)
+        self._due = kernel._readable(lib.MACH_PORT_NULL, "event_queue")  # notifications may be due, to whatever port
+        self._epoll.register(self._due, select.EPOLLIN)
         _forked.add(self)
 
     def add_port(self, name: int) -> None:
         try:
+            if name == lib.MACH_PORT_NULL:
+                raise MachError(lib.KERN_INVALID_NAME, "EventQueue.add_port")
             fd = self._kernel._readable(name, "EventQueue.add_port")
         except MachError as error:
             if error.code != lib.KERN_INVALID_NAME:
@@ -140,7 +169,8 @@ class LinuxEventQueue(EventQueue):
         with self._lock:
             for fd in [fd for fd, watched in self._ports.items() if watched == name]:
                 del self._ports[fd]
-                os.close(fd)  # Which takes it out of the epoll: nobody else has it.
+                self._unregister(fd)  # A close alone would not: it is a copy.
+                os.close(fd)
 
     def add_process(self, process: Process) -> None:
         if not isinstance(process, LinuxProcess):
@@ -171,8 +201,12 @@ class LinuxEventQueue(EventQueue):
     def wait(self, timeout: float | None = None) -> tuple[list[int], list[Process]]:
         try:
             events = self._epoll.poll(-1 if timeout is None else min(max(0.0, timeout), _LONGEST))
+            if any(fd == self._due for fd, _ in events):
+                self._kernel.mach_port_get_refs(lib.MACH_PORT_NULL, lib.MACH_PORT_RIGHT_SEND)  # Any call sends what is due.
+                events = self._epoll.poll(0)
         except OSError as error:
             raise MachError(lib.KERN_RESOURCE_SHORTAGE, f"EventQueue.wait ({error.strerror})") from error
+        starvation.check()
         ports: list[int] = []
         processes: list[Process] = []
         with self._lock:
@@ -189,6 +223,7 @@ class LinuxEventQueue(EventQueue):
                     ports.append(self._ports[fd])
                     if not self._is_there(self._ports[fd]):
                         del self._ports[fd]
+                        self._unregister(fd)
                         os.close(fd)
         return ports, processes
 
@@ -200,9 +235,10 @@ class LinuxEventQueue(EventQueue):
     def close(self) -> None:
         # Without the lock: in the child of a fork, nobody is left to give it back.
         wake, self._wake = self._wake, -1
+        due, self._due = self._due, -1
         ports, self._ports, self._processes = self._ports, {}, {}
         self._epoll.close()
-        for fd in (wake, *ports):
+        for fd in (wake, due, *ports):
             if fd >= 0:
                 os.close(fd)
 

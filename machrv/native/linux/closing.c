@@ -200,8 +200,17 @@ static void *closer(void *nothing)
     return nothing;
 }
 
+/* This thread has given something up since it last paused. */
+static _Thread_local bool handed_over;
+
 void close_all_later(const int *fds, int number)
 {
+    int left = number;
+    while (left > 0 && fds[left - 1] < 0)
+        left--;
+    if (left == 0)
+        return;
+    handed_over = true;
     lock_queue();
     for (int i = 0; i < number; i++) {
         if (fds[i] < 0)
@@ -260,6 +269,14 @@ void close_right(int fd)
         close(fd);
     else
         close_later(fd);
+}
+
+void closing_pause(void)
+{
+    if (!handed_over)
+        return;
+    handed_over = false;
+    machrv_settle(1);
 }
 
 int machrv_settle(int milliseconds)

@@ -26,35 +26,44 @@ static kern_return_t make_port(mach_port_t handle, int fd, mach_port_t *port)
 int machrv_fileport_makeport(mach_port_t task, int fd, mach_port_t *port)
 {
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-    kern_return_t kr;
     if (copy < 0)
-        return -1;
+        return -errno;
     packet_note_fd(copy);
-    kr = make_port(task, copy, port);
-    if (kr == KERN_SUCCESS)
+    switch (make_port(task, copy, port)) {
+    case KERN_SUCCESS:
         return 0;
-    errno = kr == KERN_RESOURCE_SHORTAGE ? ENOMEM : EINVAL;
-    return -1;
+    case KERN_RESOURCE_SHORTAGE:
+        return -ENOMEM;
+    default:
+        return -EINVAL;
+    }
 }
 
 int machrv_fileport_makefd(mach_port_t handle, mach_port_t port)
 {
     struct ipc_task *task = task_enter(handle);
     struct ipc_entry *entry = task ? ipc_entry_lookup(task, port) : NULL;
-    int fd = -1, error = EINVAL;
-    if (entry && entry->type & MACH_PORT_TYPE_SEND && entry->socket && entry->socket->file) {
-        fd = fcntl(entry->socket->fd, F_DUPFD_CLOEXEC, 3);
-        error = errno;
-    }
+    int fd = -EINVAL;
+    if (entry && entry->type & MACH_PORT_TYPE_SEND && entry->socket && entry->socket->file &&
+        (fd = fcntl(entry->socket->fd, F_DUPFD_CLOEXEC, 3)) < 0)
+        fd = -errno;
     if (task)
         task_leave(task);
-    errno = error;
     return fd;
 }
 
-int fileport_makeport(int fd, mach_port_t *port) { return machrv_fileport_makeport(mach_task_self(), fd, port); }
+/* As Apple's: -1, and errno. */
+static int told(int result)
+{
+    if (result >= 0)
+        return result;
+    errno = -result;
+    return -1;
+}
 
-int fileport_makefd(mach_port_t port) { return machrv_fileport_makefd(mach_task_self(), port); }
+int fileport_makeport(int fd, mach_port_t *port) { return told(machrv_fileport_makeport(mach_task_self(), fd, port)); }
+
+int fileport_makefd(mach_port_t port) { return told(machrv_fileport_makefd(mach_task_self(), port)); }
 
 kern_return_t mach_make_memory_entry_64(mach_port_t task, memory_object_size_t *size, memory_object_offset_t offset,
                                         vm_prot_t permission, mach_port_t *object_handle, mach_port_t parent_entry)

@@ -283,6 +283,8 @@ int ipc_port_order(struct ipc_port *port);
 void ipc_port_close(struct ipc_port *port);
 /* Whether the socket's other end is one of the port's own. */
 bool ipc_port_has_end(struct ipc_port *port, struct ipc_socket *socket);
+/* And that end is dropped. */
+bool ipc_port_drop_end_of(struct ipc_port *port, struct ipc_socket *socket);
 /* Gives sockets to the rights that this task holds to a port that leaves, and to one right: 0 or a negative errno. */
 int ipc_port_externalize(struct ipc_task *task, struct ipc_port *port);
 int ipc_right_externalize(struct ipc_right *right);
@@ -347,6 +349,8 @@ void ipc_retry_later(struct ipc_task *task);
 void ipc_wait_close(struct ipc_task *task);
 /* In the child of a fork. */
 void ipc_wait_forget(void);
+/* What is readable for ever: a descriptor, or a negative errno. */
+int ipc_ended(void);
 /* A port or set has gone: whoever still has a copy of its epoll finds it readable, for ever. */
 void ipc_epoll_end(struct ipc_socket *epoll);
 

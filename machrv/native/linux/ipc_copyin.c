@@ -83,11 +83,11 @@ static bool check_descriptors(struct ipc_kmsg *kmsg, size_t *ports)
     return refused == MACH_MSG_SUCCESS;
 }
 
-/* Copies out-of-line memory, and the names of out-of-line ports. What is not there is found in its turn. */
+/* Copies out-of-line memory, and the names of out-of-line ports. What is not there is found in its turn. More rights than a
+   packet carries are found before anything is taken. */
 static int read_out_of_line(struct ipc_kmsg *kmsg)
 {
-    size_t offset = 0, names = 0, memory = 0;
-    offset += sizeof(mach_msg_body_t);
+    size_t offset = sizeof(mach_msg_body_t), names = 0, memory = 0, carried = is_null(kmsg->local) ? 0 : 1;
     for (uint32_t i = 0; i < kmsg->count; i++) {
         union ipc_descriptor d;
         size_t size = ipc_descriptor_size((unsigned char)kmsg->image[offset + 11]);
@@ -96,13 +96,22 @@ static int read_out_of_line(struct ipc_kmsg *kmsg)
         if (d.port.type == MACH_MSG_OOL_PORTS_DESCRIPTOR) {
             if (memory_read(kmsg->tail + names, (vm_address_t)d.ool_ports.address, d.ool_ports.count * sizeof(mach_port_name_t)))
                 kmsg->no_names = kmsg->no_names < i ? kmsg->no_names : i;
+            for (uint32_t name = 0; name < d.ool_ports.count && kmsg->no_names == UINT32_MAX; name++)
+                carried += !is_null(kmsg->tail[names + name]);
             names += d.ool_ports.count;
         } else if (d.port.type == MACH_MSG_OOL_DESCRIPTOR || d.port.type == MACH_MSG_OOL_VOLATILE_DESCRIPTOR) {
             int fd = d.ool.size ? memory_copy((vm_address_t)d.ool.address, d.ool.size) : -EFAULT;
             if (fd < 0 && fd != -EFAULT)
                 return fd;
             kmsg->memory_fds[memory++] = fd;
+            carried += d.ool.size != 0;
+        } else if (d.port.type == MACH_MSG_PORT_DESCRIPTOR) {
+            carried += !is_null(d.port.name);
+        } else if (d.port.type == MACH_MSG_GUARDED_PORT_DESCRIPTOR) {
+            carried += !is_null(d.guarded.name);
         }
+        if (carried > MACHRV_MAX_FDS)
+            return -EMSGSIZE;
     }
     return 0;
 }
@@ -313,10 +322,8 @@ static mach_msg_return_t copyin_guarded(struct ipc_kmsg *kmsg, union ipc_descrip
 {
     struct ipc_entry *entry = ipc_entry_lookup(kmsg->task, d->guarded.name);
     struct ipc_port *port = entry && entry->type & MACH_PORT_TYPE_RECEIVE ? entry->port : NULL;
-    mach_port_context_t context = d->guarded.context;
     unsigned flags = d->guarded.flags;
-    if (port && !(port->guarded ? port->context == context
-                                : flags & MACH_MSG_GUARD_FLAGS_UNGUARDED_ON_SEND && context == 0))
+    if (port && port->guarded && port->context != d->guarded.context)
         return MACH_SEND_INVALID_RIGHT;
     d->guarded.context = 0;
     d->guarded.flags = (flags | MACH_MSG_GUARD_FLAGS_UNGUARDED_ON_SEND) & MACH_MSG_GUARD_FLAGS_MASK;

@@ -59,12 +59,9 @@ static void copyout_guarded(struct ipc_task *task, struct incoming *in, mach_msg
 {
     uint32_t slot = d->guarded.name;
     struct ipc_port *port = slot == SLOT_NULL || slot == SLOT_DEAD ? NULL : in->rights[(slot & ~SLOT_FILE) - 1].port;
-    if (!(option & MACH_RCV_GUARDED_DESC)) { /* who has not asked for such descriptors gets none */
-        d->guarded.context = 0;
-        d->guarded.name = MACH_PORT_NULL;
-        return;
-    }
     d->guarded.name = name_of(task, in, slot);
+    if (!(option & MACH_RCV_GUARDED_DESC)) /* XNU destroys the right then; here its flags are carried, and not enforced */
+        return;
     if (port && d->guarded.flags & MACH_MSG_GUARD_FLAGS_IMMOVABLE_RECEIVE && d->guarded.name != MACH_PORT_NULL) {
         port->guarded = port->immovable = true;
         port->strict = false;

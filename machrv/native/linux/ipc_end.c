@@ -14,6 +14,7 @@
 #define AT_ONCE 64
 #define CROWD 16
 
+unsigned machrv_starved;
 static uint64_t serials;
 static pthread_mutex_t serials_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -366,7 +367,7 @@ void ipc_port_count_made(struct ipc_port *port)
     port->made++;
 }
 
-bool ipc_port_has_end(struct ipc_port *port, struct ipc_socket *socket)
+static struct ipc_end *other_end(struct ipc_port *port, struct ipc_socket *socket)
 {
     struct sockaddr_un name;
     socklen_t length = sizeof name, size = sizeof(uint64_t);
@@ -374,26 +375,36 @@ bool ipc_port_has_end(struct ipc_port *port, struct ipc_socket *socket)
     struct ipc_end *end;
     int address;
     if (getpeername(socket->fd, (struct sockaddr *)&name, &length) || name.sun_family != AF_UNIX)
-        return false;
+        return NULL;
     address = (int)length - (int)offsetof(struct sockaddr_un, sun_path);
     if (address <= 0 || address > ADDRESS_MAX)
-        return false;
+        return NULL;
     if (name.sun_path[0]) /* a path may end with NULs */
         address = (int)strnlen(name.sun_path, (size_t)address);
     for (end = port->ends; end; end = end->next)
         if (end->address_length == address && memcmp(end->address, name.sun_path, (size_t)address) == 0)
             break;
     if (!end)
-        return false;
+        return NULL;
     /* While it lives, an abstract address is bound to one socket of its network namespace: an equal address in the same
        namespace is that very end. The address of a looked-up right is a path, and before Linux 5.14 there is no cookie:
        there the right must have been made by this process. */
     if (!name.sun_path[0] && HAVE(NETNS_COOKIE) &&
         getsockopt(socket->fd, SOL_SOCKET, SO_NETNS_COOKIE, &theirs, &size) == 0 &&
         getsockopt(end->fd, SOL_SOCKET, SO_NETNS_COOKIE, &ours, &size) == 0)
-        return theirs && theirs == ours;
+        return theirs && theirs == ours ? end : NULL;
     theirs = socket_maker(socket->fd);
-    return theirs && theirs == self_process();
+    return theirs && theirs == self_process() ? end : NULL;
+}
+
+bool ipc_port_has_end(struct ipc_port *port, struct ipc_socket *socket) { return other_end(port, socket) != NULL; }
+
+bool ipc_port_drop_end_of(struct ipc_port *port, struct ipc_socket *socket)
+{
+    struct ipc_end *end = other_end(port, socket);
+    if (end)
+        ipc_end_drop(end);
+    return end != NULL;
 }
 
 /* -- who looks the port up --------------------------------------------------------------------------------------------------------- */
@@ -403,6 +414,7 @@ static void set_out_of_room(struct ipc_port *port, bool out_of_room)
     if (port->out_of_room == out_of_room || !port->task)
         return;
     port->out_of_room = out_of_room;
+    machrv_starved += out_of_room;
     port->task->starving += out_of_room ? 1u : UINT_MAX;
     /* Without a free descriptor the listener stays readable: nobody may wait on it before one is free. */
     if (port->epoll && port->listener)

@@ -183,6 +183,7 @@ static int take_rights(struct ipc_task *task, struct incoming *in, const uint8_t
     for (int i = 0; i < count && !error; i++) {
         int fd = packet->fds[i];
         packet->fds[i] = -1;
+        in->rights[i] = NO_RIGHT;
         in->nrights = i + 1;
         if (unread && kinds[i] == KIND_RECEIVE && !in->own)
             close_later(fd);

@@ -106,7 +106,10 @@ static int ask(struct ipc_port *port)
 /* The same, once those have been taken in who look the port up. */
 static int readable(struct ipc_port *port)
 {
-    int count = ask(port);
+    int count;
+    if (port->out_of_room) /* its listener is not asked about: is there a descriptor by now? */
+        ipc_port_accept(port);
+    count = ask(port);
     for (int i = 0; i < count && port->listener; i++)
         if (port->events[i].data.ptr == port->listener) {
             ipc_port_accept(port); /* who came has a say, and what was told may have made room for them */
@@ -311,10 +314,11 @@ mach_msg_return_t ipc_mqueue_receive(struct ipc_task *task, mach_msg_header_t *m
     bool last = option & MACH_RCV_TIMEOUT && timeout == 0;
     struct source source, waited = {NULL, NULL};
     mach_msg_return_t mr;
+    unsigned starved = machrv_starved;
     pthread_mutex_lock(&task->lock);
     for (;;) {
         int result = 1;
-        if (task->watched)
+        if (task->watched || task->starving)
             ipc_pump(task);
         if (!find_source(task, name, &source)) {
             mr = waited.port || waited.pset ? MACH_RCV_PORT_CHANGED : MACH_RCV_INVALID_NAME;
@@ -341,6 +345,8 @@ mach_msg_return_t ipc_mqueue_receive(struct ipc_task *task, mach_msg_header_t *m
             hold(&waited);
         }
         result = wait_for(task, &source, deadline);
+        if (result == 1 && starved != machrv_starved && option & MACH_RCV_INTERRUPT)
+            result = -EINTR; /* somebody is to be told that look-ups wait */
         if (result == -EINTR && option & MACH_RCV_INTERRUPT) {
             mr = MACH_RCV_INTERRUPTED;
             break;
@@ -353,5 +359,6 @@ mach_msg_return_t ipc_mqueue_receive(struct ipc_task *task, mach_msg_header_t *m
     }
     let_go(&waited);
     pthread_mutex_unlock(&task->lock);
+    closing_pause();
     return mr;
 }

@@ -99,9 +99,35 @@ static void deallocate(const struct ipc_kmsg *kmsg)
 
 /* -- back --------------------------------------------------------------------------------------------------------------------- */
 
-/* The name of a right that comes back: its old one, where that is free. */
-static mach_port_name_t give_back(struct ipc_kmsg *kmsg, uint32_t slot, mach_port_name_t old)
+/* A send-once right that was made for the message is unmade: nobody shall be told that it was not used. */
+static bool unmake(struct ipc_kmsg *kmsg, struct ipc_right *right)
 {
+    struct ipc_port *port = right->port;
+    if (right->kind != KIND_ONCE || (!port && !(right->socket && right->socket->ours && right->socket->named)))
+        return false;
+    if (port) {
+        port->onces--;
+        ipc_port_release(port);
+    } else {
+        port = ipc_port_find(kmsg->task, right->socket->id);
+        if (!port || !ipc_port_drop_end_of(port, right->socket))
+            return false;
+        ipc_socket_release(right->socket);
+    }
+    *right = NO_RIGHT;
+    return true;
+}
+
+/* The name of a right that comes back: its old one, where that is free. What was made as send-once right goes on being to be
+   made. */
+static mach_port_name_t give_back(struct ipc_kmsg *kmsg, uint32_t slot, mach_port_name_t old, unsigned *disposition,
+                                  unsigned was)
+{
+    if (was == MACH_MSG_TYPE_MAKE_SEND_ONCE && slot != SLOT_NULL && slot != SLOT_DEAD &&
+        unmake(kmsg, &kmsg->rights[(slot & ~SLOT_FILE) - 1])) {
+        *disposition = was;
+        return old;
+    }
     if (slot == SLOT_NULL || slot == SLOT_DEAD)
         return slot == SLOT_NULL ? MACH_PORT_NULL : MACH_PORT_DEAD;
     return ipc_right_copyout(kmsg->task, &kmsg->rights[(slot & ~SLOT_FILE) - 1], old);
@@ -111,11 +137,12 @@ static mach_port_name_t give_back(struct ipc_kmsg *kmsg, uint32_t slot, mach_por
 static void give_back_ports(struct ipc_kmsg *kmsg, size_t first, const union ipc_descriptor *was, union ipc_descriptor *d)
 {
     uint32_t count = d->ool_ports.count;
+    unsigned disposition = d->ool_ports.disposition & 0xffu;
     vm_address_t address = 0;
     mach_port_name_t *names;
     if (count == 0 || vm_allocate(mach_task_self(), &address, count * sizeof *names, VM_FLAGS_ANYWHERE)) {
         for (uint32_t i = 0; i < count; i++)
-            give_back(kmsg, kmsg->tail[first + i], MACH_PORT_NULL);
+            give_back(kmsg, kmsg->tail[first + i], MACH_PORT_NULL, &disposition, 0);
         d->ool_ports.address = was->ool_ports.address;
         return;
     }
@@ -123,9 +150,10 @@ static void give_back_ports(struct ipc_kmsg *kmsg, size_t first, const union ipc
     for (uint32_t i = 0; i < count; i++) {
         mach_port_name_t old = MACH_PORT_NULL;
         memory_read(&old, (vm_address_t)was->ool_ports.address + i * sizeof old, sizeof old);
-        names[i] = give_back(kmsg, kmsg->tail[first + i], old);
+        names[i] = give_back(kmsg, kmsg->tail[first + i], old, &disposition, was->ool_ports.disposition);
     }
     d->ool_ports.address = names;
+    d->ool_ports.disposition = disposition & 0xff;
 }
 
 /*
@@ -136,7 +164,7 @@ static void pseudo_receive(struct ipc_kmsg *kmsg)
 {
     char *message = (char *)kmsg->user;
     size_t offset = sizeof(mach_msg_body_t), names = 0;
-    unsigned remote_kind = kmsg->dest.kind;
+    unsigned remote_kind = kmsg->dest.kind, reply_kind = kmsg->reply_kind;
     if (ipc_kmsg_is_plain(kmsg)) { /* nothing was taken */
         ipc_right_release(kmsg->task, &kmsg->dest);
         return;
@@ -149,9 +177,12 @@ static void pseudo_receive(struct ipc_kmsg *kmsg)
         memcpy(&was, place, size);
         offset += size;
         if (d.port.type == MACH_MSG_PORT_DESCRIPTOR) {
-            d.port.name = give_back(kmsg, d.port.name, was.port.name);
+            unsigned disposition = d.port.disposition & 0xffu;
+            d.port.name = give_back(kmsg, d.port.name, was.port.name, &disposition, was.port.disposition);
+            d.port.disposition = disposition & 0xff;
         } else if (d.port.type == MACH_MSG_GUARDED_PORT_DESCRIPTOR) {
-            d.guarded.name = give_back(kmsg, d.guarded.name, was.guarded.name);
+            unsigned disposition = d.guarded.disposition & 0xffu;
+            d.guarded.name = give_back(kmsg, d.guarded.name, was.guarded.name, &disposition, was.guarded.disposition);
         } else if (d.port.type == MACH_MSG_OOL_PORTS_DESCRIPTOR) {
             give_back_ports(kmsg, names, &was, &d);
             names += d.ool_ports.count;
@@ -162,9 +193,10 @@ static void pseudo_receive(struct ipc_kmsg *kmsg)
         }
         memcpy(place, &d, size);
     }
-    kmsg->user->msgh_local_port = give_back(kmsg, kmsg->reply_slot, kmsg->local);
+    kmsg->user->msgh_local_port = give_back(kmsg, kmsg->reply_slot, kmsg->local, &reply_kind,
+                                            (kmsg->bits & MACH_MSGH_BITS_LOCAL_MASK) >> 8);
     kmsg->user->msgh_remote_port = ipc_right_copyout(kmsg->task, &kmsg->dest, kmsg->remote);
-    kmsg->user->msgh_bits = (kmsg->bits & MACH_MSGH_BITS_COMPLEX) | kmsg->reply_kind << 8 | remote_kind;
+    kmsg->user->msgh_bits = (kmsg->bits & MACH_MSGH_BITS_COMPLEX) | reply_kind << 8 | remote_kind;
 }
 
 /* The rights are destroyed, one after the other: destination, reply, body (ipc_kmsg_clean). `whole`: the message had been
@@ -201,7 +233,7 @@ static void arm(struct ipc_kmsg *kmsg)
 }
 
 /* Waits for room, and puts; what the message was waiting for may be gone meanwhile. */
-static int put_patiently(struct ipc_kmsg *kmsg, mach_msg_option_t option, mach_msg_timeout_t timeout)
+static int put_patiently(struct ipc_kmsg *kmsg, mach_msg_option_t option, mach_msg_timeout_t timeout, bool *waited)
 {
     int64_t deadline = option & MACH_SEND_TIMEOUT ? now_monotonic() + (int64_t)timeout * 1000000 : 0;
     int error = put(kmsg);
@@ -212,6 +244,7 @@ static int put_patiently(struct ipc_kmsg *kmsg, mach_msg_option_t option, mach_m
         struct ipc_socket *socket = ipc_socket_hold(port ? port->loop : kmsg->dest.socket);
         int ready = ipc_wait(kmsg->task, socket->fd, POLLOUT, deadline);
         ipc_socket_release(socket);
+        *waited = true;
         if (ready == -EINTR && option & MACH_SEND_INTERRUPT)
             return -EINTR;
         if (ready < 0 && ready != -EINTR)
@@ -223,7 +256,7 @@ static int put_patiently(struct ipc_kmsg *kmsg, mach_msg_option_t option, mach_m
     return error;
 }
 
-static mach_msg_return_t settle(struct ipc_kmsg *kmsg, int error)
+static mach_msg_return_t settle(struct ipc_kmsg *kmsg, int error, bool waited)
 {
     struct ipc_entry *entry;
     switch (error) {
@@ -245,12 +278,23 @@ static mach_msg_return_t settle(struct ipc_kmsg *kmsg, int error)
             ipc_right_release(kmsg->task, &kmsg->dest);
             return MACH_SEND_INVALID_DEST;
         }
+        if (waited) { /* its queue was destroyed while the message waited for room in it */
+            pseudo_receive(kmsg);
+            return MACH_SEND_INVALID_DEST;
+        }
         destroy(kmsg, true);
         return MACH_MSG_SUCCESS; /* the port has died: as if just after the message had been sent */
     default:
         pseudo_receive(kmsg);
         return failed(error);
     }
+}
+
+static mach_msg_return_t put_or_give_back(struct ipc_kmsg *kmsg, mach_msg_option_t option, mach_msg_timeout_t timeout)
+{
+    bool waited = false;
+    int error = put_patiently(kmsg, option, timeout, &waited);
+    return settle(kmsg, error, waited);
 }
 
 mach_msg_return_t ipc_kmsg_send(struct ipc_task *task, mach_msg_header_t *msg, mach_msg_option_t option,
@@ -272,7 +316,7 @@ mach_msg_return_t ipc_kmsg_send(struct ipc_task *task, mach_msg_header_t *msg, m
         return failed(error);
     }
     pthread_mutex_lock(&task->lock);
-    if (task->watched)
+    if (task->watched || task->starving)
         ipc_pump(task);
     mr = ipc_kmsg_copyin_header(&kmsg);
     if (mr == MACH_MSG_SUCCESS) {
@@ -280,9 +324,10 @@ mach_msg_return_t ipc_kmsg_send(struct ipc_task *task, mach_msg_header_t *msg, m
         if (mr != MACH_MSG_SUCCESS || kmsg.circular)
             destroy(&kmsg, mr == MACH_MSG_SUCCESS);
         else
-            mr = settle(&kmsg, put_patiently(&kmsg, option, timeout));
+            mr = put_or_give_back(&kmsg, option, timeout);
     }
     pthread_mutex_unlock(&task->lock);
+    closing_pause();
     if (mr == MACH_MSG_SUCCESS && kmsg.count)
         deallocate(&kmsg);
     ipc_kmsg_free(&kmsg);

@@ -22,24 +22,29 @@ static int add(int epoll, int fd, uint32_t events, void *what, unsigned kind)
 
 int ipc_watcher(struct ipc_task *task)
 {
-    int watcher, kick, error;
+    int watcher, kick, retry, error = 0;
     if (task->watcher >= 0)
         return task->watcher;
-    kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (kick < 0)
-        return -errno;
     watcher = epoll_create1(EPOLL_CLOEXEC);
-    error = watcher < 0 ? -errno : add(watcher, kick, EPOLLIN, NULL, WATCHED_KICK);
-    if (error) {
-        close(kick);
-        if (watcher >= 0)
-            close(watcher);
-        return error;
+    kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    retry = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (watcher < 0 || kick < 0 || retry < 0)
+        error = -errno;
+    if (!error)
+        error = add(watcher, kick, EPOLLIN, NULL, WATCHED_KICK);
+    if (!error)
+        error = add(watcher, retry, EPOLLIN, NULL, WATCHED_RETRY);
+    if (!error) {
+        packet_note_fd(retry);
+        task->watcher = watcher;
+        task->kick = kick;
+        task->retry = retry;
+        return watcher;
     }
-    packet_note_fd(watcher);
-    task->watcher = watcher;
-    task->kick = kick;
-    return watcher;
+    for (int i = 0, fds[] = {watcher, kick, retry}; i < 3; i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+    return error;
 }
 
 void ipc_wait_close(struct ipc_task *task)
@@ -232,6 +237,9 @@ int ipc_wait(struct ipc_task *task, int fd, short events, int64_t deadline)
 
 static int always_readable = -1; /* guarded by ipc_ports_lock */
 
+/* Made when the library is loaded: it stays for as long as the process, and nobody has to wonder where it comes from. */
+__attribute__((constructor)) static void begin(void) { ipc_ended(); }
+
 void ipc_wait_forget(void)
 {
     if (always_readable >= 0)
@@ -239,7 +247,7 @@ void ipc_wait_forget(void)
     always_readable = -1;
 }
 
-static int ended(void)
+int ipc_ended(void)
 {
     int fd;
     pthread_mutex_lock(&ipc_ports_lock);
@@ -258,25 +266,6 @@ void ipc_epoll_end(struct ipc_socket *epoll)
         epoll_ctl(epoll->fd, EPOLL_CTL_ADD, fd, &event);
 }
 
-static int make_retry(struct ipc_task *task)
-{
-    int error = ipc_watcher(task);
-    if (error < 0 || task->retry >= 0)
-        return error < 0 ? error : 0;
-    task->retry = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (task->retry < 0)
-        return -errno;
-    error = add(task->watcher, task->retry, EPOLLIN, NULL, WATCHED_RETRY);
-    if (error) {
-        close(task->retry);
-        task->retry = -1;
-        return error;
-    }
-    task->watched++;
-    ipc_retry_later(task);
-    return 0;
-}
-
 kern_return_t machrv_port_readable(mach_port_t handle, mach_port_name_t name, int *fd)
 {
     struct ipc_task *task = task_enter(handle);
@@ -285,14 +274,19 @@ kern_return_t machrv_port_readable(mach_port_t handle, mach_port_name_t name, in
     int error;
     if (!task)
         return KERN_INVALID_TASK;
+    if (name == MACH_PORT_NULL) {
+        error = ipc_watcher(task);
+        if (error >= 0)
+            error = *fd = fcntl(error, F_DUPFD_CLOEXEC, 3);
+        task_leave(task);
+        return error < 0 ? KERN_RESOURCE_SHORTAGE : KERN_SUCCESS;
+    }
     entry = ipc_entry_lookup(task, name);
     if (!entry || !(entry->type & (MACH_PORT_TYPE_RECEIVE | MACH_PORT_TYPE_PORT_SET))) {
         task_leave(task);
         return entry ? KERN_INVALID_RIGHT : KERN_INVALID_NAME;
     }
-    error = ended();
-    if (error >= 0)
-        error = make_retry(task);
+    error = ipc_ended();
     if (error >= 0)
         error = entry->pset ? ipc_pset_watch(entry->pset) : ipc_port_watch(entry->port);
     if (error >= 0) {

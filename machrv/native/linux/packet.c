@@ -213,7 +213,7 @@ static void take_pidfd(int fd, struct packet *into, struct attested_process *kno
     into->sender.pinned = true;
     into->sender.process = machrv_process(into->sender.pid, fd);
     into->sender.ids = pidfd_ids(fd, &into->sender.euid, &into->sender.egid);
-    if (often && known && into->sender.ids && known->pidfd < 0) {
+    if (often && known && into->sender.ids && known->pidfd < 0 && !scarce) {
         *known = (struct attested_process){into->sender.pid, fd, into->sender.process};
         return;
     }

@@ -246,5 +246,5 @@ int machrv_features(void)
     }
     if (has_dead_pidfds())
         found |= MACHRV_WITHOUT_PIDFD_OF_GONE;
-    return found;
+    return found & ~machrv_missing;
 }

@@ -158,6 +158,7 @@ void task_release(struct ipc_task *task)
 {
     if (atomic_fetch_sub(&task->refs, 1) > 1)
         return;
+    ipc_wait_close(task);
     ipc_entry_free_table(task);
     free(task->packet);
     pthread_mutex_destroy(&task->lock);
@@ -176,7 +177,7 @@ struct ipc_task *task_enter(mach_port_t handle)
     struct ipc_task *task = task_find(handle);
     if (task) {
         pthread_mutex_lock(&task->lock);
-        if (task->watched)
+        if (task->watched || task->starving)
             ipc_pump(task);
     }
     return task;
@@ -186,6 +187,7 @@ void task_leave(struct ipc_task *task)
 {
     pthread_mutex_unlock(&task->lock);
     task_release(task);
+    closing_pause();
 }
 
 bool task_is_valid(mach_port_t handle)
@@ -232,10 +234,11 @@ kern_return_t machrv_task_create(mach_port_t *handle)
         *handle = task->handle;
     }
     pthread_mutex_unlock(&tasks_lock);
-    if (place != SIZE_MAX)
-        return KERN_SUCCESS;
-    free(task);
-    return KERN_RESOURCE_SHORTAGE;
+    if (place == SIZE_MAX) {
+        free(task);
+        return KERN_RESOURCE_SHORTAGE;
+    }
+    return KERN_SUCCESS;
 }
 
 kern_return_t machrv_task_terminate(mach_port_t handle)
