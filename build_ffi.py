@@ -138,7 +138,7 @@ def _checks(text: str) -> str:
 
 
 def _bit_checks(text: str) -> list[str]:
-    """The same for the places of bit-fields, where build_macos.py asks for it. No constant expression can tell them,
+    """The same for the places of bit-fields, where tests/release/macos.py asks for it. No constant expression can tell them,
     only the optimiser: a call that it does not find to be dead is an error."""
     declared, calls = [], []
     for struct, member in bit_fields(text):

@@ -1,26 +1,36 @@
 """The public names of machrv, for those who check types. (The module itself would have a child read all of this.)"""
 
-__version__: str
-from machrv.audit import AuditToken as AuditToken
+from machrv.constants import (
+    Disposition as Disposition,
+)
 from machrv.errors import (
+    KeyFormatError as KeyFormatError,
+    LockNotHeldError as LockNotHeldError,
     MachError as MachError,
+    MachrvError as MachrvError,
+    MemoryObjectError as MemoryObjectError,
     MessageFormatError as MessageFormatError,
     PeerRejectedError as PeerRejectedError,
+    ProcessGoneError as ProcessGoneError,
+    ReadOnlyMemoryError as ReadOnlyMemoryError,
+    ReceiveTimeout as ReceiveTimeout,
+    RegistrationError as RegistrationError,
+    RendezvousError as RendezvousError,
+    RendezvousPermissionError as RendezvousPermissionError,
     RendezvousTimeout as RendezvousTimeout,
+    RequirementError as RequirementError,
     RightError as RightError,
+    SendTimeout as SendTimeout,
     ServerNotFoundError as ServerNotFoundError,
     UnsupportedError as UnsupportedError,
+    UnsupportedRequirementError as UnsupportedRequirementError,
 )
-from machrv.files import fileport as fileport, fileport_fd as fileport_fd
-from machrv.kernel import Kernel as Kernel, current as current
-from machrv.launching import launch as launch
-from machrv.memory import (
-    MemoryObject as MemoryObject,
-    MemoryObjectError as MemoryObjectError,
-    ReadOnlyMemoryError as ReadOnlyMemoryError,
+from machrv.kernel import (
+    Kernel as Kernel,
+    current as current,
 )
-from machrv.constants import Disposition as Disposition
 from machrv.message import (
+    AuditToken as AuditToken,
     GuardedPortDescriptor as GuardedPortDescriptor,
     Message as Message,
     OutOfLineDescriptor as OutOfLineDescriptor,
@@ -28,17 +38,18 @@ from machrv.message import (
     PortDescriptor as PortDescriptor,
     Trailer as Trailer,
 )
-from machrv.preloading import preload as preload
-from machrv.received import (
-    destroy_message as destroy_message,
-    take_reply_right as take_reply_right,
-    take_rights as take_rights,
+from machrv.rendezvous.client import (
+    DirectRendezvousClient as DirectRendezvousClient,
+    RendezvousClient as RendezvousClient,
 )
-from machrv.rendezvous import RendezvousClient as RendezvousClient
-from machrv.rendezvous.direct import DirectRendezvousClient as DirectRendezvousClient
-from machrv.rendezvous import (
-    base_bundle_id as base_bundle_id,
+from machrv.rendezvous.keys import (
     four_char_code as four_char_code,
+)
+from machrv.rendezvous.launch import (
+    launch as launch,
+)
+from machrv.rendezvous.names import (
+    base_bundle_id as base_bundle_id,
     set_base_bundle_id as set_base_bundle_id,
 )
 from machrv.rendezvous.policy import (
@@ -51,33 +62,32 @@ from machrv.rendezvous.policy import (
     set_verdict_callback as set_verdict_callback,
 )
 from machrv.rendezvous.port import (
-    KeyFormatError as KeyFormatError,
-    RegistrationError as RegistrationError,
     RendezvousPort as RendezvousPort,
 )
-from machrv.rendezvous.registry import LockNotHeldError as LockNotHeldError, ProcessGoneError as ProcessGoneError
 from machrv.rendezvous.server import (
     DirectRendezvousServer as DirectRendezvousServer,
     RendezvousServer as RendezvousServer,
     RendezvousServerBase as RendezvousServerBase,
 )
-from machrv.rendezvous.steps import RendezvousPermissionError as RendezvousPermissionError
 from machrv.requirement import (
+    ProcessRequirement as ProcessRequirement,
     Requirement as Requirement,
-    RequirementError as RequirementError,
-    UnsupportedRequirementError as UnsupportedRequirementError,
 )
-from machrv.requirement.process import ProcessRequirement as ProcessRequirement
 from machrv.rights import (
     PortSet as PortSet,
     ReceiveRight as ReceiveRight,
     SendOnceRight as SendOnceRight,
     SendRight as SendRight,
+    destroy_message as destroy_message,
+    fileport as fileport,
+    fileport_fd as fileport_fd,
+    take_reply_right as take_reply_right,
     take_right as take_right,
+    take_rights as take_rights,
 )
-from machrv.transfer import ReceiveTimeout as ReceiveTimeout, SendTimeout as SendTimeout
+from machrv.rights.memory import (
+    MemoryObject as MemoryObject,
+)
 
+__version__: str
 __all__: list[str]
-
-class MachrvError(Exception): ...
-class RendezvousError(MachrvError): ...

@@ -1,50 +1,29 @@
 """The numbers that Mach has names for: the constants of include/machrv, and dispositions, what is done with a right.
 
-What belongs here: names. What must never happen here: a number that somebody typed, or more work than a child does that
-sends no message.
+What is in them can be imported: `from machrv.constants import MACH_PORT_RIGHT_RECEIVE, Disposition`.
 """
 
-# Without `from __future__ import annotations`, which loads a module that a child does without.
+# What belongs here: names. What must never happen here: a number that somebody typed.
 
-from _frozen_importlib_external import PathFinder  # importlib.machinery's, without what else that imports
+from __future__ import annotations
+
+from machrv._mach import lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any, ClassVar
+    from typing import ClassVar
 
-
-def _direct() -> "Any":
-    """The second module in the library of `machrv._mach`, which is without CFFI: see machrv/native/python/module.c.
-
-    Where there is none, as on macOS, the first one: it has all constants.
-    """
-    spec = PathFinder.find_spec("machrv._mach", __import__("machrv").__path__)
-    if spec is not None and spec.loader is not None:
-        try:
-            module: Any = spec.loader.create_module(type(spec)("machrv._direct", spec.loader, origin=spec.origin))
-            spec.loader.exec_module(module)
-            return module
-        except ImportError:
-            pass
-    from machrv._mach import lib
-
-    return lib
-
-
-#: what is called without CFFI of the compiled module
-direct: "Any" = _direct()
+_FAMILIES = ("MACH_", "MACHRV_", "KERN_", "BOOTSTRAP_", "MAX_", "VM_")
 
 
 def constant(name: str, module: str) -> int:
     """A constant of <mach/message.h>, <mach/port.h> and the like, for whoever asks `module` for it."""
-    if name.startswith(("MACH_", "MACHRV_", "KERN_", "BOOTSTRAP_", "MAX_")):
-        if hasattr(direct, name):
-            return getattr(direct, name)  # type: ignore[no-any-return]
-        from machrv._mach import lib
-
-        if hasattr(lib, name):
+    if name.startswith(_FAMILIES):
+        try:
             return getattr(lib, name)  # type: ignore[no-any-return]
+        except AttributeError:
+            pass
     raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
 
@@ -52,10 +31,15 @@ def __getattr__(name: str) -> int:
     return constant(name, __name__)
 
 
+def names() -> list[str]:
+    """What the constants are called."""
+    return [name for name in dir(lib) if name.startswith(_FAMILIES)]
+
+
 class _Members(type):
     """Lets a class be iterated over: its members, in the order of their values."""
 
-    def __iter__(cls) -> "Iterator[Disposition]":
+    def __iter__(cls) -> Iterator[Disposition]:
         return iter(_dispositions.values())
 
 
@@ -69,17 +53,17 @@ class Disposition(int, metaclass=_Members):
 
     name: str
 
-    MOVE_RECEIVE: "ClassVar[Disposition]"
-    MOVE_SEND: "ClassVar[Disposition]"
-    MOVE_SEND_ONCE: "ClassVar[Disposition]"
-    COPY_SEND: "ClassVar[Disposition]"
-    MAKE_SEND: "ClassVar[Disposition]"
-    MAKE_SEND_ONCE: "ClassVar[Disposition]"
-    PORT_RECEIVE: "ClassVar[Disposition]"
-    PORT_SEND: "ClassVar[Disposition]"
-    PORT_SEND_ONCE: "ClassVar[Disposition]"
+    MOVE_RECEIVE: ClassVar[Disposition]
+    MOVE_SEND: ClassVar[Disposition]
+    MOVE_SEND_ONCE: ClassVar[Disposition]
+    COPY_SEND: ClassVar[Disposition]
+    MAKE_SEND: ClassVar[Disposition]
+    MAKE_SEND_ONCE: ClassVar[Disposition]
+    PORT_RECEIVE: ClassVar[Disposition]
+    PORT_SEND: ClassVar[Disposition]
+    PORT_SEND_ONCE: ClassVar[Disposition]
 
-    def __new__(cls, value: int) -> "Disposition":
+    def __new__(cls, value: int) -> Disposition:
         """The member with this value. Raises ValueError if there is none."""
         try:
             return _dispositions[value]
@@ -97,17 +81,17 @@ class Disposition(int, metaclass=_Members):
         return f"Disposition.{self.name}"
 
 
-_dispositions: "dict[int, Disposition]" = {}
+_dispositions: dict[int, Disposition] = {}
 
 
 def _name_dispositions() -> None:
     for name in ("MOVE_RECEIVE", "MOVE_SEND", "MOVE_SEND_ONCE", "COPY_SEND", "MAKE_SEND", "MAKE_SEND_ONCE"):
-        member = int.__new__(Disposition, getattr(direct, f"MACH_MSG_TYPE_{name}"))
+        member = int.__new__(Disposition, getattr(lib, f"MACH_MSG_TYPE_{name}"))
         member.name = name
         _dispositions[member] = member
         setattr(Disposition, name, member)
     for name in ("PORT_RECEIVE", "PORT_SEND", "PORT_SEND_ONCE"):
-        setattr(Disposition, name, _dispositions[getattr(direct, f"MACH_MSG_TYPE_{name}")])
+        setattr(Disposition, name, _dispositions[getattr(lib, f"MACH_MSG_TYPE_{name}")])
 
 
 _name_dispositions()

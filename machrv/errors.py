@@ -1,23 +1,62 @@
-"""The exception tree, and the symbolic names of return codes.
-
-What belongs here: every exception that machrv raises, and what a return code means to the person who reads it. What must
-never happen here: work at import time, or a text that does not help to act.
+"""The exceptions of machrv, and the symbolic names of return codes.
 
     MachrvError
-    ├── MachError                 a Mach call answered with a return code
-    ├── MessageFormatError        bytes that are no Mach message, or fields that fit into none (also a ValueError)
-    ├── RightError                a right that was moved away, or of another kind than asked for
+    ├── MachError                       a Mach call answered with a return code
+    │   ├── ReceiveTimeout              no message came in time (also a TimeoutError)
+    │   └── SendTimeout                 the receiver's queue stayed full (also a TimeoutError)
+    ├── MessageFormatError              bytes that are no Mach message, or fields that fit into none (also a ValueError)
+    ├── RightError                      a right that was moved away, or of another kind than asked for
     ├── RendezvousError
-    │   ├── PeerRejectedError     the other end is not who it must be
-    │   ├── ServerNotFoundError   nobody serves under that name
-    │   └── RendezvousTimeout     no answer in time (also a TimeoutError)
-    ├── ReentryError              a signal handler called while its own thread was in a call (also a RuntimeError)
-    └── UnsupportedError          this system cannot do that
+    │   ├── KeyFormatError              neither four characters nor a uint32 (also a ValueError)
+    │   ├── LockNotHeldError            the server's lock must be held (also a RuntimeError)
+    │   ├── PeerRejectedError           the other end is not who it must be
+    │   ├── ProcessGoneError            there is no such process any more (also a ProcessLookupError)
+    │   ├── RegistrationError           ports that cannot be registered (also a ValueError)
+    │   ├── RendezvousPermissionError   the system does not let this process look up (also a PermissionError)
+    │   ├── RendezvousTimeout           no answer in time (also a TimeoutError)
+    │   └── ServerNotFoundError         nobody serves under that name
+    ├── RequirementError                a requirement that cannot be built (also a ValueError)
+    │   └── UnsupportedRequirementError one that this system cannot check (also an UnsupportedError)
+    ├── MemoryObjectError               memory that cannot be had as asked for (also a ValueError)
+    │   └── ReadOnlyMemoryError         it can only be read (also a PermissionError)
+    ├── ReentryError                    a signal handler called while its own thread was in a call (also a RuntimeError)
+    └── UnsupportedError                this system cannot do that
+
+Every one but ReentryError is `machrv.X` too, and prints so.
 """
+
+# What belongs here: every exception that machrv raises, and what a return code means to the person who reads it. What must
+# never happen here: a text that does not help to act.
 
 from __future__ import annotations
 
-from machrv import MachrvError as MachrvError, RendezvousError as RendezvousError
+import machrv.constants as constants
+from errno import ETIMEDOUT
+
+__all__ = [
+    "KeyFormatError",
+    "LockNotHeldError",
+    "MachError",
+    "MachrvError",
+    "MemoryObjectError",
+    "MessageFormatError",
+    "PeerRejectedError",
+    "ProcessGoneError",
+    "ReadOnlyMemoryError",
+    "ReceiveTimeout",
+    "ReentryError",
+    "RegistrationError",
+    "RendezvousError",
+    "RendezvousPermissionError",
+    "RendezvousTimeout",
+    "RequirementError",
+    "RightError",
+    "SendTimeout",
+    "ServerNotFoundError",
+    "UnsupportedError",
+    "UnsupportedRequirementError",
+    "symbol_of",
+]
 
 _symbols: dict[int, str] = {}
 
@@ -79,6 +118,10 @@ _MEANING = {
 }
 
 
+class MachrvError(Exception):
+    """The base of every exception of machrv; `machrv.errors` has the others."""
+
+
 class MachError(MachrvError):
     """A Mach call answered with something else than success.
 
@@ -114,6 +157,24 @@ class MachError(MachrvError):
         return f"{text}: {meaning}" if meaning else text
 
 
+class _TimedOut(MachError, TimeoutError):
+    """A wait that ended without success; catchable either way."""
+
+    errno: int
+
+    def __init__(self, code: int, operation: str, size: int | None = None) -> None:
+        super().__init__(code, operation, size)
+        self.errno = ETIMEDOUT  # OSError takes a first argument for one.
+
+
+class SendTimeout(_TimedOut):
+    """MACH_SEND_TIMED_OUT: the receiver's queue stayed full. The message was not sent; its rights are still held."""
+
+
+class ReceiveTimeout(_TimedOut):
+    """MACH_RCV_TIMED_OUT: no message came in time. One that comes later waits."""
+
+
 class MessageFormatError(MachrvError, ValueError):
     """Bytes that are no valid Mach message, or fields that do not fit into one.
 
@@ -135,6 +196,10 @@ class RightError(MachrvError):
     """A right was used after it was closed, released or moved, or is of another kind than the call needs."""
 
 
+class RendezvousError(MachrvError):
+    """A rendezvous did not come about. The message says why, as far as it can be known."""
+
+
 class PeerRejectedError(RendezvousError):
     """The other end is not the process that it must be."""
 
@@ -147,6 +212,26 @@ class RendezvousTimeout(RendezvousError, TimeoutError):
     """The other end did not answer before the deadline."""
 
 
+class RendezvousPermissionError(RendezvousError, PermissionError):
+    """The system does not let this process look the server up; the message says what may be the reason."""
+
+
+class KeyFormatError(RendezvousError, ValueError):
+    """A key is neither a uint32 nor the four characters that stand for one."""
+
+
+class RegistrationError(RendezvousError, ValueError):
+    """A set of ports cannot be registered; the message says why. Nothing of it was moved."""
+
+
+class LockNotHeldError(RendezvousError, RuntimeError):
+    """The call needs the server's lock: `with server.lock:` around launching the child and registering its ports."""
+
+
+class ProcessGoneError(RendezvousError, ProcessLookupError):
+    """There is no process with this pid (any more). Nothing was moved."""
+
+
 class ReentryError(MachrvError, RuntimeError):
     """A signal handler called a kernel while the call that it interrupted was at work on it. Defer what it wants to
     do."""
@@ -156,43 +241,57 @@ class UnsupportedError(MachrvError):
     """This system lacks what the call needs; the message names it."""
 
 
-def _symbols_of(module: object) -> dict[int, str]:
-    """Read the names off a compiled module: they are written down in include/, and nowhere else."""
-    found = {}
-    for name in dir(module):
+class RequirementError(MachrvError, ValueError):
+    """A requirement that cannot be built: a bad value, a contradiction, or one that would let the wrong ones in."""
+
+
+class UnsupportedRequirementError(RequirementError, UnsupportedError):
+    """A requirement that this system cannot check; the message says what and why."""
+
+
+class MemoryObjectError(MachrvError, ValueError):
+    """Memory that cannot be had as asked for, or a right that stands for none that is safe to map. The message says why."""
+
+
+class ReadOnlyMemoryError(MemoryObjectError, PermissionError):
+    """Memory was to be mapped for writing, and can only be read."""
+
+
+# They print, and pickle, as users import them.
+for _error in list(vars().values()):
+    if isinstance(_error, type) and issubclass(_error, MachrvError) and _error not in (ReentryError, _TimedOut):
+        _error.__module__ = "machrv"
+del _error
+
+
+def _find_symbols() -> None:
+    """Read the names off the compiled module: they are written down in include/, and nowhere else."""
+    for name in constants.names():
         family = name.partition("_")[0]
         if family not in ("KERN", "MACH", "BOOTSTRAP") or name in ("KERN_RETURN_MAX", "BOOTSTRAP_MAX_NAME_LEN"):
             continue
-        value = getattr(module, name)
+        value = constants.constant(name, __name__)
         # The MACH_ family is larger than its return codes: these are system 4, subsystems 0 and 1.
         if family != "MACH" or (value & ~0x7FFF == 0x1000_0000 and name.startswith(("MACH_SEND_", "MACH_RCV_"))):
             if name != "BOOTSTRAP_SUCCESS":
-                found[value] = name
-    return found
+                _symbols[value] = name
 
 
 def symbol_of(code: int) -> str:
     """The symbolic name of a return code; with its special bits where it has any; hexadecimal if it has no name."""
     if not _symbols:
-        try:
-            from machrv._mach import lib
-        except (ImportError, OSError):  # It was not needed before, and no file can be read any more.
-            from machrv.constants import direct
-
-            return _symbols_of(direct).get(code, f"{code:#x}")
-        _symbols.update(_symbols_of(lib))
+        _find_symbols()
     symbol = _symbols.get(code)
     if symbol is not None:
         return symbol
-    from machrv._mach import lib
-
-    base = _symbols.get(code & ~lib.MACH_MSG_MASK)
+    base = _symbols.get(code & ~constants.MACH_MSG_MASK)
     if base is None or not base.startswith("MACH_"):
         return f"{code:#x}"
     names = [base]
-    rest = code & lib.MACH_MSG_MASK
+    rest = code & constants.MACH_MSG_MASK
     for bit in ("MACH_MSG_IPC_SPACE", "MACH_MSG_VM_SPACE", "MACH_MSG_IPC_KERNEL", "MACH_MSG_VM_KERNEL"):
-        if rest & getattr(lib, bit):
+        value = constants.constant(bit, __name__)
+        if rest & value:
             names.append(bit)
-            rest &= ~getattr(lib, bit)
+            rest &= ~value
     return "|".join(names) if not rest else f"{code:#x}"

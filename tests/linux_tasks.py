@@ -27,7 +27,7 @@ from machrv.errors import MachError
 from machrv.kernel import Kernel
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, GuardedPortDescriptor, Message, OutOfLinePortsDescriptor, PortDescriptor
-from machrv.transfer import receive_message, send_message
+from machrv.rights.transfer import receive_message, send_message
 
 from .conftest import PATIENCE, PROGRAMS
 

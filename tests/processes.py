@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from machrv import AuditToken, ProcessRequirement, current
-from machrv.requirement.builder import Builder
+from machrv.requirement.process import Builder
 
 from .conftest import PATIENCE
 

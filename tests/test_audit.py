@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from machrv.audit import AuditToken
+from machrv.message.audit import AuditToken
 from machrv.errors import MessageFormatError
 
 WORDS = (4294967295, 501, 20, 502, 21, 4242, 100005, 7)

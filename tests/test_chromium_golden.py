@@ -26,7 +26,14 @@ from machrv import (
 from machrv._mach import lib
 from machrv.errors import MachError
 from machrv.kernel import Kernel
-from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, parse_reply, read_request, reply, request
+from machrv.rendezvous.protocol import (
+    REQUEST_ID,
+    REQUEST_WITH_INFO_PLIST_ID,
+    parse_reply,
+    parse_request,
+    reply,
+    request,
+)
 
 PATIENCE = 30.0
 AUDIT = lib.MACH_RCV_MSG | lib.MACH_RCV_TRAILER_AUDIT << 24
@@ -253,7 +260,8 @@ def test_what_arrives_is_what_was_written_out() -> None:
 
 def test_a_request_as_it_arrives_is_accepted() -> None:
     """The sender is whom the trailer names; the right to answer with is the remote port."""
-    assert read_request(RECEIVED_REQUEST + TRAILER) == (0x2C0B, REQUEST_ID, PEER)
+    message = Message.decode(RECEIVED_REQUEST + TRAILER)
+    assert (parse_request(message), message.id, message.remote_port) == (PEER, REQUEST_ID, 0x2C0B)
 
 
 def test_a_reply_as_it_arrives_is_accepted() -> None:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 #: What is run as a program of its own: by people who work on machrv.
 TOOLS = [["-m", f"tests.{path.parent.name}"] for path in sorted(ROOT.glob("tests/*/__main__.py"))]
-TOOLS += [["-m", "tests.surface"], ["build_ffi.py"], ["build_macos.py"], ["-m", "bench"]]
+TOOLS += [["-m", "tests.surface"], ["build_ffi.py"], ["-m", "tests.release.macos"], ["-m", "bench"]]
 TOOLS = [
     tool
     for tool in TOOLS

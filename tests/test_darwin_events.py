@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from machrv._mach import ffi, lib
-from machrv.audit import AuditToken
+from machrv.message.audit import AuditToken
 from machrv.errors import MachError
 from machrv.kernel.darwin.waiting import DarwinEventQueue, DarwinProcess
 from machrv.kernel.linux.waiting import LinuxProcess
@@ -193,6 +193,17 @@ def test_where_the_pidversion_is_not_told_any_first_message_pins(
     with mac.open_process(child.pid) as process:
         assert process.pidversion is None
         assert process.matches(token(child, 7)) and not process.matches(token(child, 8))
+
+
+def test_a_token_without_a_pidversion_pins_nothing(mac: StandInKernel, child: subprocess.Popen[bytes]) -> None:
+    """Whether the system tells the pidversion of the process or not: who that token is of is not known."""
+    for denies in (False, True):
+        mac.task.functions.denies_task_names = denies
+        with mac.open_process(child.pid) as process:
+            assert (process.pidversion is None) is denies
+            assert not process.matches(token(child, 0))
+            pidversion = 7 if process.pidversion is None else process.pidversion
+            assert process.matches(token(child, pidversion)) and not process.matches(token(child, 0))
 
 
 def test_a_process_that_never_asked_matches_nobody_once_it_is_over(

@@ -15,7 +15,7 @@ from time import monotonic
 import pytest
 
 from machrv import Message, ReceiveRight, ReceiveTimeout
-from machrv.dispatch import Dispatcher
+from machrv.rendezvous.dispatch import Dispatcher
 from machrv.kernel import Kernel
 
 from .conftest import PATIENCE, finish

@@ -136,7 +136,7 @@ def test_every_command_and_variable_is_in_the_reference() -> None:
     variables = {name for text in sources for name in re.findall(r'"(MACHRV_[A-Z_]+)"', text)} - {"MACHRV_RE"}
     assert len(variables) > 1
     assert [name for name in [*variables, POLICY_VARIABLE] if f"`{name}`" not in page] == []
-    assert [name for name in cli._COMMANDS if f"`machrv {name}`" not in page] == []
+    assert [name for name in cli.command._COMMANDS if f"`machrv {name}`" not in page] == []
 
 
 @pytest.mark.parametrize("name", [*machrv.__all__, *(f"aio.{name}" for name in aio.__all__)])

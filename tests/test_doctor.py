@@ -178,6 +178,7 @@ SWITCHES = {
     "pidfs": ("MACHRV_WITHOUT_PIDFS", "by its start time"),
     "PIDFD_GET_INFO": ("MACHRV_WITHOUT_PIDFD_INFO", "reported as its real ones"),
     "SO_NETNS_COOKIE": ("MACHRV_WITHOUT_NETNS_COOKIE", "comes home only in the process that made it"),
+    "pidfds of the gone": ("MACHRV_WITHOUT_PIDFD_OF_GONE", "counts as no process's in particular"),
     "MFD_NOEXEC_SEAL": ("MACHRV_WITHOUT_NOEXEC_SEAL", "could be made executable"),
 }
 
@@ -197,7 +198,8 @@ def test_a_feature_that_is_missing_is_told_with_what_it_costs(feature: str, plac
     finally:
         lib.machrv_without(0)
     gone = {name for name, works in everything.items() if works and not without[name]}
-    assert gone == ({feature, "PIDFD_GET_INFO"} if feature == "SO_PASSPIDFD" else {feature})
+    with_it = {"PIDFD_GET_INFO", linux.GONE} if feature == "SO_PASSPIDFD" else set()
+    assert gone == {feature} | with_it & {name for name, works in everything.items() if works}
     assert found.state == WARNING and cost in found.found and cost in found.fallback
 
 

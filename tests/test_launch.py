@@ -26,7 +26,7 @@ from machrv import (
 from machrv.kernel import Kernel
 from machrv.message import MACH_NOTIFY_SEND_ONCE, MACH_PORT_TYPE_DEAD_NAME
 from machrv.rendezvous import SERVICE_NAME_VARIABLE
-from machrv.rendezvous.port import MAX_PORTS
+from machrv.rendezvous.protocol import MAX_PORTS
 from machrv.rendezvous.policy import ENFORCE_PEER_REQUIREMENTS
 from machrv.requirement import Requirement
 

@@ -7,8 +7,8 @@ import struct
 import pytest
 
 from machrv._mach import ffi, lib
-from machrv.descriptor import KINDS, TYPE_OFFSET
-from machrv.layout import layout, members, offset_of
+from machrv.message.descriptor import KINDS, TYPE_OFFSET
+from machrv.message.layout import layout, members, offset_of
 
 SIZES = {
     "mach_msg_header_t": 24,

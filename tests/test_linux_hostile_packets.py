@@ -17,7 +17,7 @@ from machrv._mach import lib
 from machrv.errors import MachError
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, Message
-from machrv.received import destroy_message
+from machrv import destroy_message
 
 from . import linux_hostile as h
 from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)

@@ -30,11 +30,11 @@ if sysconfig.get_config_var("Py_GIL_DISABLED"):
 
 
 def build(tree: Path, output: Path, *arguments: str, **environment: str) -> tuple[int, str]:
-    """Run build_macos.py as a person would: (exit status, all that it printed)."""
+    """Run `python -m tests.release.macos` as a person would: (exit status, all that it printed)."""
     done = subprocess.run(
-        [sys.executable, str(tree / "build_macos.py"), "--output", str(output), *arguments],
+        [sys.executable, "-m", "tests.release.macos", "--output", str(output), *arguments],
         env={**os.environ, **environment},
-        cwd=output.parent,
+        cwd=tree,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -78,7 +78,9 @@ def test_the_docs_have_the_command_and_the_limit() -> None:
     """docs/macos.md builds the wheels in one line, and says what a Chromium client does with a sixth port."""
     text = (ROOT / "docs" / "macos.md").read_text()
     (block,) = re.findall(r"^```sh\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    assert block.count("\n") == 1 and block.endswith("pip install -q -e '.[dev]' && .venv/bin/python build_macos.py\n")
+    assert block.count("\n") == 1 and block.endswith(
+        "pip install -q -e '.[dev]' && .venv/bin/python -m tests.release.macos\n"
+    )
     assert "room for five ports" in text and "MACH_RCV_TOO_LARGE" in text
 
 
@@ -151,7 +153,15 @@ def tree(tmp_path: Path) -> Path:
     """A copy of what the build reads."""
     tree = tmp_path / "source"
     tree.mkdir()
-    for name in ("build_ffi.py", "build_macos.py", "pyproject.toml", "LICENSE"):
+    for name in (
+        "build_ffi.py",
+        "pyproject.toml",
+        "LICENSE",
+        "tests/__init__.py",
+        "tests/release/__init__.py",
+        "tests/release/macos.py",
+    ):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tree / name)
     (tree / "README.md").touch()
     shutil.copytree(ROOT / "include", tree / "include")
@@ -224,8 +234,8 @@ def test_what_is_missing_is_named(
     result = "None" if missing == "find_spec" else repr(str(tmp_path / "nowhere"))
     script = (
         f"import sys, {module}; {module}.{missing} = lambda *_: {result}\n"
-        f"sys.path.insert(0, {str(tree)!r}); sys.argv = ['build_macos.py', '--output', {str(tmp_path / 'dist')!r}]\n"
-        "import build_macos; build_macos.main()"
+        f"sys.path.insert(0, {str(tree)!r}); sys.argv = ['macos.py', '--output', {str(tmp_path / 'dist')!r}]\n"
+        "import tests.release.macos; tests.release.macos.main()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode != 0

@@ -9,7 +9,8 @@ import pytest
 
 from machrv import base_bundle_id, four_char_code, set_base_bundle_id
 from machrv.rendezvous import SERVICE_NAME_VARIABLE, server_name, service_names
-from machrv.rendezvous.port import KeyFormatError, uint32_key
+from machrv.errors import KeyFormatError
+from machrv.rendezvous.keys import uint32_key
 
 PARENT = os.getppid()
 

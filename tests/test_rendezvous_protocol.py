@@ -16,12 +16,10 @@ from machrv.rendezvous.protocol import (
     REQUEST_WITH_INFO_PLIST_ID,
     is_refusal,
     parse_reply,
-    read_request,
+    parse_request,
     reply,
-    reply_image,
     request,
 )
-from machrv.rendezvous.protocol import read_reply
 
 PEER = AuditToken(euid=501, pid=4711, pidversion=7)
 FROM_PEER = Trailer(0, (501, 20), PEER)
@@ -139,7 +137,7 @@ def test_every_truncation_of_a_reply_is_refused() -> None:
 
 def test_a_request_is_known_by_its_form() -> None:
     """A bare header that can be answered once, from a process."""
-    assert read_request(received_request().encode()) == (0x903, REQUEST_ID, PEER)
+    assert parse_request(Message.decode(received_request().encode())) == PEER
 
 
 @pytest.mark.parametrize(
@@ -159,7 +157,8 @@ def test_a_request_is_known_by_its_form() -> None:
 )
 def test_what_is_no_request_is_not_read_as_one(changes: dict[str, object]) -> None:
     """A body, a right, memory, no way or another way to answer, nobody who sent it."""
-    assert read_request(received_request(**changes).encode()) is None
+    with pytest.raises(MessageFormatError):
+        parse_request(received_request(**changes))
 
 
 def test_only_the_kernel_can_say_that_the_server_refused() -> None:
@@ -168,54 +167,3 @@ def test_only_the_kernel_can_say_that_the_server_refused() -> None:
     assert not is_refusal(Message(MACH_NOTIFY_SEND_ONCE, trailer=FROM_PEER))
     assert not is_refusal(Message(MACH_NOTIFY_SEND_ONCE))
     assert not is_refusal(Message(REPLY_ID, trailer=FROM_KERNEL))
-
-
-@given(
-    st.dictionaries(st.integers(0, 2**32 - 1), st.sampled_from([17, 18]), max_size=253),
-    st.binary(max_size=9),
-)
-def test_the_short_ways_say_what_the_long_ones_say(kinds: dict[int, int], data: bytes) -> None:
-    """A reply that is written out or read without a `Message` in between is the same, for any ports and data."""
-    ports = {key: PortDescriptor(0x103 + 0x100 * number, kind) for number, (key, kind) in enumerate(kinds.items())}
-    made = {key: PortDescriptor(port.name, Disposition.MAKE_SEND) for key, port in ports.items()}
-    borrowed = [(key, port.name, port.disposition) for key, port in sorted(made.items())]
-    assert reply_image(0x903, borrowed, data) == reply(made, data).encode_to(0x903, Disposition.MOVE_SEND_ONCE)
-
-    arrived = reply(ports, data)
-    arrived = Message(
-        arrived.id,
-        arrived.body,
-        arrived.descriptors,
-        bits=MACH_MSGH_BITS_COMPLEX,
-        local_disposition=Disposition.PORT_SEND_ONCE,
-        trailer=FROM_PEER,
-    )
-    usual = read_reply(arrived.encode())
-    assert (usual is not None) == (bool(ports) and not data)
-    if usual is not None:
-        found = {key: (port.name, port.disposition) for key, port in parse_reply(arrived).descriptors.items()}
-        assert usual == (found, bytes(PEER))
-
-
-@given(st.data())
-def test_what_is_read_in_short_is_a_reply(data: st.DataObject) -> None:
-    """Whatever is changed in a reply, the short way finds what the long one finds, or leaves it to that."""
-    ports = {
-        key: PortDescriptor(0x103 + 0x100 * key, Disposition.PORT_SEND) for key in range(data.draw(st.integers(1, 3)))
-    }
-    message = Message(
-        REPLY_ID,
-        reply(ports).body,
-        list(ports.values()),
-        bits=MACH_MSGH_BITS_COMPLEX,
-        local_disposition=Disposition.PORT_SEND_ONCE,
-        trailer=FROM_PEER,
-    )
-    image = bytearray(message.encode())
-    at = data.draw(st.integers(0, len(image) - 1))
-    image[at] ^= data.draw(st.integers(1, 255))
-    usual = read_reply(bytes(image))
-    if usual is not None:
-        changed = Message.decode(image)
-        found = {key: (port.name, port.disposition) for key, port in parse_reply(changed).descriptors.items()}
-        assert changed.audit_token is not None and usual == (found, bytes(changed.audit_token))

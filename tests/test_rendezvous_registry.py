@@ -12,7 +12,8 @@ from machrv import AuditToken, Disposition, ReceiveRight, RendezvousClient, Rend
 from machrv.kernel import Kernel
 from machrv.message import MACH_NOTIFY_SEND_ONCE, MACH_PORT_RIGHT_SEND
 from machrv.rendezvous.port import destroy_ports
-from machrv.rendezvous.registry import CheckedLock, LockNotHeldError, Registry
+from machrv.errors import LockNotHeldError
+from machrv.rendezvous.registry import CheckedLock, Registry
 
 from .conftest import PATIENCE, Program, finish, wait_for_no_senders
 

@@ -34,7 +34,7 @@ from machrv.message import (
     MACH_PORT_TYPE_SEND,
     MACH_PORT_TYPE_SEND_ONCE,
 )
-from machrv.rendezvous.port import MAX_PORTS
+from machrv.rendezvous.protocol import MAX_PORTS
 
 from .conftest import PATIENCE, Program, finish, wait_for_no_senders, wait_for_server
 

@@ -15,7 +15,7 @@ from machrv import (
     UnsupportedRequirementError,
     current,
 )
-from machrv.requirement.builder import Builder
+from machrv.requirement.process import Builder
 from machrv.requirement.darwin import Signature, requirement_text
 
 DEVELOPER_ID = (

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from machrv import AuditToken, UnsupportedError, UnsupportedRequirementError, current
-from machrv.requirement import darwin, own_info_plist
+from machrv.requirement import darwin
+from machrv.requirement.info_plist import own_info_plist
 from machrv.requirement.darwin import MAX_INFO_PLIST_SIZE, DarwinEvaluator, Signature, requirement_text
 from machrv.requirement.security import SecurityFramework
 

@@ -261,7 +261,7 @@ def test_a_server_sends_the_info_plist_of_its_process(
 ) -> None:
     """For 'mrzV' alone; a process without a bundle has none."""
     assert server.additional_data_for_reply(REQUEST_WITH_INFO_PLIST_ID) == b""
-    monkeypatch.setattr("machrv.requirement.own_info_plist", lambda: b"x" * (18 << 10))
+    monkeypatch.setattr("machrv.rendezvous.server.own_info_plist", lambda: b"x" * (18 << 10))
     assert server.additional_data_for_reply(REQUEST_ID) == b""
     requirement = Listens(True)
     RendezvousClient.set_server_process_requirement(requirement)

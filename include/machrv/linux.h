@@ -83,12 +83,13 @@ int machrv_account_ends(mach_port_t task, mach_port_name_t name, uint64_t *into,
 #define MACHRV_WITHOUT_PIDFD_INFO 4
 #define MACHRV_WITHOUT_NETNS_COOKIE 8
 #define MACHRV_WITHOUT_NOEXEC_SEAL 16
-#define MACHRV_WITHOUT_DEAD_PIDFD 32
+#define MACHRV_WITHOUT_PIDFD_OF_GONE 32
 #define MACHRV_WITHOUT_PEERPIDFD 64
 void machrv_without(int features);
 /* Which of these features the running kernel has, found by trying: MACHRV_WITHOUT_PASSPIDFD and so on. */
 int machrv_features(void);
-/* Waits until what was given to the library's closing thread has been closed, at most so long: for tests that count. */
+/* Waits until what was given to the library's closing thread has been closed, at most so long: 0 or -ETIMEDOUT. For tests that
+   count. */
 int machrv_settle(int milliseconds);
 
 /* Limits of one message: SCM_MAX_FD (Linux, include/net/scm.h) rights and memory, and the largest body. */

@@ -1,7 +1,6 @@
 """machrv for asyncio: receive, send, connect, launch and serve on the loop that runs.
 
-What belongs here: the names; see each for what it does. What must never happen here: a helper thread on Linux, a call
-that keeps the loop waiting, or a cancellation that loses a message or a right. It works on every loop that has
+On Linux there is no helper thread. It works on every loop that has
 `add_reader`, uvloop's too.
 
     import asyncio, sys
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
         RendezvousServer as RendezvousServer,
         RendezvousServerBase as RendezvousServerBase,
     )
-    from machrv.aio.transfer import Messages as Messages, messages as messages, receive as receive, send as send
+    from machrv.rights.awaiting import Messages as Messages, messages as messages, receive as receive, send as send
 
 #: Where each name comes from: a child that connects does not pay for serving.
 _MODULES = {
@@ -41,7 +40,7 @@ _MODULES = {
     "machrv.aio.launching": "launch",
     "machrv.aio.locking": "LoopLock",
     "machrv.aio.serving": "DirectRendezvousServer RendezvousServer RendezvousServerBase",
-    "machrv.aio.transfer": "Messages messages receive send",
+    "machrv.rights.awaiting": "Messages messages receive send",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 

@@ -1,28 +1,33 @@
-"""The child's end on the loop: one request, one reply.
+"""The child's end on the loop: one request, one reply."""
 
-What belongs here: the waits of a rendezvous. What must never happen here: an await between the reply taken and its
-rights owned. What is asked, and what a reply must be, is the business of `machrv.rendezvous.steps`.
-"""
+# The waits of a rendezvous. What must never happen here: an await between the reply taken and its rights owned. What is
+# asked, and what a reply must be, is the business of `machrv.rendezvous.client`.
 
 from __future__ import annotations
 
 import asyncio
 
-from machrv.aio.transfer import receive, send
 from machrv.errors import MachError, RendezvousTimeout
 from machrv.kernel import current
-from machrv import rendezvous
-from machrv.rendezvous.direct import DirectRendezvousClient
-from machrv.rendezvous import RendezvousClient, service_names
+from machrv.rendezvous.client import (
+    DirectRendezvousClient,
+    RendezvousClient,
+    explained,
+    look_up,
+    request_id,
+    server_requirement,
+    taken,
+)
+from machrv.rendezvous.names import service_names
 from machrv.rendezvous.protocol import request
-from machrv.rendezvous.steps import explained, look_up, request_id, taken
-from machrv.rights import ReceiveRight, SendRight
+from machrv.rights.awaiting import receive, send
+from machrv.rights.kinds import ReceiveRight, SendRight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
     from machrv.kernel import Kernel
-    from machrv.rights import OwnedRight
+    from machrv.rights.kinds import OwnedRight
 
 #: Seconds between two tries to be taken in by a server that is very busy: at first, and at most.
 _FIRST_PAUSE = 0.001
@@ -74,7 +79,7 @@ async def _look_up(names: list[str], kernel: Kernel, deadline: float) -> tuple[s
 
 async def _ask(server: SendRight, what: str, deadline: float) -> tuple[dict[int, OwnedRight], AuditToken | None]:
     """Send a request to `server`, whose right is spent then, and take what the reply brings."""
-    loop, kernel, requirement = asyncio.get_running_loop(), server.kernel, rendezvous._server_requirement
+    loop, kernel, requirement = asyncio.get_running_loop(), server.kernel, server_requirement()
     with ReceiveRight(kernel.mach_reply_port(), kernel) as reply_port:
         try:
             # Its right is copied into the request and closed behind it: to the server that is the same as a move, and a

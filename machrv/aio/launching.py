@@ -1,8 +1,7 @@
-"""Launching on the loop: `machrv.launch`, with asyncio's process around it.
+"""Launching on the loop: `machrv.launch`, with asyncio's process around it."""
 
-What belongs here: the pipes and the exit of a child as asyncio sees them. What must never happen here: an await between
-the child's start and its registration, or a thread that waits for its exit (as asyncio's own watcher before Python 3.12).
-"""
+# What must never happen here: an await between the child's start and its registration, or a thread that waits for its exit
+# (as asyncio's own watcher before Python 3.12).
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from asyncio.subprocess import Process, SubprocessStreamProtocol
 
 from machrv.aio.locking import LoopLock
 from machrv.aio.serving import RendezvousServer
-from machrv.launching import launch as launch_now
+from machrv.rendezvous.launch import launch as launch_now
 from machrv.rendezvous.port import destroy_ports
 
 TYPE_CHECKING = False
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from machrv.kernel import Process as Pinned
-    from machrv.launching import PathLike
+    from machrv.rendezvous.launch import PathLike
     from machrv.rendezvous.port import Ports
     from machrv.rendezvous.server import RendezvousServer as AnyServer
     from machrv.requirement import Requirement

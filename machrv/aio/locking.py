@@ -1,8 +1,6 @@
-"""The lock of a server on a loop: held by a task, across awaits if need be.
+"""The lock of a server on a loop: held by a task, across awaits if need be."""
 
-What belongs here: who holds it, and who comes next. What must never happen here: a wait that keeps the loop from going
-on; a task that could wait says `async with`.
-"""
+# What must never happen here: a wait that keeps the loop from going on; a task that could wait says `async with`.
 
 from __future__ import annotations
 

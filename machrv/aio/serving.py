@@ -1,8 +1,7 @@
-"""Servers on the loop: requests and exits call back from descriptors; there is no thread.
+"""Servers on the loop: requests and exits call back from descriptors; there is no thread."""
 
-What belongs here: the loop as an event source, and the servers on it. What must never happen here: what a request means;
-that is `machrv.rendezvous.server`, whose rules all hold.
-"""
+# The loop as an event source, and the servers on it. What a request means is the business of `machrv.rendezvous.server`,
+# whose rules all hold.
 
 from __future__ import annotations
 
@@ -10,12 +9,13 @@ import asyncio
 import atexit
 import os
 
-from machrv.aio.loops import close_with, is_running
+import machrv.rendezvous.server as threaded
 from machrv.aio.locking import LoopLock
-from machrv.dispatch import EventSource, log_failure, pause_after
 from machrv.errors import RendezvousError
-from machrv.rendezvous import server as threaded
+from machrv.log import log
+from machrv.rendezvous.dispatch import EventSource, pause_after
 from machrv.rendezvous.registry import Registry
+from machrv.rights.loops import close_with, is_running
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class LoopEventSource(EventSource):
             port.callback()
             port.failures = 0
         except Exception:
-            log_failure(f"handling port {name:#x} failed")
+            log().exception(f"handling port {name:#x} failed")
             port.failures += 1
             if self._ports.get(name) is port:
                 self._stop_reading(port.readiness.fileno())
@@ -123,7 +123,7 @@ class LoopEventSource(EventSource):
         try:
             callback()
         except Exception:
-            log_failure(f"handling the exit of process {process.pid} failed")
+            log().exception(f"handling the exit of process {process.pid} failed")
 
     def unwatch_process(self, process: Process) -> None:
         """See `Dispatcher.unwatch_process`."""

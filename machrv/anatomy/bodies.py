@@ -1,44 +1,43 @@
-"""Bodies that are known by the message's id: rendezvous requests and replies, and the kernel's notifications.
+"""Bodies that are known by the message's id: rendezvous requests and replies, and the kernel's notifications."""
 
-What belongs here: what such a body holds, and whether the message has the form that its id promises. What must never
-happen here: a body that is taken for a known one though it does not have its form: then it is plain bytes.
-"""
+# What belongs here: what such a body holds, and whether the message has the form that its id promises. What must never
+# happen here: a body that is taken for a known one though it does not have its form: then it is plain bytes.
 
 from __future__ import annotations
 
 from struct import calcsize
 from typing import TYPE_CHECKING
 
-from machrv._mach import lib
+import machrv.constants as constants
 from machrv.anatomy.fields import Field, Problem, Reading, Walk, odd, wrong
 from machrv.anatomy.meanings import counted, key, port_name
 from machrv.constants import Disposition
-from machrv.layout import layout, offset_of
+from machrv.message.layout import layout, offset_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _HEADER = calcsize("=" + layout("mach_msg_header_t"))
 _ID = offset_of("mach_msg_header_t", "msgh_id")
-_COMPLEX: int = lib.MACH_MSGH_BITS_COMPLEX
-_REPLY: int = lib.MACHRV_REPLY_ID
-_REQUESTS: tuple[int, ...] = (lib.MACHRV_REQUEST_ID, lib.MACHRV_REQUEST_WITH_INFO_PLIST_ID)
+_COMPLEX: int = constants.MACH_MSGH_BITS_COMPLEX
+_REPLY: int = constants.MACHRV_REPLY_ID
+_REQUESTS: tuple[int, ...] = (constants.MACHRV_REQUEST_ID, constants.MACHRV_REQUEST_WITH_INFO_PLIST_ID)
 #: What mach/ndr.h says of a machine like this one, and of one with the other byte order.
 _NDR = {0: "big-endian", 1: "little-endian"}
 _NDR_SIZE = 8
 
 #: The notifications: name, and what is in the body behind the NDR record; "" for none.
 _NOTIFICATIONS = {
-    lib.MACH_NOTIFY_PORT_DELETED: ("PORT_DELETED", "not_port"),
-    lib.MACH_NOTIFY_SEND_POSSIBLE: ("SEND_POSSIBLE", "not_port"),
-    lib.MACH_NOTIFY_PORT_DESTROYED: ("PORT_DESTROYED", ""),
-    lib.MACH_NOTIFY_NO_SENDERS: ("NO_SENDERS", "not_count"),
-    lib.MACH_NOTIFY_SEND_ONCE: ("SEND_ONCE", ""),
-    lib.MACH_NOTIFY_DEAD_NAME: ("DEAD_NAME", "not_port"),
+    constants.MACH_NOTIFY_PORT_DELETED: ("PORT_DELETED", "not_port"),
+    constants.MACH_NOTIFY_SEND_POSSIBLE: ("SEND_POSSIBLE", "not_port"),
+    constants.MACH_NOTIFY_PORT_DESTROYED: ("PORT_DESTROYED", ""),
+    constants.MACH_NOTIFY_NO_SENDERS: ("NO_SENDERS", "not_count"),
+    constants.MACH_NOTIFY_SEND_ONCE: ("SEND_ONCE", ""),
+    constants.MACH_NOTIFY_DEAD_NAME: ("DEAD_NAME", "not_port"),
 }
 _NAMES = {
-    lib.MACHRV_REQUEST_ID: "a rendezvous request",
-    lib.MACHRV_REQUEST_WITH_INFO_PLIST_ID: "a rendezvous request that wants Info.plist data too",
+    constants.MACHRV_REQUEST_ID: "a rendezvous request",
+    constants.MACHRV_REQUEST_WITH_INFO_PLIST_ID: "a rendezvous request that wants Info.plist data too",
     _REPLY: "a rendezvous reply",
     **{id: f"the notification {name}" for id, (name, _) in _NOTIFICATIONS.items()},
 }
@@ -97,7 +96,7 @@ def _request_problems(outline: Outline, size: int) -> list[str]:
 
 def _reply(walk: Walk, outline: Outline, size: int) -> Iterator[Field]:
     problems = []
-    if any(kind != lib.MACH_MSG_PORT_DESCRIPTOR for kind in outline.kinds):
+    if any(kind != constants.MACH_MSG_PORT_DESCRIPTOR for kind in outline.kinds):
         problems.append(Problem(walk.base + _HEADER, True, "a reply carries port descriptors only"))
     if outline.from_kernel:
         problems.append(Problem(walk.base + _ID, True, "a reply comes from a process, not from the kernel"))
@@ -151,8 +150,8 @@ def _additional_data(walk: Walk, size: int) -> Iterator[Field]:
 
 def _notification(walk: Walk, outline: Outline, size: int) -> Iterator[Field]:
     name, item = _NOTIFICATIONS[outline.id]
-    destroyed = outline.id == lib.MACH_NOTIFY_PORT_DESTROYED
-    kinds = [lib.MACH_MSG_PORT_DESCRIPTOR] if destroyed else []
+    destroyed = outline.id == constants.MACH_NOTIFY_PORT_DESTROYED
+    kinds = [constants.MACH_MSG_PORT_DESCRIPTOR] if destroyed else []
     body = size - walk.at
     fits = outline.kinds == kinds and bool(outline.bits & _COMPLEX) == destroyed
     fits = fits and body == (_NDR_SIZE + 4 if item else 0)

@@ -1,8 +1,7 @@
-"""Fields: what was found at an offset, and how to walk from one to the next.
+"""Fields: what was found at an offset, and how to walk from one to the next."""
 
-What belongs here: taking bytes off, and what is missing where they end. What must never happen here: what a Mach message
-looks like.
-"""
+# What belongs here: taking bytes off, and what is missing where they end. What must never happen here: what a Mach
+# message looks like.
 
 from __future__ import annotations
 

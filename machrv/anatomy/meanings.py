@@ -1,17 +1,16 @@
-"""What single values mean: header bits, dispositions, copy options, names.
+"""What single values mean: header bits, dispositions, copy options, names."""
 
-What belongs here: a value in, words out. What must never happen here: a look at any other field.
-"""
+# What belongs here: a value in, words out. What must never happen here: a look at any other field.
 
 from __future__ import annotations
 
-from machrv._mach import lib
+import machrv.constants as constants
 from machrv.anatomy.fields import Reading, Remark, odd, wrong
 from machrv.constants import Disposition
 
 #: Dispositions that Mach has names for and no message carries.
 _ELSEWHERE = {
-    getattr(lib, f"MACH_MSG_TYPE_{name}"): name
+    getattr(constants, f"MACH_MSG_TYPE_{name}"): name
     for name in ("PORT_NAME", "COPY_RECEIVE", "DISPOSE_RECEIVE", "DISPOSE_SEND", "DISPOSE_SEND_ONCE")
 }
 _SENT = {
@@ -27,16 +26,16 @@ _ARRIVED = {
     Disposition.PORT_SEND: ("PORT_SEND", "the receiver has a send right"),
     Disposition.PORT_SEND_ONCE: ("PORT_SEND_ONCE", "the receiver has a send-once right"),
 }
-_COPY = {lib.MACH_MSG_PHYSICAL_COPY: "physical copy", lib.MACH_MSG_VIRTUAL_COPY: "virtual copy"}
-_COPY_ARRIVED = {lib.MACH_MSG_ALLOCATE: "allocated", lib.MACH_MSG_OVERWRITE: "overwritten"}
+_COPY = {constants.MACH_MSG_PHYSICAL_COPY: "physical copy", constants.MACH_MSG_VIRTUAL_COPY: "virtual copy"}
+_COPY_ARRIVED = {constants.MACH_MSG_ALLOCATE: "allocated", constants.MACH_MSG_OVERWRITE: "overwritten"}
 _FLAGS = {
-    lib.MACH_MSGH_BITS_COMPLEX: "complex",
-    lib.MACH_MSGH_BITS_RAISEIMP: "importance is raised",
-    lib.MACH_MSGH_BITS_IMPHOLDASRT: "importance is held",
+    constants.MACH_MSGH_BITS_COMPLEX: "complex",
+    constants.MACH_MSGH_BITS_RAISEIMP: "importance is raised",
+    constants.MACH_MSGH_BITS_IMPHOLDASRT: "importance is held",
 }
 GUARD_FLAGS = {
-    lib.MACH_MSG_GUARD_FLAGS_IMMOVABLE_RECEIVE: "IMMOVABLE_RECEIVE",
-    lib.MACH_MSG_GUARD_FLAGS_UNGUARDED_ON_SEND: "UNGUARDED_ON_SEND",
+    constants.MACH_MSG_GUARD_FLAGS_IMMOVABLE_RECEIVE: "IMMOVABLE_RECEIVE",
+    constants.MACH_MSG_GUARD_FLAGS_UNGUARDED_ON_SEND: "UNGUARDED_ON_SEND",
 }
 
 
@@ -57,10 +56,10 @@ def bits(value: int, received: bool) -> Reading:
         if kind:
             said.append(f"{which} {_name(kind, received)}")
             remarks += _header_disposition(which, kind)
-    unknown = value & ~(lib.MACH_MSGH_BITS_USED & 0xFFFFFFFF)
+    unknown = value & ~(constants.MACH_MSGH_BITS_USED & 0xFFFFFFFF)
     if unknown:
         remarks += wrong(f"bits {unknown:#x} have no meaning")
-    if value & lib.MACH_MSGH_BITS_USED & ~lib.MACH_MSGH_BITS_USER:
+    if value & constants.MACH_MSGH_BITS_USED & ~constants.MACH_MSGH_BITS_USER:
         remarks += odd("importance bits are the kernel's own")
     return f"{value:#010x}: {', '.join(said) or 'no rights'}", remarks
 
@@ -103,9 +102,9 @@ def copy_option(value: int) -> Reading:
 
 def port_name(value: int) -> str:
     """A port name."""
-    if value == lib.MACH_PORT_NULL:
+    if value == constants.MACH_PORT_NULL:
         return "none"
-    if value == lib.MACH_PORT_DEAD & 0xFFFFFFFF:
+    if value == constants.MACH_PORT_DEAD & 0xFFFFFFFF:
         return f"{value:#x}, a dead name"
     return f"{value:#x}"
 

@@ -1,9 +1,8 @@
-"""One message taken apart: header, descriptors, body, trailer.
+"""One message taken apart: header, descriptors, body, trailer."""
 
-What belongs here: the order of things in a message, read off the layouts of include/, and what a kernel would say to
-each. What must never happen here: bodies of particular protocols (bodies.py), or where one message ends and the next
-begins (stream.py).
-"""
+# What belongs here: the order of things in a message, read off the layouts of include/, and what a kernel would say to
+# each. What must never happen here: bodies of particular protocols (bodies.py), or where one message ends and the next
+# begins (stream.py).
 
 from __future__ import annotations
 
@@ -11,13 +10,13 @@ from struct import calcsize
 from sys import byteorder
 from typing import TYPE_CHECKING
 
-from machrv._mach import lib
+import machrv.constants as constants
 from machrv.anatomy.bodies import Outline, body_fields, id_name
 from machrv.anatomy.fields import Field, Reading, Walk, odd, wrong
 from machrv.anatomy.meanings import GUARD_FLAGS, bits, copy_option, counted, disposition, port_name
 from machrv.anatomy.trailers import trailer_fields, trailer_is_from_kernel
-from machrv.descriptor import KINDS, TYPE_OFFSET, PortDescriptor
-from machrv.layout import layout, members
+from machrv.message.descriptor import KINDS, TYPE_OFFSET, PortDescriptor
+from machrv.message.layout import layout, members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -29,14 +28,14 @@ HEADER = calcsize("=" + layout("mach_msg_header_t"))
 #: The largest body that any of the kernels carries: 64 MiB on Linux (machrv.kernel.linux), less on macOS.
 LARGEST = HEADER + (64 << 20)
 _PORT = calcsize("=" + layout(PortDescriptor.STRUCT))
-_COMPLEX: int = lib.MACH_MSGH_BITS_COMPLEX
+_COMPLEX: int = constants.MACH_MSGH_BITS_COMPLEX
 
 _KIND_NAMES = {
-    lib.MACH_MSG_PORT_DESCRIPTOR: "port",
-    lib.MACH_MSG_OOL_DESCRIPTOR: "out-of-line memory",
-    lib.MACH_MSG_OOL_PORTS_DESCRIPTOR: "out-of-line ports",
-    lib.MACH_MSG_OOL_VOLATILE_DESCRIPTOR: "volatile out-of-line memory",
-    lib.MACH_MSG_GUARDED_PORT_DESCRIPTOR: "guarded port",
+    constants.MACH_MSG_PORT_DESCRIPTOR: "port",
+    constants.MACH_MSG_OOL_DESCRIPTOR: "out-of-line memory",
+    constants.MACH_MSG_OOL_PORTS_DESCRIPTOR: "out-of-line ports",
+    constants.MACH_MSG_OOL_VOLATILE_DESCRIPTOR: "volatile out-of-line memory",
+    constants.MACH_MSG_GUARDED_PORT_DESCRIPTOR: "guarded port",
 }
 
 
@@ -188,7 +187,7 @@ def _unknown_descriptor(walk: Walk, number: int) -> Iterator[Field]:
 def _descriptor(walk: Walk, number: int, outline: Outline) -> Iterator[Field]:
     kind = KINDS[number][0]
     received = outline.received
-    guarded = number == lib.MACH_MSG_GUARDED_PORT_DESCRIPTOR
+    guarded = number == constants.MACH_MSG_GUARDED_PORT_DESCRIPTOR
     meanings: dict[str, Callable[[int], Reading]] = {
         "name": lambda value: (port_name(value), []),
         "disposition": lambda value: disposition(value, received, guarded),

@@ -1,19 +1,19 @@
 """Where one message ends and the next begins, in bytes that come a piece at a time.
 
-What belongs here: finding messages and their trailers. What must never happen here: more bytes kept than one message has,
-or a look at more than the boundaries.
-
 Nothing says whether a trailer follows a message: on Mach the receiver knows, for it has asked for one. So what stands at
 the next multiple of four is taken for a trailer if its first words are those of one (type 0, a size that trailers have).
 They could also be those of a message that names no port at all; then what is said of the sender decides.
 """
+
+# What belongs here: finding messages and their trailers. What must never happen here: more bytes kept than one message
+# has, or a look at more than the boundaries.
 
 from __future__ import annotations
 
 from struct import unpack_from
 from typing import TYPE_CHECKING, NamedTuple
 
-from machrv._mach import lib
+import machrv.constants as constants
 from machrv.anatomy.message import HEADER, LARGEST
 from machrv.anatomy.trailers import FORMAT_0, SMALLEST, TRAILERS, agrees
 from machrv.constants import Disposition
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CHUNK = 1 << 20
 #: What has to be seen behind a message to know where it ends: padding, a trailer, and the header of the next message.
 _AHEAD = 4 + max(TRAILERS) + HEADER
-_BITS: int = lib.MACH_MSGH_BITS_USED & 0xFFFFFFFF
+_BITS: int = constants.MACH_MSGH_BITS_USED & 0xFFFFFFFF
 
 
 class Found(NamedTuple):

@@ -1,16 +1,15 @@
-"""What the kernel added behind a message, taken apart, whatever its size.
+"""What the kernel added behind a message, taken apart, whatever its size."""
 
-What belongs here: trailers. What must never happen here: a guess whether bytes are one (stream.py).
-"""
+# What belongs here: trailers. What must never happen here: a guess whether bytes are one (stream.py).
 
 from __future__ import annotations
 
 from struct import calcsize, unpack_from
 from typing import TYPE_CHECKING
 
-from machrv._mach import lib
+import machrv.constants as constants
 from machrv.anatomy.fields import Field, Problem, Reading, Walk, odd, wrong
-from machrv.layout import layout, members
+from machrv.message.layout import layout, members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ _KINDS = {
 }
 #: Every kind by its size.
 TRAILERS = {calcsize("=" + layout(struct)): struct for struct in _KINDS}
-FORMAT_0: int = lib.MACH_MSG_TRAILER_FORMAT_0
+FORMAT_0: int = constants.MACH_MSG_TRAILER_FORMAT_0
 SMALLEST = min(TRAILERS)
 _AUDIT = next(size for size, struct in TRAILERS.items() if struct == "mach_msg_audit_trailer_t")
 

@@ -1,10 +1,10 @@
 """What a process of the demo says of what it did, in a form that another one can read; and what it counts.
 
-What belongs here: the parts that parent and children share. What must never happen here: an import that slows a child
-down.
-
 A child writes its account to standard output, a JSON array a line: ["event", *Event] or ["fact", name, value].
 """
+
+# What belongs here: the parts that parent and children share. What must never happen here: an import that slows a child
+# down.
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from machrv.kernel import current
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
 
     Leftovers = dict[str, int]
 

@@ -1,8 +1,7 @@
-"""Colours for people, none for programs.
+"""Colours for people, none for programs."""
 
-What belongs here: whether output is coloured, and the few colours that there are. What must never happen here: a meaning
-that only a colour tells.
-"""
+# What belongs here: whether output is coloured, and the few colours that there are. What must never happen here: a
+# meaning that only a colour tells.
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""`machrv decode`: Mach messages, field by field.
+"""`machrv decode`: Mach messages, field by field."""
 
-What belongs here: where the bytes come from, and what the exit status is. What must never happen here: a traceback,
-whatever the bytes are.
-"""
+# What belongs here: where the bytes come from, and what the exit status is. What must never happen here: a traceback,
+# whatever the bytes are.
 
 from __future__ import annotations
 

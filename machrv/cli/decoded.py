@@ -1,8 +1,7 @@
-"""How `machrv decode` shows what it has found: for people, and for programs.
+"""How `machrv decode` shows what it has found: for people, and for programs."""
 
-What belongs here: the layout of the output. What must never happen here: more kept in memory than one field, since a
-message may have millions; bytes of the input that reach a terminal as they are.
-"""
+# What belongs here: the layout of the output. What must never happen here: more kept in memory than one field, since a
+# message may have millions; bytes of the input that reach a terminal as they are.
 
 from __future__ import annotations
 

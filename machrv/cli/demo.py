@@ -1,9 +1,8 @@
-"""`machrv demo`: one rendezvous, shown with real processes and judged.
+"""`machrv demo`: one rendezvous, shown with real processes and judged."""
 
-What belongs here: the parent's part of the story, and what must be true of every part. What must never happen here: a
-line that is printed whether or not its subject happened; every line is an event that a process reported as it happened,
-or a comparison of what was found with what must be.
-"""
+# What belongs here: the parent's part of the story, and what must be true of every part. What must never happen here: a
+# line that is printed whether or not its subject happened; every line is an event that a process reported as it
+# happened, or a comparison of what was found with what must be.
 
 from __future__ import annotations
 
@@ -24,9 +23,9 @@ from machrv.cli.account import CHILDS_LINE, PARENTS_LINE, PATIENCE, Event, Ident
 from machrv.cli.progress import Progress
 from machrv.cli.timeline import Timeline
 from machrv.errors import MachError, MachrvError
-from machrv.files import fileport
+from machrv.rights.files import fileport
 from machrv.kernel import current
-from machrv.launching import launch
+from machrv.rendezvous.launch import launch
 from machrv.message import BOOTSTRAP_UNKNOWN_SERVICE, Message
 from machrv.rendezvous.server import RendezvousServer
 from machrv.rights import ReceiveRight, SendRight
@@ -36,9 +35,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from io import FileIO
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
     from machrv.kernel import Process
-    from machrv.received import OwnedRight
+    from machrv.rights.kinds import OwnedRight
     from machrv.rendezvous.port import RendezvousPort
 
 #: The program of the children; what it is to do follows.

@@ -1,11 +1,11 @@
 """The children of `machrv demo`: real programs in processes of their own.
 
-    python -m machrv.cli.demo_child child             a child that was launched with five rights
-    python -m machrv.cli.demo_child stranger SERVICE  a process that nobody has registered, which knows the server's name
-
-What belongs here: what a child does, and its account of it on standard output. What must never happen here: a verdict.
-The parent compares.
+python -m machrv.cli.demo_child child             a child that was launched with five rights
+python -m machrv.cli.demo_child stranger SERVICE  a process that nobody has registered, which knows the server's name
 """
+
+# What belongs here: what a child does, and its account of it on standard output. What must never happen here: a
+# verdict. The parent compares.
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from time import monotonic
 
 from machrv.cli.account import CHILDS_LINE, PATIENCE, Event, Identity, left_over
 from machrv.errors import RightError
-from machrv.files import fileport_fd
+from machrv.rights.files import fileport_fd
 from machrv.message import Message
 from machrv.rendezvous import RendezvousClient
 from machrv.rights import ReceiveRight, SendOnceRight, SendRight
@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import TypeVar
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
 
     R = TypeVar("R", ReceiveRight, SendRight, SendOnceRight)
 

@@ -1,8 +1,8 @@
-"""`machrv doctor`: whether machrv works here, what it does without, and what to do about it.
+"""`machrv doctor`: whether machrv works here, what it does without, and what to do about it."""
 
-What belongs here: the order of the examination, how it is printed, and the exit status. What must never happen here: a
-check (machrv/doctor), or an import that fails where the compiled module is broken: that is when this command is needed.
-"""
+# What belongs here: the order of the examination, how it is printed, and the exit status. What must never happen here:
+# a check (machrv/doctor), or an import that fails where the compiled module is broken: that is when this command is
+# needed.
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from machrv.cli.colour import Palette, add_option
 from machrv.cli.progress import Progress
+from machrv.cli.version import version
 from machrv.doctor.findings import NOTE, OK, WARNING, WRONG, Finding, examined
 
 if TYPE_CHECKING:
@@ -130,19 +131,13 @@ def _macos_rooms() -> list[tuple[str, Callable[[], Iterable[Finding]]]]:
 def _report(findings: list[Finding], works: bool) -> dict[str, Any]:
     return {
         "ok": works,
-        "version": _version(),
+        "version": version(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "counts": {state: sum(finding.state == state for finding in findings) for state in _LABELS},
         "fallbacks": {finding.what: finding.fallback for finding in findings if finding.fallback},
         "findings": [finding._asdict() for finding in findings],
     }
-
-
-def _version() -> str:
-    import machrv
-
-    return str(getattr(machrv, "__version__", "unknown"))
 
 
 class _Printer:

@@ -1,12 +1,12 @@
 r"""Bytes that people have as text: hex in the forms in which tools print it.
 
-What belongs here: text in, bytes out, or where it cannot be read. What must never happen here: a guess at what the bytes
-mean, or text that is passed over silently.
-
 The forms: plain digits, with whatever separates them; lists (`0x13, 0x15`, C arrays, words of debuggers, which are in this
 machine's byte order); escapes (`\x13\x15`, `b'...'`, C strings); dumps with offsets and characters (xxd, hexdump, od,
 tcpdump, lldb, Wireshark), also those that leave repeated lines out.
 """
+
+# What belongs here: text in, bytes out, or where it cannot be read. What must never happen here: a guess at what the
+# bytes mean, or text that is passed over silently.
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""`machrv ports [PID]`: the port space of a process, as `lsmp` shows it on a Mac.
+"""`machrv ports [PID]`: the port space of a process, as `lsmp` shows it on a Mac."""
 
-What belongs here: what sockets mean as rights, and the table. What must never happen here: a look into the memory of a
-process, or a descriptor taken from it. On Linux a right is a socket, and the kernel tells everybody of the same user which
-there are: which rights a process has, what waits, who has the other end. Under which names the process knows its rights,
-how many user references each has, and how many messages those bytes are, it tells itself if it runs with MACHRV_PORTS=1
-(`machrv.kernel.linux.account`).
-"""
+# What belongs here: what sockets mean as rights, and the table. What must never happen here: a look into the memory of
+# a process, or a descriptor taken from it. On Linux a right is a socket, and the kernel tells everybody of the same
+# user which there are: which rights a process has, what waits, who has the other end. Under which names the process
+# knows its rights, how many user references each has, and how many messages those bytes are, it tells itself if it runs
+# with MACHRV_PORTS=1 (`machrv.kernel.linux.account`).
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ import os
 import sys
 from typing import NamedTuple
 
-from machrv.cli.sockets import (
+from machrv.doctor.sockets import (
     UnixSocket,
     command_of,
     held_sockets,

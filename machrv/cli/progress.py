@@ -1,7 +1,6 @@
-"""What a run says that takes longer than somebody waits without wondering.
+"""What a run says that takes longer than somebody waits without wondering."""
 
-What belongs here: one line on standard error, later, if at all. What must never happen here: a line of a quick run.
-"""
+# What belongs here: one line on standard error, later, if at all. What must never happen here: a line of a quick run.
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What happened in several processes, in the order in which it happened, and whether it was what must happen.
+"""What happened in several processes, in the order in which it happened, and whether it was what must happen."""
 
-What belongs here: events, checks, and how they are printed. What must never happen here: a word about something that
-nobody has reported.
-"""
+# What belongs here: events, checks, and how they are printed. What must never happen here: a word about something that
+# nobody has reported.
 
 from __future__ import annotations
 

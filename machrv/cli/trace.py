@@ -1,8 +1,7 @@
-"""`machrv trace -- PROGRAM ...`: run a program, and draw what it and its children did with ports.
+"""`machrv trace -- PROGRAM ...`: run a program, and draw what it and its children did with ports."""
 
-What belongs here: the run (its environment, signals, exit status) and where the page goes. What must never happen here:
-a byte on PROGRAM's standard input or output, or an exit status that is not its own without a word about it.
-"""
+# What belongs here: the run (its environment, signals, exit status) and where the page goes. What must never happen
+# here: a byte on PROGRAM's standard input or output, or an exit status that is not its own without a word about it.
 
 from __future__ import annotations
 

@@ -1,19 +1,25 @@
-"""One claim by a real child, all the way, measured.
+"""One claim by a real child, all the way, measured."""
 
-What belongs here: the parent's side of it. What must never happen here: a child that is still there afterwards, or a wait
-without an end.
-"""
+# What belongs here: the parent's side of it. What must never happen here: a child that is still there afterwards, or a
+# wait without an end.
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import tempfile
+from contextlib import ExitStack, closing
 from subprocess import DEVNULL, PIPE, TimeoutExpired
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from machrv.doctor.findings import OK, WARNING, WRONG, Finding
+from machrv.errors import MachrvError, ReceiveTimeout
+from machrv.kernel import current
+from machrv.rendezvous.launch import launch
+from machrv.rendezvous.server import RendezvousServer
+from machrv.rights import ReceiveRight, fileport
 
 if TYPE_CHECKING:
     import subprocess
@@ -28,8 +34,6 @@ PATIENCE = 10.0
 
 def look() -> Iterator[Finding]:
     """Launch a child, hand it a port and a file, hear from it, and see that nothing is left."""
-    from machrv.errors import MachrvError
-
     try:
         took, message, problem = _perform()
     except (MachrvError, OSError) as error:
@@ -53,16 +57,6 @@ def look() -> Iterator[Finding]:
 
 def _perform() -> tuple[float, Message | None, str]:
     """Seconds, the child's message, and what went wrong."""
-    import tempfile
-    from contextlib import ExitStack, closing
-
-    from machrv.files import fileport
-    from machrv.kernel import current
-    from machrv.launching import launch
-    from machrv.rendezvous.server import RendezvousServer
-    from machrv.rights import ReceiveRight
-    from machrv.transfer import ReceiveTimeout
-
     with ExitStack() as stack:
         server = stack.enter_context(RendezvousServer())
         inbox = stack.enter_context(ReceiveRight.allocate())

@@ -1,25 +1,24 @@
-"""The child of the live check: claims a port and a file, and says through the port how long that took.
+"""The child of the live check: claims a port and a file, and says through the port how long that took."""
 
-What belongs here: what any child would do. What must never happen here: a word on standard error, unless something fails.
-"""
+# What belongs here: what any child would do. What must never happen here: a word on standard error, unless something
+# fails.
 
 from __future__ import annotations
 
+import json
+import os
 from time import perf_counter
 
 _started = perf_counter()
 
-from machrv.files import fileport_fd  # noqa: E402
 from machrv.message import Message  # noqa: E402
 from machrv.rendezvous import RendezvousClient  # noqa: E402
 from machrv.rights import SendRight  # noqa: E402
+from machrv.rights.files import fileport_fd  # noqa: E402
 
 
 def main() -> None:
     """Claim, read, report."""
-    import json
-    import os
-
     imported = perf_counter()
     with RendezvousClient.connect() as rights:
         claimed = perf_counter()

@@ -1,16 +1,18 @@
-"""The bootstrap directory: where it is, whether it is sound, and what is stale in it.
+"""The bootstrap directory: where it is, whether it is sound, and what is stale in it."""
 
-What belongs here: everything that `machrv.kernel.linux.bootstrap` would refuse, and what it would not notice. What must
-never happen here: anything removed but by its own sweep, or a link followed.
-"""
+# What belongs here: everything that `machrv.kernel.linux.bootstrap` would refuse, and what it would not notice. What
+# must never happen here: anything removed but by its own sweep, or a link followed.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from typing import TYPE_CHECKING
 
+import machrv.constants as constants
 from machrv.doctor.findings import NOTE, OK, WARNING, WRONG, Finding
+from machrv.kernel.linux.bootstrap import chosen_path, survey, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,8 +26,6 @@ _ADDRESS = 108
 
 def look(fix: bool = False) -> Iterator[Finding]:
     """The choice, the directory, what is in it. `fix` removes what is stale, and nothing else."""
-    from machrv.kernel.linux.bootstrap import chosen_path
-
     path, variable = chosen_path()
     yield _choice(path, variable)
     try:
@@ -118,8 +118,6 @@ def _room(path: str) -> Iterator[Finding]:
 
 
 def _contents(path: str, fix: bool) -> Iterator[Finding]:
-    from machrv.kernel.linux.bootstrap import survey, sweep
-
     found = survey(path)
     stale = _stale(found)
     if fix and stale:
@@ -158,8 +156,6 @@ def _some(files: list[str]) -> str:
 
 
 def _is_locked(path: str) -> bool:
-    import fcntl
-
     try:
         lock = os.open(os.path.join(path, ".lock"), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

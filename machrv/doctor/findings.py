@@ -1,8 +1,7 @@
-"""Findings: what was looked at, what was found, what follows from it.
+"""Findings: what was looked at, what was found, what follows from it."""
 
-What belongs here: the four states that a finding has. What must never happen here: an exception of a check that ends the
-examination.
-"""
+# What belongs here: the four states that a finding has. What must never happen here: an exception of a check that ends
+# the examination.
 
 from __future__ import annotations
 

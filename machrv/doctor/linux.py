@@ -1,29 +1,30 @@
-"""The Linux kernel: what machrv uses of it, what is missing, what is done instead and what that costs.
+"""The Linux kernel: what machrv uses of it, what is missing, what is done instead and what that costs."""
 
-What belongs here: each feature that has a fallback or is required, tried out the way in which machrv uses it. What must
-never happen here: an answer read off a version number, since distributions port features back and sandboxes take them
-away; or a descriptor that is left open.
-"""
+# What belongs here: each feature that has a fallback or is required, tried out the way in which machrv uses it. What
+# must never happen here: an answer read off a version number, since distributions port features back and sandboxes take
+# them away; or a descriptor that is left open.
 
 from __future__ import annotations
 
 import os
 import platform
 import socket
-import sys
-from contextlib import ExitStack
 from errno import ENOSYS, EPERM
 from typing import TYPE_CHECKING, NamedTuple
 
+import machrv.constants as constants
 from machrv.doctor.findings import NOTE, OK, WARNING, WRONG, Finding
+from machrv.doctor.sockets import unix_sockets
+from machrv.errors import UnsupportedError
+from machrv.kernel.linux.probing import features as features, memory_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECTION = "Linux"
-_TIMESTAMPNS = 35  # SO_TIMESTAMPNS and SCM_TIMESTAMPNS, asm-generic/socket.h
 _LARGEST_PACKET = 65536 + 64  # the message, and what machrv puts before it
-_DEEP = 6  # One more than what kernels before 6.10 let through.
+#: Before 6.17 some kernels have no pidfd for a sender that somebody has waited for, and say so in its place: 6.12 does.
+GONE = "pidfds of the gone"
 
 
 class Feature(NamedTuple):
@@ -87,6 +88,13 @@ FEATURES = {
             "a sender's effective user and group",
             "they are reported as its real ones",
         ),
+        Feature(
+            GONE,
+            "6.17",
+            "a message tells which process sent it, though that is gone",
+            "a message whose sender has exited and was waited for before it is received tells its pid and user, and not "
+            "which process with that pid it was: it is delivered, and counts as no process's in particular",
+        ),
     )
 }
 
@@ -104,28 +112,6 @@ def look() -> Iterator[Finding]:
     yield _diag()
 
 
-def features() -> dict[str, bool]:
-    """Which of FEATURES machrv has here: what `lib.machrv_without` switches off counts as missing."""
-    from machrv._mach import lib
-
-    pidfd = lib.machrv_pidfd_open(os.getpid())
-    if pidfd >= 0:
-        os.close(pidfd)
-    pid, stamped = _attested()
-    has = lib.machrv_features()
-    return {
-        "pidfd_open": pidfd >= 0,
-        "SCM_CREDENTIALS": pid == os.getpid(),
-        "SO_TIMESTAMPNS": stamped,
-        "SO_NETNS_COOKIE": bool(has & lib.MACHRV_WITHOUT_NETNS_COOKIE),
-        "MFD_NOEXEC_SEAL": bool(has & lib.MACHRV_WITHOUT_NOEXEC_SEAL),
-        "SO_PASSPIDFD": bool(has & lib.MACHRV_WITHOUT_PASSPIDFD),
-        "pidfs": bool(has & lib.MACHRV_WITHOUT_PIDFS),
-        "deep passing": _passes(_DEEP),
-        "PIDFD_GET_INFO": bool(has & lib.MACHRV_WITHOUT_PIDFD_INFO),
-    }
-
-
 def _finding(feature: Feature, works: bool) -> Finding:
     if works:
         return Finding(SECTION, feature.name, OK, feature.gives)
@@ -134,36 +120,6 @@ def _finding(feature: Feature, works: bool) -> Finding:
         advice = f"Linux {feature.since} has it; a sandbox or a container runtime may take it away"
         return Finding(SECTION, feature.name, WRONG, found, advice)
     return Finding(SECTION, feature.name, WARNING, found, f"Linux {feature.since} has it", feature.without)
-
-
-def _attested() -> tuple[int, bool]:
-    """What the kernel says of a message: the sender's pid, 0 if nothing; whether it is stamped."""
-    own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with own, other:
-        try:
-            own.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            own.setsockopt(socket.SOL_SOCKET, _TIMESTAMPNS, 1)
-            other.send(b"?")
-            told = {kind: data for _, kind, data in own.recvmsg(1, 256, socket.MSG_DONTWAIT)[1]}
-        except OSError:
-            return 0, False
-    return int.from_bytes(told.get(socket.SCM_CREDENTIALS, b"")[:4], sys.byteorder), _TIMESTAMPNS in told
-
-
-def _passes(depth: int) -> bool:
-    """Whether a socket can wait in a socket that waits in a socket, so many deep."""
-    with ExitStack() as stack:
-        inner = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-        for _ in range(depth):
-            own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            stack.enter_context(own)
-            stack.enter_context(other)
-            try:
-                socket.send_fds(own, [b"?"], [inner.fileno()])
-            except OSError:
-                return False
-            inner = other
-    return True
 
 
 def _packets() -> Finding:
@@ -181,19 +137,16 @@ def _packets() -> Finding:
             return Finding(
                 SECTION, what, WARNING, found, "`sysctl net.core.wmem_default=212992`, which is the usual value"
             )
-    try:
-        os.close(os.memfd_create("machrv-doctor", os.MFD_CLOEXEC))
-    except OSError as error:
-        found = f"no memfd ({error.strerror}): messages over 64 KiB and out-of-line memory cannot be sent"
-        return Finding(SECTION, what, WARNING, found, _refused(error.errno or 0, "memfd_create", "3.17"))
+    number = memory_error()
+    if number:
+        found = f"no memfd ({os.strerror(number)}): messages over 64 KiB and out-of-line memory cannot be sent"
+        return Finding(SECTION, what, WARNING, found, _refused(number, "memfd_create", "3.17"))
     return Finding(SECTION, what, OK, "64 KiB in one packet, more in a sealed memfd")
 
 
 def _descriptors() -> Finding:
     """Whether one message may bring as many descriptors as machrv sends."""
-    from machrv._mach import lib
-
-    most: int = lib.MACHRV_MAX_FDS
+    most = constants.MACHRV_MAX_FDS
     own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with own, other:
         try:
@@ -206,9 +159,6 @@ def _descriptors() -> Finding:
 
 
 def _diag() -> Finding:
-    from machrv.cli.sockets import unix_sockets
-    from machrv.errors import UnsupportedError
-
     try:
         unix_sockets()
     except UnsupportedError as error:

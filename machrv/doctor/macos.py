@@ -1,8 +1,7 @@
-"""macOS: what can be told of Mach there.
+"""macOS: what can be told of Mach there."""
 
-What belongs here: version, sandbox, and the calls that older systems lack. What must never happen here: a promise that was
-not tried.
-"""
+# What belongs here: version, sandbox, and the calls that older systems lack. What must never happen here: a promise
+# that was not tried.
 
 from __future__ import annotations
 
@@ -11,6 +10,8 @@ import platform
 from typing import TYPE_CHECKING
 
 from machrv.doctor.findings import NOTE, OK, WARNING, Finding
+from machrv.kernel import current
+from machrv.message import MACH_PORT_RIGHT_RECEIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,9 +41,6 @@ def look() -> Iterator[Finding]:
 
 
 def _ports() -> Iterator[Finding]:
-    from machrv.kernel import current
-    from machrv.message import MACH_PORT_RIGHT_RECEIVE
-
     kernel = current()
     reply = kernel.mach_reply_port()
     kernel.mach_port_mod_refs(reply, MACH_PORT_RIGHT_RECEIVE, -1)

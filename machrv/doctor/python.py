@@ -1,8 +1,7 @@
-"""Python: the interpreter, CFFI, and whether the compiled module is right for both.
+"""Python: the interpreter, CFFI, and whether the compiled module is right for both."""
 
-What belongs here: what can be told without the compiled module, and whether it can be loaded. What must never happen here:
-the taking of a module that loads for one that is complete.
-"""
+# What belongs here: what can be told without the compiled module, and whether it can be loaded. What must never happen
+# here: the taking of a module that loads for one that is complete.
 
 from __future__ import annotations
 
@@ -10,6 +9,9 @@ import os
 import platform
 import re
 import sys
+import sysconfig
+from importlib import import_module
+from importlib.machinery import EXTENSION_SUFFIXES
 from typing import TYPE_CHECKING
 
 from machrv.doctor.findings import NOTE, OK, WARNING, WRONG, Finding
@@ -34,7 +36,7 @@ def look() -> Iterator[Finding]:
 def module_loads() -> bool:
     """Whether the rooms that need the compiled module can be looked at."""
     try:
-        import machrv._mach  # noqa: F401
+        import machrv.constants  # noqa: F401
     except ImportError:
         return False
     return True
@@ -53,8 +55,6 @@ def _interpreter() -> Finding:
 
 
 def _threads() -> Finding:
-    import sysconfig
-
     if not sysconfig.get_config_var("Py_GIL_DISABLED"):
         return Finding(SECTION, "threads", OK, "one at a time in Python (GIL); the abi3 module fits")
     running = getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -65,8 +65,6 @@ def _threads() -> Finding:
 
 
 def _cffi() -> Finding:
-    from importlib import import_module
-
     try:
         version: str = import_module("_cffi_backend").__version__  # All that is needed of it at run time.
     except ImportError as error:
@@ -77,17 +75,13 @@ def _cffi() -> Finding:
 
 
 def _module() -> Iterator[Finding]:
-    import machrv
-
-    folder = os.path.dirname(os.path.abspath(machrv.__file__))
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     built = sorted(
         name for name in os.listdir(folder) if name.startswith("_mach.") and name.endswith((".so", ".pyd", ".dylib"))
     )
     try:
-        from machrv._mach import lib
+        import machrv.constants  # noqa: F401  # It loads the compiled module, and nothing else does before it.
     except ImportError as error:
-        from importlib.machinery import EXTENSION_SUFFIXES
-
         fitting = [name for name in built if name[len("_mach") :] in EXTENSION_SUFFIXES]
         if not built:
             found = f"there is none in {folder}"
@@ -97,10 +91,9 @@ def _module() -> Iterator[Finding]:
             found = f"{fitting[0]} cannot be loaded: {error}"
         yield Finding(SECTION, "compiled module", WRONG, found, _REBUILD)
         return
-    import machrv._mach
-
-    file = str(machrv._mach.__file__)
-    missing = [name for name in _expected(folder) if not hasattr(lib, name)]
+    module = sys.modules["machrv._mach"]
+    file = str(module.__file__)
+    missing = [name for name in _expected(folder) if not hasattr(getattr(module, "lib"), name)]
     if missing:
         found = (
             f"{file} lacks {', '.join(missing[:3])}{' and more' if len(missing) > 3 else ''}: it is of another version"

@@ -1,12 +1,12 @@
-"""What surrounds the process: its limits, and whoever restricts it.
+"""What surrounds the process: its limits, and whoever restricts it."""
 
-What belongs here: numbers that run out, and the sandboxes, namespaces and modules that may be why something is missing.
-What must never happen here: a setting that is changed.
-"""
+# What belongs here: numbers that run out, and the sandboxes, namespaces and modules that may be why something is
+# missing. What must never happen here: a setting that is changed.
 
 from __future__ import annotations
 
 import os
+import resource
 from typing import TYPE_CHECKING
 
 from machrv.doctor.findings import NOTE, OK, WARNING, Finding
@@ -28,8 +28,6 @@ _ALL_IDS = "0 0 4294967295"
 
 def limits() -> Iterator[Finding]:
     """What runs out first."""
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = "unlimited" if hard == resource.RLIM_INFINITY else str(hard)
     found = f"{'unlimited' if soft == resource.RLIM_INFINITY else soft} (`ulimit -n` can go up to {most})"

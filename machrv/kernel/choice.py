@@ -61,10 +61,8 @@ def _new() -> "Kernel":
         from machrv.errors import UnsupportedError
 
         raise UnsupportedError(f"machrv has kernels for Linux and macOS, not for {sys.platform!r}")
-    if "MACHRV_TRACE" in os.environ:
-        from machrv.trace.kernel import traced
-
-        kernel = traced(kernel)
+    for wrap in _wrappers:
+        kernel = wrap(kernel)
     return kernel
 
 

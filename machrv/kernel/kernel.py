@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
     from machrv.kernel.memory import MemoryCalls
     from machrv.kernel.waiting import EventQueue, Process, Readiness
 

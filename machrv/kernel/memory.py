@@ -9,20 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import namedtuple
 
-from machrv.errors import MachrvError
+from machrv.errors import MemoryObjectError as MemoryObjectError, ReadOnlyMemoryError as ReadOnlyMemoryError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mmap import mmap
     from typing import NamedTuple
-
-
-class MemoryObjectError(MachrvError, ValueError):
-    """Memory that cannot be had as asked for, or a right that stands for none that is safe to map. The message says why."""
-
-
-class ReadOnlyMemoryError(MemoryObjectError, PermissionError):
-    """Memory was to be mapped for writing, and can only be read."""
 
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
 
 
 class Process(ABC):

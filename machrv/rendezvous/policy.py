@@ -1,9 +1,5 @@
 """Whether a peer is good enough: the two features, the policy that follows from them, and the decision about one peer.
 
-What belongs here: whether requirements count, and what follows from a verdict. What must never happen here: taking a
-lock, touching rights, or looking at a process (that is `machrv.requirement`). Server and client come here after their
-locks are released and before anything is handed out.
-
     feature                       Chromium's name                              default
     VALIDATE_PEER_REQUIREMENTS    MachPortRendezvousValidatePeerRequirements   off
     ENFORCE_PEER_REQUIREMENTS     MachPortRendezvousEnforcePeerRequirements    off
@@ -13,22 +9,26 @@ can tighten what the code asked for and never loosen it. Names, numbers and defa
 base/apple/mach_port_rendezvous_mac.cc of 2025, where a valid number in a child's environment wins either way.
 """
 
+# What must never happen here: taking a lock, touching rights, or looking at a process (that is `machrv.requirement`). Server
+# and client come here after their locks are released and before anything is handed out.
+
 from __future__ import annotations
 
 import os
 import sys
 from collections import namedtuple
 
+from machrv.log import log
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable, Iterator, MutableMapping
     from types import TracebackType
     from typing import ClassVar, NamedTuple
 
     from typing_extensions import Self
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
     from machrv.requirement import Requirement
 
 #: Where a child finds its parent's policy, as a decimal number. The missing letter is Chromium's.
@@ -223,7 +223,8 @@ def refusal(
 ) -> str | None:
     """Why the rendezvous with this `peer` ("client", "server") must end; None if it may go on.
 
-    No token to judge by, and a requirement that cannot be evaluated: it is not met. Every verdict is logged (logger
+    No token to judge by, one without a pidversion (whoever that was), and a requirement that cannot be evaluated: it is not
+    met. Every verdict is logged (logger
     "machrv": INFO if the requirement is met, WARNING if not) and goes to the callback.
     """
     if requirement is None:
@@ -237,25 +238,27 @@ def refusal(
     enforced = policy == PeerValidationPolicy.ENFORCE
     if reason is not None:
         outcome = "it is refused" if enforced else "it goes on, since the policy is VALIDATE_ONLY"
-        _logger().warning("%s does not meet %r: %s; %s", who, requirement, reason, outcome)
+        log().warning("%s does not meet %r: %s; %s", who, requirement, reason, outcome)
     elif "logging" in sys.modules:  # Otherwise nobody has asked for INFO records, and the import is not free.
-        _logger().info("%s meets %r", who, requirement)
+        log().info("%s meets %r", who, requirement)
     callback = _callback
     if callback is not None:
         try:
             callback(Verdict(peer, audit_token, requirement, reason is None, enforced, reason or ""))
         except Exception:
-            _logger().exception("the verdict callback %r failed", callback)
+            log().exception("the verdict callback %r failed", callback)
     return reason if enforced else None
 
 
 def _mismatch(requirement: Requirement, audit_token: AuditToken | None, info_plist: bytes) -> str | None:
     if audit_token is None:
         return "there is no answer to judge it by"
+    if not audit_token.pidversion:
+        return "it has exited, and the kernel no longer tells which process with its number it was"
     try:
         return requirement.mismatch(audit_token, info_plist)
     except Exception as error:
-        _logger().exception("evaluating %r failed", requirement)
+        log().exception("evaluating %r failed", requirement)
         return f"it could not be evaluated ({error!r})"
 
 
@@ -264,15 +267,9 @@ def _warn_of_no_validation(who: str, requirement: Requirement) -> None:
     global _warned
     if not _warned:
         _warned = True
-        _logger().warning(
+        log().warning(
             "%s is not held against %r, nor will others be: the policy is NO_VALIDATION. "
             "machrv.ENFORCE_PEER_REQUIREMENTS.override(True) makes requirements count",
             who,
             requirement,
         )
-
-
-def _logger() -> logging.Logger:
-    import logging
-
-    return logging.getLogger("machrv")

@@ -1,19 +1,19 @@
-"""A port for a rendezvous: what travels under one key, and who owns it until then.
+"""A port for a rendezvous: what travels under one key, and who owns it until then."""
 
-What belongs here: `RendezvousPort`, and the checks that a set of ports must pass before anything of it is moved.
-What must never happen here: moving some of a set and then failing.
-"""
+# `RendezvousPort`, and the checks that a set of ports must pass before anything of it is moved. What must never happen
+# here: moving some of a set and then failing.
 
 from __future__ import annotations
 
-from machrv.errors import MachError, RendezvousError, RightError
+from machrv.errors import KeyFormatError, MachError, RegistrationError, RightError
 from machrv.kernel import current
+from machrv.log import log
 from machrv.message import Disposition, PortDescriptor
-from machrv.ownership import Right
-from machrv.rendezvous import four_char_code as four_char_code, uint32_key as uint32_key
-from machrv.rendezvous.protocol import MAX_PORTS as MAX_PORTS
-from machrv.rights import ReceiveRight, SendOnceRight, SendRight
-from machrv.transfer import NEEDED_RIGHT
+from machrv.rendezvous.keys import uint32_key
+from machrv.rendezvous.protocol import MAX_PORTS
+from machrv.rights.kinds import ReceiveRight, SendOnceRight, SendRight
+from machrv.rights.right import Right
+from machrv.rights.transfer import NEEDED_RIGHT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     #: What may be registered under a key: any owned right but a port set.
     RendezvousPortLike = Union["RendezvousPort", ReceiveRight, SendRight, SendOnceRight]
-    #: A uint32, or the four characters that stand for it.
-    Key = Union[int, str]
     #: The keys are `Key`s. (Mapping is invariant in its keys, so `Mapping[Key, ...]` would refuse a `dict[str, ...]`; and
     #: beside a union of mappings mypy does not see that a right and another kind of right are both welcome.)
     Ports = Mapping[Any, RendezvousPortLike]
@@ -39,14 +37,6 @@ _MOVES: dict[int, type[Right]] = {
 
 #: MACH_PORT_RIGHT_*, in words.
 _RIGHTS = ("send", "receive", "send-once", "port-set", "dead-name")
-
-
-class KeyFormatError(RendezvousError, ValueError):
-    """A key is neither a uint32 nor the four characters that stand for one."""
-
-
-class RegistrationError(RendezvousError, ValueError):
-    """A set of ports cannot be registered; the message says why. Nothing of it was moved."""
 
 
 class RendezvousPort:
@@ -203,17 +193,6 @@ def take_ports(checked: Mapping[int, RendezvousPortLike], kernel: Kernel) -> dic
     return taken
 
 
-def borrowed_ports(ports: Mapping[int, RendezvousPort]) -> list[tuple[int, int, int]] | None:
-    """(key, name, disposition) of each port, the keys ascending; None if one of them is to be moved."""
-    described: list[tuple[int, int, int]] = []
-    for key in sorted(ports) if len(ports) > 1 else ports:
-        port = ports[key]
-        if port._disposition in _MOVES:
-            return None
-        described.append((key, port._held[0] if port._held else 0, port._disposition))
-    return described
-
-
 def destroy_ports(ports: Ports) -> None:
     """Give up everything that these ports own. A failure is logged, and the others are given up all the same."""
     for key, port in ports.items():
@@ -223,6 +202,4 @@ def destroy_ports(ports: Ports) -> None:
             elif port._disposition in _MOVES:
                 port.destroy()
         except Exception:
-            import logging
-
-            logging.getLogger("machrv").exception("giving up %r (key %r) failed", port, key)
+            log().exception("giving up %r (key %r) failed", port, key)

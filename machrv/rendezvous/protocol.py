@@ -1,8 +1,5 @@
 """The rendezvous on the wire: requests and replies, byte for byte as Chromium sends them.
 
-What belongs here: what a request and a reply look like, and whether a message is one. What must never happen here: I/O,
-rights given up or taken, or a field of a peer's that is used before it was checked.
-
     request     a bare header: id 'mrzv' ('mrzV': with the server's Info.plist data); remote MOVE_SEND of the service
                 right, local MAKE_SEND_ONCE of a reply port
     reply       id 'MRZV', remote MOVE_SEND_ONCE; the descriptor count n; n port descriptors; then the body:
@@ -12,12 +9,14 @@ The layout of the reply was read in Chromium, base/apple/mach_port_rendezvous.cc
 uint64 is not aligned.
 """
 
+# What a request and a reply look like, and whether a message is one. What must never happen here: I/O, rights given up or
+# taken, or a field of a peer's that is used before it was checked.
+
 from __future__ import annotations
 
 from collections import namedtuple
-from struct import Struct
+from struct import Struct, calcsize
 
-from machrv.audit import AuditToken
 from machrv.errors import MessageFormatError
 from machrv.message import (
     MACH_MSGH_BITS_COMPLEX,
@@ -25,14 +24,16 @@ from machrv.message import (
     MACHRV_REPLY_ID,
     MACHRV_REQUEST_ID,
     MACHRV_REQUEST_WITH_INFO_PLIST_ID,
+    AuditToken,
     Disposition,
     Message,
     PortDescriptor,
 )
+from machrv.message.layout import layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from typing import Any, NamedTuple
 
 REQUEST_ID: int = MACHRV_REQUEST_ID
@@ -45,24 +46,8 @@ MAX_PORTS = 253
 
 #: msgh_size of a request: a header and nothing else.
 REQUEST_SIZE = len(Message().encode())
-
-#: What is the same in all replies, and what each port adds: a descriptor and a key.
-_REPLY_SIZE, _EACH = 36, 16
-AUDIT_TRAILER_SIZE = 52
-#: Of the bits of a request: whether it is complex, and what the right to answer it is.
-_ANSWERABLE = MACH_MSGH_BITS_COMPLEX | 0x1F
-#: A header, and the trailer: type, size, seqno and two words of a security token; the words of the audit token.
-_REQUEST = Struct("=5Ii2I12x8I")
-
-#: The 32-bit words before the descriptors, of each port (its descriptor and its key), and behind: a length of 64 bits,
-#: and the trailer: type, size, seqno and two words of a security token; the words of the audit token.
-_HEAD, _EACH_PORT, _TAIL = 7, 4, 15
-_TOKEN_SIZE = 32
-#: no additional data, and the trailer that was asked for
-_BEHIND = [0, 0, 0, AUDIT_TRAILER_SIZE]
-_BITS = MACH_MSGH_BITS_COMPLEX | Disposition.PORT_SEND_ONCE << 8
-#: What of the last word of a descriptor is its disposition; the rest is the type, 0 for a port, and padding.
-_DISPOSITION = 0x00FF0000
+#: What a server receives with: a request and its trailer. Anything larger the kernel destroys unread.
+RECEIVE_SIZE = REQUEST_SIZE + calcsize("=" + layout("mach_msg_audit_trailer_t"))
 
 _COUNT = Struct("=I")
 _LENGTH = Struct("=Q")
@@ -84,64 +69,20 @@ def request(reply_port: int, request_id: int = REQUEST_ID) -> Message:
     return Message(request_id, local_port=reply_port, local_disposition=Disposition.MAKE_SEND_ONCE)
 
 
-def read_request(data: bytes) -> tuple[int, int, AuditToken] | None:
-    """The right to answer a received request, its id, and who sent it; None if the message has not the form of one.
+def parse_request(message: Message) -> AuditToken:
+    """Who sent a request. Raises MessageFormatError for anything else.
 
     Whether the id is one that is served is not looked at. The kernel's own messages (notifications) are no requests,
     whatever their id.
     """
-    if len(data) != REQUEST_SIZE + AUDIT_TRAILER_SIZE:
-        return None
-    bits, size, remote, _, voucher, id, kind, trailer_size, *words = _REQUEST.unpack(data)
-    if size != REQUEST_SIZE or kind or trailer_size != AUDIT_TRAILER_SIZE:
-        return None
-    # The remote right is the reply port's, and nothing comes with it.
-    if bits & _ANSWERABLE != Disposition.PORT_SEND_ONCE or not remote or voucher or not words[5]:
-        return None
-    return remote, id, tuple.__new__(AuditToken, words)
-
-
-def read_reply(data: bytes) -> tuple[Mapping[int, tuple[int, int]], bytes] | None:
-    """What `parse_reply(Message.decode(data))` finds, where the reply is as nearly all are: a (name, disposition) by key, and
-    the audit token of who sent it, as bytes. None for whatever looks otherwise in the least; it may be a reply all the same.
-    """
-    count = (len(data) // 4 - _HEAD - _TAIL) // _EACH_PORT
-    if not 0 < count <= MAX_PORTS or len(data) != 4 * (_HEAD + _EACH_PORT * count + _TAIL):
-        return None
-    words = memoryview(data).cast("I").tolist()
-    bits, size, remote, _, voucher, id, descriptors = words[:_HEAD]
-    if (
-        bits != _BITS
-        or size != len(data) - AUDIT_TRAILER_SIZE
-        or remote
-        or voucher
-        or id != MACHRV_REPLY_ID
-        or descriptors != count
-    ):
-        return None
-    keys_at, end = _HEAD + 3 * count, _HEAD + 4 * count
-    if words[end : end + 4] != _BEHIND or not words[-3]:
-        return None  # additional data, another trailer, or the kernel's own message
-    names, types, keys = words[_HEAD:keys_at:3], words[_HEAD + 2 : keys_at : 3], words[keys_at:end]
-    if any(words[_HEAD + 1 : keys_at : 3]) or (count > 1 and keys != sorted(set(keys))):
-        return None
-    dispositions = [word >> 16 for word in types if not word & ~_DISPOSITION]
-    if len(dispositions) != count:
-        return None
-    return dict(zip(keys, zip(names, dispositions))), data[-_TOKEN_SIZE:]
-
-
-def reply_image(remote: int, ports: Sequence[tuple[int, int, int]], additional_data: bytes = b"") -> bytes:
-    """What `reply(...).encode_to(remote, MOVE_SEND_ONCE)` gives: `ports` are (key, name, disposition), the keys ascending."""
-    count, padding = len(ports), -len(additional_data) % 4
-    size = _REPLY_SIZE + _EACH * count + len(additional_data) + padding
-    bits = MACH_MSGH_BITS_COMPLEX | Disposition.MOVE_SEND_ONCE
-    words = [0] * (3 * count)
-    words[0::3] = [name for _, name, _ in ports]
-    words[2::3] = [disposition << 16 for _, _, disposition in ports]
-    words += [key for key, _, _ in ports]
-    head = _image_struct(count).pack(bits, size, remote, 0, 0, REPLY_ID, count, *words, len(additional_data))
-    return head + additional_data + bytes(padding)
+    token = message.audit_token
+    if token is None or token.pid == 0:
+        raise MessageFormatError("a request comes from a process: this one bears the kernel's token, or none")
+    if message.is_complex or message.body or message.descriptors or message.voucher_port:
+        raise MessageFormatError("a request is a header, and nothing comes with it")
+    if not message.remote_port or message.remote_disposition != Disposition.PORT_SEND_ONCE:
+        raise MessageFormatError("a request brings a send-once right to be answered on", 8)
+    return token
 
 
 def reply(ports: Mapping[int, Any], additional_data: bytes = b"") -> Message:
@@ -188,17 +129,6 @@ def parse_reply(message: Message) -> Reply:
     if any(first >= second for first, second in zip(numbers, numbers[1:])):
         raise MessageFormatError("the keys of a reply ascend, each once")
     return Reply(dict(zip(numbers, descriptors)), additional_data)
-
-
-_IMAGES: dict[int, Struct] = {}
-
-
-def _image_struct(count: int) -> Struct:
-    """A reply of so many ports, up to the additional data: header and count, descriptors, keys, length."""
-    found = _IMAGES.get(count)
-    if found is None:
-        found = _IMAGES[count] = Struct(f"=5IiI{4 * count}IQ")
-    return found
 
 
 def _split(body: bytes, size: int, what: str) -> tuple[bytes, bytes]:

@@ -1,39 +1,31 @@
 """Which process may claim which ports: registrations keyed by the process itself, behind a lock that is checked.
 
-What belongs here: who owns a registration's rights, from registering until they are claimed or given up. What must
-never happen here: a right given up twice or not at all, one process's rights in another's hands, or a requirement evaluated
-while the lock is held.
-
 A registration pins the process (on Linux by a pidfd), so a recycled pid gets nothing. It ends exactly once: popping it
 from the table, under the lock, decides who ends it.
 """
+
+# Who owns a registration's rights, from registering until they are claimed or given up. What must never happen here: a
+# right given up twice or not at all, one process's rights in another's hands, or a requirement evaluated while the lock is
+# held.
 
 from __future__ import annotations
 
 import threading
 from _thread import get_ident
 
-from machrv.dispatch import Dispatcher
-from machrv.errors import RendezvousError
-from machrv.rendezvous.port import RegistrationError, checked_ports, destroy_ports, take_ports
+from machrv.errors import LockNotHeldError, ProcessGoneError, RegistrationError, RendezvousError
+from machrv.rendezvous.dispatch import Dispatcher
+from machrv.rendezvous.port import checked_ports, destroy_ports, take_ports
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from machrv.audit import AuditToken
-    from machrv.dispatch import EventSource
+    from machrv.message.audit import AuditToken
+    from machrv.rendezvous.dispatch import EventSource
     from machrv.kernel import Kernel, Process
     from machrv.rendezvous.port import Ports, RendezvousPort
     from machrv.requirement import Requirement
-
-
-class LockNotHeldError(RendezvousError, RuntimeError):
-    """The call needs the server's lock: `with server.lock:` around launching the child and registering its ports."""
-
-
-class ProcessGoneError(RendezvousError, ProcessLookupError):
-    """There is no process with this pid (any more). Nothing was moved."""
 
 
 class CheckedLock:
@@ -152,6 +144,10 @@ class Registry:
         the next claim: who waits for an answer does not wait for that.
         """
         self.let_go()
+        if not audit_token.pidversion:
+            # Its sender has exited (Linux 6.12 no longer says which process that was): it has no use for ports, and who
+            # has its pid now did not ask.
+            return None
         with self.lock:
             registration = self._registrations.get(audit_token.pid)
             if registration is None or not registration.process.matches(audit_token):

@@ -1,11 +1,11 @@
 """The parent's end: servers that answer requests for ports.
 
-What belongs here: receiving a request, asking who may have what, and one reply. What must never happen here: an answer
-to anything but an exact request, a wait for a client, or a right that is neither sent nor given up.
-
 Requests are handled on the kernel's dispatch thread, one after the other. A reply goes to a send-once right and never
 waits. Whatever a client sends or fails to do, the others do not notice.
 """
+
+# Receiving a request, asking who may have what, and one reply. What must never happen here: an answer to anything but an
+# exact request, a wait for a client, or a right that is neither sent nor given up.
 
 from __future__ import annotations
 
@@ -13,34 +13,21 @@ import atexit
 import os
 import threading
 
-from machrv.dispatch import Dispatcher, log_failure
-from machrv.errors import MachError, RendezvousError, RightError
+from machrv.constants import MACH_MSG_MASK, MACH_RCV_BODY_ERROR, MACH_RCV_TIMED_OUT, MACH_RCV_TOO_LARGE
+from machrv.errors import MachError, MessageFormatError, RendezvousError, RightError
 from machrv.kernel import current
-from machrv.message import (
-    MACH_MSG_MASK,
-    MACH_RCV_BODY_ERROR,
-    MACH_RCV_TIMED_OUT,
-    MACH_RCV_TOO_LARGE,
-    MACH_SEND_MSG,
-    Message,
-)
-from machrv.closing import Closing
-from machrv.received import destroy_message
+from machrv.log import log
+from machrv.message import Message
+from machrv.rendezvous.dispatch import Dispatcher
+from machrv.rendezvous.names import server_name
 from machrv.rendezvous.policy import add_feature_state_to_environment, refusal
-from machrv.rendezvous import server_name
-from machrv.rendezvous.port import borrowed_ports, checked_ports, destroy_ports, take_ports
-from machrv.rendezvous.protocol import (
-    AUDIT_TRAILER_SIZE,
-    REQUEST_ID,
-    REQUEST_SIZE,
-    REQUEST_WITH_INFO_PLIST_ID,
-    read_request,
-    reply,
-    reply_image,
-)
+from machrv.rendezvous.port import checked_ports, destroy_ports, take_ports
+from machrv.rendezvous.protocol import RECEIVE_SIZE, REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, parse_request, reply
 from machrv.rendezvous.registry import Registry
-from machrv.rights import ReceiveRight, SendOnceRight, holds
-from machrv.transfer import RECEIVE_OPTIONS
+from machrv.requirement.info_plist import own_info_plist
+from machrv.rights.closing import Closing
+from machrv.rights.kinds import ReceiveRight, SendOnceRight
+from machrv.rights.transfer import RECEIVE_OPTIONS, destroy_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,13 +36,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from machrv.audit import AuditToken
-    from machrv.dispatch import EventSource
+    from machrv.message.audit import AuditToken
+    from machrv.rendezvous.dispatch import EventSource
     from machrv.kernel import Kernel
     from machrv.rendezvous.port import Ports, RendezvousPort
     from machrv.rendezvous.registry import CheckedLock
     from machrv.requirement import Requirement
-    from machrv.rights import SendRight
+    from machrv.rights.kinds import SendRight
 
 
 #: how many requests are answered before the other sources have a turn
@@ -137,23 +124,17 @@ class RendezvousServerBase(Closing):
         """Answer those who ask. If more wait, the dispatcher calls again, after the other sources."""
         name, kernel = self._serving, self._kernel  # The name is valid until this returns: `close` waits for that.
         try:
-            for turn in range(_AT_ONCE if name else 0):
-                received = kernel.take_request(name)
-                if received is None:
-                    if turn:
-                        return
-                    # No room but for a bare header: whatever is larger, the kernel destroys with everything in it.
-                    received = kernel.mach_msg(None, RECEIVE_OPTIONS, REQUEST_SIZE + AUDIT_TRAILER_SIZE, name, 0) or b""
-                request = read_request(received) if isinstance(received, bytes) else received
-                if request is not None:
-                    reply_right, message_id, token = request
-                    if message_id == REQUEST_ID or self._is_additional(message_id):
-                        self._answer(reply_right, message_id, token, turn < _AT_ONCE - 1)
-                        continue
-                if isinstance(received, bytes):
-                    destroy_message(Message.decode(received), kernel)
+            for _ in range(_AT_ONCE if name else 0):
+                message = Message.decode(kernel.mach_msg(None, RECEIVE_OPTIONS, RECEIVE_SIZE, name, 0) or b"")
+                try:
+                    token = parse_request(message)
+                except MessageFormatError:
+                    destroy_message(message, kernel)
+                    continue
+                if message.id == REQUEST_ID or self._is_additional(message.id):
+                    self._answer(message, token)
                 else:
-                    kernel.mach_port_deallocate(received[0])
+                    destroy_message(message, kernel)
         except MachError as error:
             # But for the first, it is gone, with all that could not be taken in.
             if (
@@ -162,49 +143,37 @@ class RendezvousServerBase(Closing):
             ):
                 raise
 
-    def _answer(self, reply_right: int, message_id: int, token: AuditToken, more: bool) -> None:
-        """Answer on the right under `reply_right`. Closing it unused is what refuses a client. `more`: see `Kernel.answer`."""
+    def _answer(self, message: Message, token: AuditToken) -> None:
+        """Answer a request. Closing its reply right unused is what refuses a client."""
         ports: Mapping[int, RendezvousPort] = {}
-        borrowed, held = None, True
-        try:
-            answer = self.ports_for_client(token)
-            if answer is None:
-                return
-            ports = answer
-            additional_data = self.additional_data_for_reply(message_id)
-            borrowed = borrowed_ports(ports)
-            if borrowed is None:
+        with SendOnceRight(message.remote_port, self._kernel) as right:
+            try:
+                answer = self.ports_for_client(token)
+                if answer is None:
+                    return
+                ports = answer
+                additional_data = self.additional_data_for_reply(message.id)
                 descriptors = {key: port.descriptor(self._kernel) for key, port in ports.items()}
-                held = False
-                with SendOnceRight(reply_right, self._kernel) as right:
-                    right.send(reply(descriptors, additional_data), timeout=0)
-            else:
-                if not self._kernel.answer(reply_right, borrowed, additional_data, more):
-                    image = reply_image(reply_right, borrowed, additional_data)
-                    self._kernel.mach_msg(image, MACH_SEND_MSG, timeout=0)
-                held = False
-        except (MachError, RightError) as error:
-            import logging
-
-            logging.getLogger("machrv").warning(
-                "the reply to process %d could not be sent, and its %d ports were given up: %s",
-                token.pid,
-                len(ports),
-                error,
-            )
-        except Exception:
-            log_failure(f"the request of process {token.pid} failed: it is refused, and its ports were given up")
-        finally:
-            if held and holds(self._kernel, reply_right, SendOnceRight.right):
-                self._kernel.mach_port_deallocate(reply_right)
-            if borrowed is None:
+                right.send(reply(descriptors, additional_data), timeout=0)
+            except (MachError, RightError) as error:
+                log().warning(
+                    "the reply to process %d could not be sent, and its %d ports were given up: %s",
+                    token.pid,
+                    len(ports),
+                    error,
+                )
+            except Exception:
+                log().exception(
+                    f"the request of process {token.pid} failed: it is refused, and its ports were given up"
+                )
+            finally:
                 destroy_ports(ports)  # What was moved in the reply is spent: this finds what was not.
 
     def _is_additional(self, message_id: int) -> bool:
         try:
             return self.is_valid_additional_message_id(message_id)
         except Exception:
-            log_failure(f"asking whether a request may have the id {message_id:#x} failed")
+            log().exception(f"asking whether a request may have the id {message_id:#x} failed")
             return False
 
 
@@ -292,8 +261,8 @@ class RendezvousServer(RendezvousServerBase):
         destroy_ports(ports)
         return None
 
-    def _answer(self, reply_right: int, message_id: int, token: AuditToken, more: bool) -> None:
-        super()._answer(reply_right, message_id, token, more)
+    def _answer(self, message: Message, token: AuditToken) -> None:
+        super()._answer(message, token)
         self._registry.let_go()
 
     def is_valid_additional_message_id(self, message_id: int) -> bool:
@@ -304,8 +273,6 @@ class RendezvousServer(RendezvousServerBase):
         """This process's Info.plist data for a request that asks for it; b"" where a process has none, as on Linux."""
         if message_id != REQUEST_WITH_INFO_PLIST_ID:
             return b""
-        from machrv.requirement import own_info_plist
-
         return own_info_plist()
 
     @staticmethod

@@ -1,9 +1,5 @@
 """macOS: a requirement in the language of Security.framework, and a process held against it.
 
-What belongs here: the text, and what is asked of the framework in which order. What must never happen here: a pid. The
-framework finds a process by its audit token, which another process with that pid does not have; nor does the same one
-after an exec.
-
 The text can be built and read on any platform. Its pieces are the requirements of Apple's technical note TN3127; as in
 Chromium (base/mac/process_requirement.cc of 2025), a Developer ID is told by the certificate of the authority (marker
 6.2.6) and the leaf (6.1.13), the App Store by the leaf (6.1.9), development by the authority (6.2.1).
@@ -12,18 +8,23 @@ Where Chromium makes a requirement that everybody meets, this refuses to make on
 identity (unsigned, ad-hoc signed), and for an identifier without a team, since anybody can sign with any identifier.
 """
 
+# What belongs here: the text, and what is asked of the framework in which order. What must never happen here: a pid.
+# The framework finds a process by its audit token, which another process with that pid does not have; nor does the same
+# one after an exec.
+
 from __future__ import annotations
 
 from collections import namedtuple
 
-from machrv.requirement import RequirementError, UnsupportedRequirementError
+from machrv.errors import RequirementError, UnsupportedRequirementError
+from machrv.log import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any, NamedTuple
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
     from machrv.requirement.security import SecurityFramework
 
 SUPPORTED = frozenset(
@@ -173,9 +174,7 @@ def info_plist(framework: SecurityFramework | None = None) -> bytes:
     data = (framework if framework is not None else _framework()).info_plist()
     if len(data) <= MAX_INFO_PLIST_SIZE:
         return data
-    import logging
-
-    logging.getLogger("machrv").warning(
+    log().warning(
         "the Info.plist data of this process has %d bytes: more than %d are not sent, so a client that judges only what "
         "runs will refuse this server",
         len(data),

@@ -1,14 +1,15 @@
-"""Linux: what a program's file contains, as a digest.
+"""Linux: what a program's file contains, as a digest."""
 
-What belongs here: digests of open files. What must never happen here: a path. A path may lead to another file by now;
-the descriptor of a process's image does not.
-"""
+# What belongs here: digests of open files. What must never happen here: a path. A path may lead to another file by now;
+# the descriptor of a process's image does not.
 
 from __future__ import annotations
 
+import fcntl
 import os
 from errno import EFBIG
 from sys import byteorder
+from time import time_ns
 
 #: ioctl(fd, FS_IOC_MEASURE_VERITY, struct fsverity_digest *): _IOWR('f', 134, 4 bytes) as most architectures number it.
 #: Where it is numbered otherwise, no file has a measurement. Linux 5.4, include/uapi/linux/fsverity.h.
@@ -47,13 +48,11 @@ def digest_mismatch(image: int, wanted: str) -> str | None:
 
 
 def _measurement(fd: int) -> str | None:
-    from fcntl import ioctl
-
     # struct fsverity_digest: two 16-bit numbers, the algorithm and the size (first of the room, then of the digest).
     answer = bytearray(4 + _MAX_DIGEST_SIZE)
     answer[2:4] = _MAX_DIGEST_SIZE.to_bytes(2, byteorder)
     try:
-        ioctl(fd, _FS_IOC_MEASURE_VERITY, answer)
+        fcntl.ioctl(fd, _FS_IOC_MEASURE_VERITY, answer)
     except OSError:  # ENODATA: the file has none. ENOTTY, EOPNOTSUPP: the file system or the kernel has no such thing.
         return None
     algorithm, size = (int.from_bytes(answer[at : at + 2], byteorder) for at in (0, 2))
@@ -72,8 +71,7 @@ def contents_digest(fd: int) -> str:
             EFBIG,
             f"the program has {before.st_size} bytes, and more than {MAX_SIZE} are not read: enable fs-verity for its file",
         )
-    import hashlib
-    from time import time_ns
+    import hashlib  # Late: it is dear, and most requirements ask for no digest.
 
     began = time_ns()
     digest = hashlib.sha256()

@@ -1,18 +1,16 @@
-"""Linux: what can be found out about a process there, and whether it is what was asked.
+"""Linux: what can be found out about a process there, and whether it is what was asked."""
 
-What belongs here: one function for each thing that may be asked. What must never happen here: a name or a number that
-the process chose itself, taken for what it is. Its command line, its name, its environment and its working directory
-are its own words, and so is the text of the link /proc/PID/exe: a process in a mount namespace of its own has any path
-it likes. Files are compared by what they are (device and inode), looked up by this process.
-"""
+# What belongs here: one function for each thing that may be asked. What must never happen here: a name or a number that
+# the process chose itself, taken for what it is. Its command line, its name, its environment and its working directory
+# are its own words, and so is the text of the link /proc/PID/exe: a process in a mount namespace of its own has any
+# path it likes. Files are compared by what they are (device and inode), looked up by this process.
 
 from __future__ import annotations
 
 import os
 import sys
 
-from machrv.errors import UnsupportedError
-from machrv.requirement import RequirementError, UnsupportedRequirementError
+from machrv.errors import RequirementError, UnsupportedError, UnsupportedRequirementError
 from machrv.requirement.image import digest_mismatch
 from machrv.requirement.pinned import PinnedProcess, own_number, parent_number
 
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
     from machrv.requirement.darwin import Signature
 
     Check = Callable[[PinnedProcess, Any], "str | None"]

@@ -1,23 +1,23 @@
 """Linux: the process that an audit token names, held still while it is looked at.
 
-What belongs here: reading /proc about one process and nobody else. What must never happen here: an answer about a
-process that is not the token's.
-
 A pid is a number that the next process may get. So: open a pidfd by the number; it must be the token's process
 (pidversion). Open its directory in /proc and see by the pidfd that the process still runs: then the directory is its
 own, and a descriptor of a process directory never comes to mean another process. Read through that descriptor only. In
 the end, see again that the process runs, and that it runs the same program.
 """
 
+# What belongs here: reading /proc about one process and nobody else. What must never happen here: an answer about a
+# process that is not the token's.
+
 from __future__ import annotations
 
 import os
 
-from machrv.closing import Closing
+from machrv.rights.closing import Closing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
 
 
 class PinnedProcess(Closing):

@@ -1,13 +1,13 @@
 """macOS: Security.framework and CoreFoundation, opened when they are needed.
 
-What belongs here: the calls, their arguments, and giving back every object that they create. What must never happen
-here: a decision. No other module knows what these calls look like.
-
 They are opened at run time with ctypes, since neither is needed to build machrv, nor by a process that judges nobody.
 Prototypes: Apple's SDK of macOS 15, Security/SecCode.h, SecRequirement.h, CoreFoundation. csops_audittoken is a call of
 libSystem without a public header (xnu-11417, bsd/sys/codesign.h): it answers for the process that a token names, and for
 no other that has its number.
 """
+
+# What belongs here: the calls, their arguments, and giving back every object that they create. What must never happen
+# here: a decision. No other module knows what these calls look like.
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import sys
 from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_long, c_size_t, c_ubyte, c_uint32, c_void_p
 
 from machrv.errors import UnsupportedError
+from machrv.kernel import current
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
 
 _FRAMEWORKS = "/System/Library/Frameworks"
 
@@ -225,8 +226,6 @@ class SecurityFramework:
 
     def own_audit_token(self) -> AuditToken:
         """This process's."""
-        from machrv.kernel import current
-
         return current().audit_token()
 
     def info_plist(self) -> bytes:

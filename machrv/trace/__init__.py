@@ -3,10 +3,10 @@
 In the traced program: `recording` (the file that a process writes), `kernel` (what is written of each call). For whoever
 looks: `watching` (which processes there are, and how they end), `reading` (the files), `matching` (which message is
 which), `events` and `wording` (what there is to see), `page` (the page).
-
-What must never happen here: a traced program that behaves in another way than it would have. Nothing of this is imported
-unless MACHRV_TRACE is in the environment, and then `recording` and `kernel` alone.
 """
+
+# What must never happen here: a traced program that behaves in another way than it would have. Nothing of this is
+# imported unless MACHRV_TRACE is in the environment, and then `recording` and `kernel` alone.
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What there is to see, in the order in which it happened: lanes, events, arrows, what failed, what is not known.
+"""What there is to see, in the order in which it happened: lanes, events, arrows, what failed, what is not known."""
 
-What belongs here: the story that a page tells. What must never happen here: words for a single call (`wording`), or
-anything that a page looks like.
-"""
+# What belongs here: the story that a page tells. What must never happen here: words for a single call (`wording`), or
+# anything that a page looks like.
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -287,8 +287,6 @@ def _with(rights: int) -> str:
 
 
 def _signal_name(number: int) -> str:
-    import signal
-
     try:
         return signal.Signals(number).name
     except ValueError:

@@ -1,9 +1,5 @@
 """The kernel of a traced process: the real one, and a line about every call.
 
-What belongs here: what is written of a call. What must never happen here: what it means (`reading` and those after it
-find that out, when the program is over), a call that the program did not make, a result or an exception that is not the
-real kernel's, or a look at memory that a sender's descriptor points to: the address may be anything.
-
 The lines, JSON arrays; times are CLOCK_MONOTONIC in nanoseconds; RIGHT is [port identity, MACH_PORT_TYPE_* bits]:
 
     ["call", began, ended, thread, operation, [argument, ...], [RIGHT or null, ...], result, RIGHT or null, FAILURE]
@@ -15,18 +11,22 @@ body as far as it was asked for in hex]. Its RIGHTs are those of the remote port
 null for memory, a list for an array of rights, which is known where it was received.
 """
 
+# What is written of a call. What must never happen here: what it means (`reading` and those after it find that out, when the
+# program is over), a call that the program did not make, a result or an exception that is not the real kernel's, or a look
+# at memory that a sender's descriptor points to: the address may be anything.
+
 from __future__ import annotations
 
 import os
 from _thread import get_native_id
 from itertools import count
-from struct import Struct, error as StructError
+from struct import Struct, calcsize, error as StructError
 from time import monotonic_ns
 
-from machrv._mach import ffi, lib
+import machrv.constants as constants
 from machrv.errors import MachError
 from machrv.kernel import Kernel
-from machrv.layout import offset_of
+from machrv.message.layout import layout, offset_of
 from machrv.trace import BODIES_VARIABLE, VARIABLE
 from machrv.trace.recording import Recorder, quoted
 
@@ -61,27 +61,27 @@ _NAMES: dict[str, tuple[int, ...]] = {
 #: Questions to which a failure is an answer like any other.
 _QUESTIONS = {"mach_port_type", "port_identity"}
 
-_SEND = int(lib.MACH_SEND_MSG)
-_RECEIVE = int(lib.MACH_RCV_MSG)
-_TIMED_OUT = int(lib.MACH_RCV_TIMED_OUT)
-_COMPLEX = int(lib.MACH_MSGH_BITS_COMPLEX)
+_SEND = int(constants.MACH_SEND_MSG)
+_RECEIVE = int(constants.MACH_RCV_MSG)
+_TIMED_OUT = int(constants.MACH_RCV_TIMED_OUT)
+_COMPLEX = int(constants.MACH_MSGH_BITS_COMPLEX)
 _HEADER, _COUNT, _ADDRESS = Struct("=IIIIIi"), Struct("=I"), Struct("=Q")
 #: By the type of a descriptor: its size, and where the name is in it (-1: nowhere).
 _DESCRIPTORS = {
-    int(lib.MACH_MSG_PORT_DESCRIPTOR): ("mach_msg_port_descriptor_t", "name"),
-    int(lib.MACH_MSG_OOL_DESCRIPTOR): ("mach_msg_ool_descriptor_t", ""),
-    int(lib.MACH_MSG_OOL_VOLATILE_DESCRIPTOR): ("mach_msg_ool_descriptor_t", ""),
-    int(lib.MACH_MSG_OOL_PORTS_DESCRIPTOR): ("mach_msg_ool_ports_descriptor_t", ""),
-    int(lib.MACH_MSG_GUARDED_PORT_DESCRIPTOR): ("mach_msg_guarded_port_descriptor_t", "name"),
+    int(constants.MACH_MSG_PORT_DESCRIPTOR): ("mach_msg_port_descriptor_t", "name"),
+    int(constants.MACH_MSG_OOL_DESCRIPTOR): ("mach_msg_ool_descriptor_t", ""),
+    int(constants.MACH_MSG_OOL_VOLATILE_DESCRIPTOR): ("mach_msg_ool_descriptor_t", ""),
+    int(constants.MACH_MSG_OOL_PORTS_DESCRIPTOR): ("mach_msg_ool_ports_descriptor_t", ""),
+    int(constants.MACH_MSG_GUARDED_PORT_DESCRIPTOR): ("mach_msg_guarded_port_descriptor_t", "name"),
 }
 _LAYOUTS = {
-    number: (ffi.sizeof(struct), ffi.offsetof(struct, member) if member else -1)
+    number: (calcsize("=" + layout(struct)), offset_of(struct, member) if member else -1)
     for number, (struct, member) in _DESCRIPTORS.items()
 }
 _TYPE_OFFSET = offset_of("mach_msg_type_descriptor_t", "type")
-_ARRAY = int(lib.MACH_MSG_OOL_PORTS_DESCRIPTOR)
-_ARRAY_ADDRESS = ffi.offsetof("mach_msg_ool_ports_descriptor_t", "address")
-_ARRAY_COUNT = ffi.offsetof("mach_msg_ool_ports_descriptor_t", "count")
+_ARRAY = int(constants.MACH_MSG_OOL_PORTS_DESCRIPTOR)
+_ARRAY_ADDRESS = offset_of("mach_msg_ool_ports_descriptor_t", "address")
+_ARRAY_COUNT = offset_of("mach_msg_ool_ports_descriptor_t", "count")
 #: Of an array of rights, so many are written down.
 _MOST_RIGHTS = 256
 #: Of a trailer.

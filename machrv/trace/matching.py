@@ -1,12 +1,12 @@
 """Which message that was received is which that was sent.
 
-What belongs here: pairs, and whether they are certain. What must never happen here: a guess that does not say so.
-
 Both ends know the port (`Kernel.port_identity`), and the kernel tells the receiver who sent. Among what one process sent
 to one port, messages of the same id, size and number of descriptors are paired in the order in which they were sent: a
 port is one queue. That is certain if each was sent before the next one was begun. It is not where two threads sent at the
 same time, where records of the port's users are missing, or where the system does not tell which port a right leads to.
 """
+
+# What belongs here: pairs, and whether they are certain. What must never happen here: a guess that does not say so.
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """The page: a story as one HTML file that needs nothing else.
 
-What belongs here: markup, and the data as the script reads it. What must never happen here: a word of a traced program
-that is not escaped, or anything that a browser would fetch or run besides the one script and the one style.
-
 The policy in the page lets a browser run the script of this package, known by its hash, and nothing else: neither from
 the network nor out of the data.
 """
+
+# What belongs here: markup, and the data as the script reads it. What must never happen here: a word of a traced
+# program that is not escaped, or anything that a browser would fetch or run besides the one script and the one style.
 
 from __future__ import annotations
 

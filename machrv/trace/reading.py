@@ -1,8 +1,7 @@
-"""The files of the processes, read without believing them: whoever was traced could write into them whatever it liked.
+"""The files of the processes, read without believing them: whoever was traced could write into them whatever it liked."""
 
-What belongs here: from lines to calls and exchanges. What must never happen here: an exception that a file can cause, a
-wait for a file that is none, or a word about what it all means.
-"""
+# What belongs here: from lines to calls and exchanges. What must never happen here: an exception that a file can cause,
+# a wait for a file that is none, or a word about what it all means.
 
 from __future__ import annotations
 
@@ -12,11 +11,11 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from machrv.audit import AuditToken
+from machrv.message.audit import AuditToken
 from machrv.errors import MessageFormatError
 from machrv.message import MACH_MSGH_BITS_COMPLEX as _COMPLEX, Message
 from machrv.trace import MOST_BYTES, SUFFIX, VERSION
-from machrv.trailer import Trailer
+from machrv.message.trailer import Trailer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

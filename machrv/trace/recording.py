@@ -1,18 +1,20 @@
 """The file that one process writes: a JSON array a line, each written by one system call as it happens.
 
-What belongs here: the file, and the lines about the process itself. What must never happen here: an exception that the
-traced program sees, a lock (a signal handler may come in between), a byte written into somebody else's file, or an
-import that a child would feel (`json` takes longer than a whole rendezvous).
-
 What was written is there to be read whatever becomes of the process: nothing is kept back. The descriptor is a high one,
 and is looked at before every write: the program may have closed it, and opened something else under its number. Once the
 directory is gone, so is the interest, and the recorder is silent.
 """
 
+# What belongs here: the file, and the lines about the process itself. What must never happen here: an exception that
+# the traced program sees, a lock (a signal handler may come in between), a byte written into somebody else's file, or
+# an import that a child would feel (`json` takes longer than a whole rendezvous).
+
 from __future__ import annotations
 
 import atexit
 import os
+import sys
+from fcntl import F_DUPFD_CLOEXEC, fcntl
 from time import monotonic_ns
 
 from machrv.trace import ANNOUNCEMENTS, MOST_BYTES, SUFFIX, VERSION
@@ -106,8 +108,6 @@ class Recorder:
     def _open(self, folder: int) -> None:
         fd = os.open(f"{os.getpid()}-{monotonic_ns()}{SUFFIX}", _FLAGS, 0o600, dir_fd=folder)
         try:
-            from fcntl import F_DUPFD_CLOEXEC, fcntl
-
             high = fcntl(fd, F_DUPFD_CLOEXEC, _HIGH)
             os.close(fd)
             fd = high
@@ -125,8 +125,6 @@ class Recorder:
             with open("/proc/self/cmdline", "rb") as file:
                 words = os.fsdecode(file.read(_LONGEST_COMMAND)).rstrip("\0").split("\0")
         except OSError:
-            import sys
-
             words = sys.orig_argv
         about = (
             f"{os.getpid()},{os.getppid()},{self._forked},{quoted(self._kernel.name)},{token},{quoted(title(words))}"

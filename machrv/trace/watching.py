@@ -1,14 +1,15 @@
 """Which processes record themselves, and how they end: what they cannot say themselves.
 
-What belongs here: the directory, the announcements in it, and pidfds. What must never happen here: a process that is
-disturbed: no signal, no wait() that somebody else would have to see.
-
 Linux tells the holder of a pidfd how its process ended, once it has been waited for (PIDFD_GET_INFO with PIDFD_INFO_EXIT,
 Linux 6.15, fs/pidfs.c). Before that, and elsewhere, it is known that a process has ended, and no more.
 """
 
+# What belongs here: the directory, the announcements in it, and pidfds. What must never happen here: a process that is
+# disturbed: no signal, no wait() that somebody else would have to see.
+
 from __future__ import annotations
 
+import fcntl
 import os
 import select
 import shutil
@@ -143,8 +144,6 @@ class Watcher:
 
     @staticmethod
     def _status(fd: int) -> int | None:
-        import fcntl
-
         info = bytearray(64)
         info[:8] = _INFO_EXIT.to_bytes(8, "little")
         try:

@@ -1,17 +1,16 @@
-"""Calls and messages in words.
+"""Calls and messages in words."""
 
-What belongs here: what a line says of one event, and the fields of a message. What must never happen here: which event
-belongs to which.
-"""
+# What belongs here: what a line says of one event, and the fields of a message. What must never happen here: which
+# event belongs to which.
 
 from __future__ import annotations
 
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from machrv._mach import lib
+import machrv.constants as constants
 from machrv.anatomy import dissect, id_name
-from machrv.descriptor import OutOfLineDescriptor, OutOfLinePortsDescriptor
+from machrv.message.descriptor import OutOfLineDescriptor, OutOfLinePortsDescriptor
 from machrv.trace.reading import Identity
 
 if TYPE_CHECKING:
@@ -23,18 +22,18 @@ if TYPE_CHECKING:
 
 _RIGHTS = ("send right", "receive right", "send-once right", "port set", "dead name")
 _TYPES = (
-    (int(lib.MACH_PORT_TYPE_RECEIVE), "receive right"),
-    (int(lib.MACH_PORT_TYPE_SEND), "send right"),
-    (int(lib.MACH_PORT_TYPE_SEND_ONCE), "send-once right"),
-    (int(lib.MACH_PORT_TYPE_PORT_SET), "port set"),
-    (int(lib.MACH_PORT_TYPE_DEAD_NAME), "dead name"),
+    (int(constants.MACH_PORT_TYPE_RECEIVE), "receive right"),
+    (int(constants.MACH_PORT_TYPE_SEND), "send right"),
+    (int(constants.MACH_PORT_TYPE_SEND_ONCE), "send-once right"),
+    (int(constants.MACH_PORT_TYPE_PORT_SET), "port set"),
+    (int(constants.MACH_PORT_TYPE_DEAD_NAME), "dead name"),
 )
 _NOTIFICATIONS = {
-    int(lib.MACH_NOTIFY_DEAD_NAME): "DEAD_NAME",
-    int(lib.MACH_NOTIFY_NO_SENDERS): "NO_SENDERS",
-    int(lib.MACH_NOTIFY_PORT_DESTROYED): "PORT_DESTROYED",
-    int(lib.MACH_NOTIFY_PORT_DELETED): "PORT_DELETED",
-    int(lib.MACH_NOTIFY_SEND_ONCE): "SEND_ONCE",
+    int(constants.MACH_NOTIFY_DEAD_NAME): "DEAD_NAME",
+    int(constants.MACH_NOTIFY_NO_SENDERS): "NO_SENDERS",
+    int(constants.MACH_NOTIFY_PORT_DESTROYED): "PORT_DESTROYED",
+    int(constants.MACH_NOTIFY_PORT_DELETED): "PORT_DELETED",
+    int(constants.MACH_NOTIFY_SEND_ONCE): "SEND_ONCE",
 }
 _KINDS = {
     16: "receive right",
@@ -45,9 +44,9 @@ _KINDS = {
     21: "send-once right",
 }
 _MADE = {
-    int(lib.MACH_MSG_TYPE_MAKE_SEND): "makes a send right to",
-    int(lib.MACH_MSG_TYPE_MAKE_SEND_ONCE): "makes a send-once right to",
-    int(lib.MACH_MSG_TYPE_COPY_SEND): "copies its send right to",
+    int(constants.MACH_MSG_TYPE_MAKE_SEND): "makes a send right to",
+    int(constants.MACH_MSG_TYPE_MAKE_SEND_ONCE): "makes a send-once right to",
+    int(constants.MACH_MSG_TYPE_COPY_SEND): "copies its send right to",
 }
 #: In the service name of a rendezvous server, before its pid (`machrv.rendezvous`).
 _SERVER = ".MachPortRendezvousServer."
@@ -147,7 +146,11 @@ def told(call: Call, labels: Labels) -> str:
         return f"{_MADE.get(arguments[1], 'takes a right to')} {first}"
     if operation == "mach_port_deallocate":
         bits = call.rights[0].bits if call.rights and call.rights[0] else 0
-        return f"gives up a {held(bits & ~int(lib.MACH_PORT_TYPE_RECEIVE))} to {first}" if bits else "gives a name up"
+        return (
+            f"gives up a {held(bits & ~int(constants.MACH_PORT_TYPE_RECEIVE))} to {first}"
+            if bits
+            else "gives a name up"
+        )
     if operation == "mach_port_destroy":
         return f"destroys all it has of {first}"
     if operation == "mach_port_mod_refs":

@@ -23,10 +23,8 @@ from .strace import why_not
 
 WHERE = {
     "client": "the child, from `connect` to the last use of a right",
-    "client in steps": "the child, where it takes the claim step by step, as it does when the one call for it has failed",
     "register": "the parent's thread that registers",
     "dispatch": "the parent's dispatch thread, as it serves a claim",
-    "dispatch in steps": "the parent's dispatch thread, where it takes each step by itself",
     "exit": "the parent's dispatch thread, as a child exits without asking",
 }
 

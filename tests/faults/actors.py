@@ -34,7 +34,6 @@ from machrv import (
     four_char_code,
 )
 from machrv.kernel import current
-from machrv.kernel.linux import LinuxKernel
 from machrv.message import MACH_NOTIFY_DEAD_NAME, MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_SEND_ONCE
 
 Report = dict[str, Any]
@@ -48,8 +47,6 @@ _PR_SET_PTRACER = 0x59616D61
 
 def warm_up() -> None:
     """Import what a claim imports, once for all actors: an import that fails is Python's to report."""
-    import machrv.rendezvous.steps  # noqa: F401  # What is imported when the short way does not do.
-
     with RendezvousServer.get_instance() as instance, ReceiveRight.allocate() as port:
         with instance.lock:
             instance.register_ports_for_pid(os.getpid(), {"send": port.make_send()})
@@ -57,16 +54,6 @@ def warm_up() -> None:
             with fileport(file.fileno()) as right:
                 os.close(fileport_fd(right))
             assert rights.port_count == 1
-
-
-#: what does several steps of a claim in one call, where all is as usual; each answers None if it is not
-_WHOLES = {name: getattr(LinuxKernel, name) for name in ("claim", "_serve", "_answer")}
-
-
-def take_steps(on: bool) -> None:
-    """Have this process do one step of a claim after the other, or as usual."""
-    for name, whole in _WHOLES.items():
-        setattr(LinuxKernel, name, (lambda *_: None) if on else whole)
 
 
 class Actor:
@@ -133,7 +120,6 @@ def client(commands: socket.socket) -> None:
     commands.send(b"{}")
     command = commands.recv(65536)
     told = json.loads(command)
-    take_steps(told["steps"])
     report: Report = {"outcome": _claim(told["service"])}
     commands.send(json.dumps(report).encode())  # Here the window of the faults ends.
     commands.recv(65536)
@@ -201,7 +187,6 @@ def server(commands: socket.socket) -> None:
             told = json.loads(command)
             report: Report = {}
             if told["do"] == "prepare":
-                take_steps(told.get("steps", False))
                 rights = _Rights()
                 rights.make()
             elif told["do"] == "register":

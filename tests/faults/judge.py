@@ -19,8 +19,8 @@ from .actors import CLAIM_TIMEOUT, Actor, Report, client, server
 from .cases import Case
 from .strace import Call, attached, calls, was_hit
 
-_OF_THE_CLIENT = ("client", "client in steps")
-_OF_THE_SERVER = ("dispatch", "dispatch in steps", "exit")
+_OF_THE_CLIENT = ("client",)
+_OF_THE_SERVER = ("dispatch", "exit")
 
 
 class Row(NamedTuple):
@@ -86,7 +86,7 @@ class Stage:
         inject = case.inject if case.fault else ""
         tracer: Callable[[int], object] = lambda thread: attached(thread, self._log, inject)
         actor.answer()
-        self.server.ask(do="prepare", steps=case.where == "dispatch in steps")
+        self.server.ask(do="prepare")
         with self._traced(case.where == "register", tracer, self.server.pid):
             registered = self._ask(self.server, problems, do="register", pid=actor.pid)
         settled: Report | None = None
@@ -98,7 +98,7 @@ class Stage:
                 settled = self._ask(self.server, problems, do="settle")
             else:
                 may_die = case.where in _OF_THE_CLIENT and case.fault == "SIGKILL"
-                outcome = self._claim(actor, problems, may_die, case.where == "client in steps")
+                outcome = self._claim(actor, problems, may_die)
         if outcome not in ("killed", "gone without asking"):
             self._look_at(actor, problems)
         if case.where != "exit":
@@ -131,10 +131,10 @@ class Stage:
             problems.append(f"no answer to {what}: it hangs")
             return None
 
-    def _claim(self, actor: Actor, problems: list[str], may_die: bool = False, steps: bool = False) -> str:
+    def _claim(self, actor: Actor, problems: list[str], may_die: bool = False) -> str:
         """Let the client claim: its outcome."""
         began = monotonic()
-        report = self._ask(actor, problems, service=self.service, steps=steps)
+        report = self._ask(actor, problems, service=self.service)
         if monotonic() - began > CLAIM_TIMEOUT + 1.0:
             problems.append("the client was kept waiting beyond its time")
         if report is None:

@@ -51,7 +51,7 @@ class Target:
 def take(client: object, key: int) -> bool:
     """Take the right under a key, use it and give it up; whether there was one."""
     from machrv.errors import MachrvError
-    from machrv.files import fileport_fd
+    from machrv.rights.files import fileport_fd
     from machrv.rendezvous import RendezvousClient
 
     assert isinstance(client, RendezvousClient)

@@ -19,9 +19,9 @@ from machrv.message import (
     OutOfLinePortsDescriptor,
     PortDescriptor,
 )
-from machrv.closing import Closing
+from machrv.rights.closing import Closing
 from machrv.rights import ReceiveRight, SendRight
-from machrv.transfer import send_message
+from machrv.rights.transfer import send_message
 
 from tests.sockets import sockets_of
 

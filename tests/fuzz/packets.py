@@ -53,7 +53,7 @@ class Target:
         """Take what comes next: None if nothing waits; whether it was a message of this process's own, with this id."""
         from machrv.errors import MachError
         from machrv.message import MACH_RCV_TIMED_OUT
-        from machrv.received import take_reply_right, take_rights
+        from machrv.rights.received import take_reply_right, take_rights
 
         try:
             message = self.port.receive(timeout=0)
@@ -72,9 +72,9 @@ class Target:
     def _use(self, right: object) -> None:
         """Do with a right from a stranger what a program would do."""
         from machrv.errors import MachrvError
-        from machrv.files import fileport_fd
+        from machrv.rights.files import fileport_fd
         from machrv.message import Message
-        from machrv.received import destroy_message
+        from machrv import destroy_message
         from machrv.rights import ReceiveRight, SendOnceRight, SendRight
 
         try:

@@ -30,7 +30,7 @@ from machrv import (
 from machrv.errors import RendezvousError
 from machrv.kernel import current
 from machrv.message import MACH_NOTIFY_NO_SENDERS
-from machrv.rendezvous.port import RegistrationError
+from machrv.errors import RegistrationError
 
 from ..faults.actors import Actor
 from .hostile import Hostile

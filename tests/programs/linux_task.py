@@ -1,6 +1,6 @@
 """Tasks that do what they are told: calls of a kernel as pickles on one pipe, answers on another.
 
-Switches turn newer kernel features off before anything is made: passpidfd, pidfs, pidfd_info, netns_cookie.
+Switches turn newer kernel features off before anything is made: passpidfd, pidfs, pidfd_info, netns_cookie, pidfd_of_gone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from machrv._mach import lib
 from machrv.errors import MachError
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, Message
-from machrv.transfer import receive_message, send_message
+from machrv.rights.transfer import receive_message, send_message
 from tests.sockets import socket_of, sockets_of
 
 SWITCHES = {
@@ -34,6 +34,7 @@ SWITCHES = {
     "pidfs": lib.MACHRV_WITHOUT_PIDFS,
     "pidfd_info": lib.MACHRV_WITHOUT_PIDFD_INFO,
     "netns_cookie": lib.MACHRV_WITHOUT_NETNS_COOKIE,
+    "pidfd_of_gone": lib.MACHRV_WITHOUT_PIDFD_OF_GONE,
 }
 
 

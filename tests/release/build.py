@@ -63,6 +63,6 @@ def manylinux(dist: Path, work: Path) -> str:
 
 
 def macos(dist: Path) -> str:
-    """Both wheels, by build_macos.py."""
-    run([sys.executable, str(ROOT / "build_macos.py"), "--output", str(dist)])
+    """Both wheels, by `python -m tests.release.macos`."""
+    run([sys.executable, "-m", "tests.release.macos", "--output", str(dist.absolute())])
     return ", ".join(sorted(path.name for path in dist.glob("*macosx*.whl")))

@@ -39,11 +39,23 @@ static void close_received(void)
 /* How often a look at a socket is to say end-of-file as the kernel does where a packet comes between its own two looks. */
 static int early;
 
+/* What is to stand in place of the pidfd of a sender; 0: what the kernel says. */
+static int in_place_of_pidfd;
+
 ssize_t __real_recvmsg(int fd, struct msghdr *into, int flags);
 ssize_t __wrap_recvmsg(int fd, struct msghdr *into, int flags)
 {
-    if (early <= 0)
-        return __real_recvmsg(fd, into, flags);
+    if (early <= 0) {
+        ssize_t got = __real_recvmsg(fd, into, flags);
+        for (struct cmsghdr *c = got < 0 ? NULL : CMSG_FIRSTHDR(into); c; c = CMSG_NXTHDR(into, c))
+            if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == 4 /* SCM_PIDFD */ && in_place_of_pidfd) {
+                int pidfd;
+                memcpy(&pidfd, CMSG_DATA(c), sizeof pidfd);
+                close(pidfd);
+                memcpy(CMSG_DATA(c), &in_place_of_pidfd, sizeof in_place_of_pidfd);
+            }
+        return got;
+    }
     early--;
     into->msg_controllen = 0;
     into->msg_flags = 0;
@@ -175,6 +187,62 @@ static void attestation(int passpidfd)
     MUST(received.pid == getpid() && received.uid == getuid() && received.gid == getgid());
     MUST(machrv_close(ends[0]) == 0 && machrv_close(ends[1]) == 0);
     MUST(machrv_attest(ends[0], passpidfd) == -EBADF && machrv_stamp(ends[0]) == -EBADF);
+}
+
+/* A sender that is gone is not a lack of descriptors; nor is it this process, whatever its pid; nor known at an own end. */
+static void pidfds_that_are_none(void)
+{
+    static const int gone[] = {-EINVAL, -ESRCH}, lost[] = {-EMFILE, -ENFILE, -ENOMEM};
+    static const char address[] = "\0machrv/gone";
+    uint32_t token[8];
+    int ends[2];
+    if (machrv_has_passpidfd() <= 0)
+        return;
+    MUST(machrv_pair(ends, address, sizeof address - 1, 1, 0) == 0);
+    for (int i = 0; i < 2; i++) {
+        in_place_of_pidfd = gone[i];
+        MUST(machrv_send_plain(ends[1], message, 24, 3) == 0 && machrv_receive(ends[0], &received) == 0 && !received.cut);
+        MUST(received.pid == getpid() && received.uid == getuid() && received.pidfd == -1 && received.process == 0);
+        MUST(machrv_send_plain(ends[1], message, 24, 3) == 0);
+        MUST(machrv_receive_plain(ends[0], &received, rights, &own, 17, 0, 0x103, 0, 52, 7, 1 << 20) == 24 + 52);
+        memcpy(token, received.body + 20, sizeof token);
+        MUST(token[0] == 0xFFFFFFFF && token[3] == getuid() && token[5] == (uint32_t)getpid() && token[7] == 0);
+        MUST(machrv_send_plain(ends[1], message, 24, 3) == 0);
+        MUST(machrv_receive_plain(ends[0], &received, rights, &own, 17, 1, 0x103, 0, 52, 7, 1 << 20) == 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        in_place_of_pidfd = lost[i];
+        MUST(machrv_send_plain(ends[1], message, 24, 3) == 0 && machrv_receive(ends[0], &received) == 0);
+        MUST(received.cut == 2 && received.pidfd == 0);
+    }
+    in_place_of_pidfd = 0;
+    MUST(machrv_send_plain(ends[1], message, 24, 3) == 0 && machrv_receive(ends[0], &received) == 0 && !received.cut);
+    MUST(received.pidfd > 0);
+    machrv_close_all(ends, 2);
+}
+
+/* The same of a process that has been waited for, as the kernel says it, and as Linux 6.12 does. */
+static void gone(void)
+{
+    static const char address[] = "\0machrv/gone";
+    int ends[2], status, pidfd = machrv_pidfd_open(getpid());
+    pid_t child;
+    if (pidfd == -ENOSYS)
+        return; /* valgrind knows neither this call nor pidfd_send_signal yet */
+    MUST(machrv_close(pidfd) == 0);
+    if (machrv_has_passpidfd() <= 0)
+        return;
+    for (int as_linux_6_12 = 0; as_linux_6_12 < 2; as_linux_6_12++) {
+        machrv_without(as_linux_6_12 ? MACHRV_WITHOUT_PIDFD_OF_GONE : 0);
+        MUST(machrv_pair(ends, address, sizeof address - 1, 1, 0) == 0 && (child = fork()) >= 0);
+        if (child == 0)
+            _exit(machrv_send_plain(ends[1], message, 24, 3) != 0);
+        MUST(waitpid(child, &status, 0) == child && status == 0);
+        MUST(machrv_receive(ends[0], &received) == 0 && !received.cut && received.pid == child);
+        MUST(as_linux_6_12 ? received.pidfd == -1 && received.process == 0 : received.pidfd != 0);
+        machrv_close_all(ends, 2);
+    }
+    machrv_without(0);
 }
 
 static void timers(void)
@@ -380,6 +448,8 @@ int main(int argc, char **argv)
     machrv_without(0);
     memory();
     processes();
+    pidfds_that_are_none();
+    gone();
     timers();
     return 0;
 }

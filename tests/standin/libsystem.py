@@ -8,7 +8,7 @@ from threading import get_ident
 from typing import Any
 
 from machrv._mach import ffi, lib
-from machrv.audit import AuditToken
+from machrv.message.audit import AuditToken
 from machrv.kernel.linux import LinuxKernel
 
 from .kqueue import Kqueues

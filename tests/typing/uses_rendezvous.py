@@ -41,7 +41,6 @@ from machrv import (
     UnsupportedRequirementError,
     Verdict,
     base_bundle_id,
-    preload,
     current,
     launch,
     peer_validation_policy,
@@ -184,7 +183,6 @@ def policies() -> None:
     assert_type(len(feature.overrides), int)
     assert_type(base_bundle_id(), str)
     set_base_bundle_id("org.example")
-    preload()
 
 
 def failures() -> list[type[ValueError] | type[RuntimeError] | type[ProcessLookupError]]:

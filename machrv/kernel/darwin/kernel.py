@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TypeVar
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
     from machrv.kernel.darwin.memory import DarwinMemory
     from machrv.kernel.darwin.waiting import DarwinEventQueue, DarwinProcess, DarwinReadiness
 

@@ -16,7 +16,7 @@ from _thread import RLock, allocate_lock
 
 from machrv._mach import lib as constants
 
-from machrv.audit import AuditToken
+from machrv.message.audit import AuditToken
 from machrv.errors import MachError
 from machrv.kernel.darwin.kqueue import Kqueue
 from machrv.kernel.waiting import EventQueue, Process, Readiness
@@ -106,8 +106,10 @@ class DarwinProcess(Process):
         that counts is that of the first message that is looked at, while the process still runs. It cannot be older
         than the one that the process had when it was opened: that would be a process that had the number before. A
         process that execs after its first message is another one.
+
+        A token without a pidversion (0) is of no process in particular: it matches nothing and pins nothing.
         """
-        if token.pid != self.pid:
+        if token.pid != self.pid or not token.pidversion:
             return False
         if self._pinned is None and self.is_running() and not self._is_older(token.pidversion):
             self._pinned = token.pidversion

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
     from machrv.kernel.linux.memory import LinuxMemory
     from machrv.kernel.linux.waiting import LinuxEventQueue, LinuxProcess, LinuxReadiness
 
@@ -92,7 +92,7 @@ class LinuxKernel(Kernel):
     # -- waiting ------------------------------------------------------------------------------------------------------
 
     def audit_token(self) -> AuditToken:
-        from machrv.audit import AuditToken
+        from machrv.message.audit import AuditToken
 
         token = ffi.new("audit_token_t *")
         check(lib.machrv_task_token(self._task, token), "machrv_task_token")

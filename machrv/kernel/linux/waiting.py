@@ -20,7 +20,7 @@ from machrv.kernel.waiting import EventQueue, Process, Readiness
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from machrv.audit import AuditToken
+    from machrv.message.audit import AuditToken
     from machrv.kernel.linux.kernel import LinuxKernel
 
 _forked: WeakSet[LinuxReadiness | LinuxEventQueue] = WeakSet()

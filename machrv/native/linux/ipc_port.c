@@ -1,0 +1,331 @@
+/*
+ * Ports: what this process knows of each, which task receives from it, and how it dies (osfmk/ipc/ipc_port.c).
+ *
+ * What must never happen here: waiting; recursion over what a peer sent (a port may wait in another one's queue, and that in
+ * a third's: see ipc_kmsg_doom). All of it: locked, but for the table of ports, which has a lock of its own.
+ */
+
+#include "ipc.h"
+
+/* -- the ports of all tasks, and where receive rights are on their way to -------------------------------------------------- */
+
+pthread_mutex_t ipc_ports_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct ipc_port *ports[ID_BUCKETS];
+
+/* A receive right is in a message: a right sent to itself, or to a port whose own right waits in its queue, could never be
+   received again. */
+struct journey {
+    struct journey *next;
+    char port[PORT_ID], destination[PORT_ID];
+};
+static struct journey *journeys[ID_BUCKETS];
+
+static struct ipc_port **place_of(struct ipc_port *port)
+{
+    struct ipc_port **place = &ports[id_hash(port->id)];
+    while (*place && *place != port)
+        place = &(*place)->same_hash;
+    return place;
+}
+
+struct ipc_port *ipc_port_find(struct ipc_task *task, const char id[PORT_ID])
+{
+    struct ipc_port *port;
+    pthread_mutex_lock(&ipc_ports_lock);
+    port = ports[id_hash(id)];
+    while (port && !(port->task == task && memcmp(port->id, id, PORT_ID) == 0))
+        port = port->same_hash;
+    pthread_mutex_unlock(&ipc_ports_lock);
+    return port;
+}
+
+static bool somebody_receives_from(const char id[PORT_ID])
+{
+    struct ipc_port *port = ports[id_hash(id)];
+    while (port && memcmp(port->id, id, PORT_ID) != 0)
+        port = port->same_hash;
+    return port != NULL;
+}
+
+static struct journey **journey_of(const char id[PORT_ID])
+{
+    struct journey **place = &journeys[id_hash(id)];
+    while (*place && memcmp((*place)->port, id, PORT_ID) != 0)
+        place = &(*place)->next;
+    return place;
+}
+
+static void end_journey(struct journey **place)
+{
+    struct journey *gone = *place;
+    if (gone) {
+        *place = gone->next;
+        free(gone);
+    }
+}
+
+bool ipc_port_is_circular(const char port[PORT_ID], const char destination[PORT_ID])
+{
+    bool circular = true;
+    pthread_mutex_lock(&ipc_ports_lock);
+    for (int steps = 0; memcmp(destination, port, PORT_ID) != 0; steps++) {
+        struct journey *journey = *journey_of(destination);
+        if (!journey || steps > 1000000) {
+            circular = false;
+            break;
+        }
+        destination = journey->destination;
+    }
+    pthread_mutex_unlock(&ipc_ports_lock);
+    return circular;
+}
+
+void ipc_port_arrived(const char port[PORT_ID])
+{
+    pthread_mutex_lock(&ipc_ports_lock);
+    end_journey(journey_of(port));
+    pthread_mutex_unlock(&ipc_ports_lock);
+}
+
+/* It has gone to another process, which will receive what waits in it: of that nothing is known any more. */
+static void forget_journeys_to(const char destination[PORT_ID])
+{
+    for (int i = 0; i < ID_BUCKETS; i++)
+        for (struct journey **place = &journeys[i]; *place;) {
+            if (memcmp((*place)->destination, destination, PORT_ID) == 0)
+                end_journey(place);
+            else
+                place = &(*place)->next;
+        }
+}
+
+void ipc_port_departed(struct ipc_port *port, const char destination[PORT_ID])
+{
+    bool here;
+    pthread_mutex_lock(&ipc_ports_lock);
+    here = *journey_of(destination) || somebody_receives_from(destination);
+    if (here) {
+        struct journey *journey = malloc(sizeof *journey);
+        end_journey(journey_of(port->id));
+        if (journey) { /* without memory a circle is found by the kernel's own search, later */
+            struct journey **bucket = &journeys[id_hash(port->id)];
+            memcpy(journey->port, port->id, PORT_ID);
+            memcpy(journey->destination, destination, PORT_ID);
+            journey->next = *bucket;
+            *bucket = journey;
+        }
+    } else {
+        forget_journeys_to(port->id);
+    }
+    pthread_mutex_unlock(&ipc_ports_lock);
+    if (!here && port->bootstrap) {
+        bootstrap_name_remove(port->bootstrap); /* a name stays where it was checked in */
+        port->bootstrap = NULL;
+    }
+}
+
+void ipc_ports_forget(void)
+{
+    memset(ports, 0, sizeof ports);
+    for (int i = 0; i < ID_BUCKETS; i++)
+        while (journeys[i])
+            end_journey(&journeys[i]);
+}
+
+/* -- one port --------------------------------------------------------------------------------------------------------------- */
+
+struct ipc_port *ipc_port_new(const char *id)
+{
+    struct ipc_port *port = calloc(1, sizeof *port);
+    unsigned char bytes[PORT_ID / 2];
+    if (!port)
+        return NULL;
+    port->refs = 1;
+    port->alive = true;
+    port->qlimit = MACH_PORT_QLIMIT_DEFAULT;
+    port->crowded = 16;
+    if (id) {
+        memcpy(port->id, id, PORT_ID);
+        return port;
+    }
+    if (random_bytes(bytes, sizeof bytes)) {
+        free(port);
+        return NULL;
+    }
+    for (int i = 0; i < PORT_ID; i++)
+        port->id[i] = "0123456789abcdef"[bytes[i / 2] >> (i % 2 ? 0 : 4) & 15];
+    return port;
+}
+
+struct ipc_port *ipc_port_hold(struct ipc_port *port)
+{
+    port->refs++;
+    return port;
+}
+
+void ipc_port_release(struct ipc_port *port)
+{
+    if (--port->refs > 0)
+        return;
+    ipc_port_close(port);
+    free(port->sets);
+    free(port->heap);
+    free(port->events);
+    free(port);
+}
+
+void ipc_port_enter(struct ipc_port *port, struct ipc_task *task, mach_port_name_t name)
+{
+    ipc_port_arrived(port->id);
+    pthread_mutex_lock(&ipc_ports_lock);
+    port->task = task;
+    port->name = name;
+    port->same_hash = ports[id_hash(port->id)];
+    ports[id_hash(port->id)] = port;
+    pthread_mutex_unlock(&ipc_ports_lock);
+    if (port->nsrequest.kind)
+        for (struct ipc_end *end = port->ends; end; end = end->next)
+            ipc_watch_end(end); /* where there is no room for that, the next call looks */
+}
+
+void ipc_port_detach(struct ipc_port *port)
+{
+    struct ipc_task *task = port->task;
+    if (!task)
+        return;
+    ipc_kick(task);
+    while (port->nsets > 0)
+        ipc_pset_remove(port->sets[port->nsets - 1], port);
+    for (struct ipc_end *end = port->ends; end; end = end->next) {
+        ipc_unwatch_end(end);
+        if (port->epoll)
+            epoll_ctl(port->epoll->fd, EPOLL_CTL_DEL, end->fd, NULL);
+    }
+    if (port->epoll) {
+        ipc_epoll_end(port->epoll);
+        ipc_socket_release(port->epoll);
+        port->epoll = NULL;
+    }
+    if (port->out_of_room) {
+        port->out_of_room = false;
+        task->starving--;
+    }
+    pthread_mutex_lock(&ipc_ports_lock);
+    *place_of(port) = port->same_hash;
+    port->task = NULL;
+    pthread_mutex_unlock(&ipc_ports_lock);
+    port->name = MACH_PORT_NULL;
+    port->mscount = port->seqno = 0;
+    port->context = 0;
+    port->guarded = port->strict = false;
+}
+
+/* -- rights of this task to a port that leaves, or dies ----------------------------------------------------------------------- */
+
+/* A right of this task gets a socket. */
+static int externalize(struct ipc_port *port, struct ipc_right *right)
+{
+    int fd, error = ipc_port_make_end(port, right->kind, false, &fd, NULL);
+    struct ipc_socket *socket;
+    if (error)
+        return error;
+    socket = ipc_socket_new(fd, false);
+    if (!socket) {
+        close(fd); /* the new end is at its end, and will be found so */
+        return -ENOMEM;
+    }
+    socket->ours = socket->named = true;
+    memcpy(socket->id, port->id, PORT_ID);
+    socket->maker_known = false;
+    right->socket = socket;
+    right->port = NULL;
+    if (right->kind == KIND_ONCE)
+        port->onces--;
+    ipc_port_release(port);
+    return 0;
+}
+
+int ipc_right_externalize(struct ipc_right *right)
+{
+    struct ipc_port *port = right->port;
+    int error;
+    if (!right->kind || !port)
+        return 0;
+    ipc_port_hold(port);
+    error = externalize(port, right);
+    if (!error && right->kind == KIND_SEND)
+        port->carried--;
+    ipc_port_release(port);
+    return error;
+}
+
+static int externalize_request(struct ipc_port *port, struct ipc_right *right)
+{
+    return right->kind && right->port == port ? externalize(port, right) : 0;
+}
+
+int ipc_port_externalize(struct ipc_task *task, struct ipc_port *port)
+{
+    int error = 0;
+    if (port->refs < 2)
+        return 0;
+    for (uint32_t index = 0; index < task->table_size && !error; index++) {
+        struct ipc_entry *entry = task->table[index];
+        struct ipc_port *other = entry && entry->type & MACH_PORT_TYPE_RECEIVE ? entry->port : NULL;
+        if (!entry || !entry->type)
+            continue;
+        if (entry->port == port && entry->type & (MACH_PORT_TYPE_SEND | MACH_PORT_TYPE_SEND_ONCE)) {
+            struct ipc_right right = {entry->type & MACH_PORT_TYPE_SEND ? KIND_SEND : KIND_ONCE, port, NULL};
+            if (!(error = externalize(port, &right))) {
+                entry->port = NULL;
+                entry->socket = right.socket;
+                ipc_entry_remember(task, entry);
+                if (entry->request.notify.kind)
+                    ipc_watch_entry(task, entry);
+            }
+        }
+        if (!error)
+            error = externalize_request(port, &entry->request.notify);
+        if (!error && other)
+            error = externalize_request(port, &other->nsrequest);
+        if (!error && other)
+            error = externalize_request(port, &other->pdrequest);
+    }
+    if (!error)
+        error = externalize_request(port, &port->nsrequest);
+    return error ? error : externalize_request(port, &port->pdrequest);
+}
+
+static void bury_holders(struct ipc_task *task, struct ipc_port *port)
+{
+    for (uint32_t index = 0; index < task->table_size && port->refs > 1; index++) {
+        struct ipc_entry *entry = task->table[index];
+        if (entry && entry->type && entry->port == port)
+            ipc_right_bury(task, entry);
+    }
+}
+
+void ipc_port_destroy(struct ipc_task *task, struct ipc_port *port)
+{
+    struct ipc_right to = port->pdrequest;
+    ipc_port_detach(port);
+    port->pdrequest = NO_RIGHT;
+    if (to.kind) {
+        if (ipc_notify_port_destroyed(task, &to, port))
+            return;
+        ipc_right_release(task, &to);
+    }
+    port->alive = false;
+    ipc_port_arrived(port->id);
+    for (int some = 0; some < 64 && ipc_port_accept(port); some++)
+        ; /* who has just connected is to see it too */
+    if (port->nsrequest.kind)
+        ipc_right_release(task, &port->nsrequest);
+    ipc_kmsg_collect(task, port);
+    ipc_kmsg_reap(task);
+    bootstrap_name_remove(port->bootstrap);
+    port->bootstrap = NULL;
+    ipc_port_close(port);
+    bury_holders(task, port);
+    ipc_port_release(port);
+}

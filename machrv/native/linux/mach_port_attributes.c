@@ -1,0 +1,240 @@
+/*
+ * The calls of <mach/mach_port.h> about one receive right: status, limits, context, counts, guards, and a look at what waits
+ * (osfmk/ipc/mach_port.c).
+ */
+
+#include "ipc.h"
+
+/* The port of a receive right, its task entered; NULL, nothing entered, and *kr. */
+static struct ipc_port *enter(mach_port_t handle, mach_port_name_t name, struct ipc_task **task, kern_return_t *kr)
+{
+    struct ipc_entry *entry = NULL;
+    *kr = KERN_INVALID_TASK;
+    *task = task_enter(handle);
+    if (!*task)
+        return NULL;
+    *kr = KERN_INVALID_RIGHT;
+    if (name != MACH_PORT_NULL && name != MACH_PORT_DEAD && !(entry = ipc_entry_lookup(*task, name)))
+        *kr = KERN_INVALID_NAME;
+    if (entry && entry->type & MACH_PORT_TYPE_RECEIVE) {
+        *kr = KERN_SUCCESS;
+        return entry->port;
+    }
+    task_leave(*task);
+    return NULL;
+}
+
+static void read_status(struct ipc_port *port, mach_port_status_t *status)
+{
+    struct ipc_end *end;
+    int error;
+    *status = (mach_port_status_t){.mps_pset = port->nsets,
+                                   .mps_seqno = port->seqno,
+                                   .mps_mscount = port->mscount,
+                                   .mps_qlimit = port->qlimit,
+                                   .mps_srights = ipc_port_has_senders(port),
+                                   .mps_sorights = port->onces,
+                                   .mps_pdrequest = port->pdrequest.kind != 0,
+                                   .mps_nsrequest = port->nsrequest.kind != 0};
+    for (end = port->ends; end; end = end->next)
+        status->mps_sorights += end->kind == KIND_ONCE;
+    end = ipc_mqueue_next(port, &error);
+    /* Something waits: how much, the system does not tell. An only end nobody has looked at may be at its end. */
+    status->mps_msgcount = end && (end->queued || packet_waiting(end->fd) > 0);
+    if (port->guarded)
+        status->mps_flags |= MACH_PORT_STATUS_FLAG_GUARDED;
+    if (port->strict)
+        status->mps_flags |= MACH_PORT_STATUS_FLAG_STRICT_GUARD;
+    if (port->immovable)
+        status->mps_flags |= MACH_PORT_STATUS_FLAG_GUARD_IMMOVABLE_RECEIVE;
+}
+
+kern_return_t mach_port_get_attributes(mach_port_t handle, mach_port_name_t name, mach_port_flavor_t flavor,
+                                       integer_t *info, mach_msg_type_number_t *count)
+{
+    struct ipc_task *task;
+    struct ipc_port *port;
+    kern_return_t kr;
+    if (flavor != MACH_PORT_LIMITS_INFO && flavor != MACH_PORT_RECEIVE_STATUS)
+        return KERN_INVALID_ARGUMENT;
+    if (*count < (flavor == MACH_PORT_LIMITS_INFO ? MACH_PORT_LIMITS_INFO_COUNT : MACH_PORT_RECEIVE_STATUS_COUNT))
+        return KERN_FAILURE;
+    port = enter(handle, name, &task, &kr);
+    if (!port)
+        return kr;
+    if (flavor == MACH_PORT_LIMITS_INFO) {
+        ((mach_port_limits_t *)info)->mpl_qlimit = port->qlimit;
+        *count = MACH_PORT_LIMITS_INFO_COUNT;
+    } else {
+        read_status(port, (mach_port_status_t *)info);
+        *count = MACH_PORT_RECEIVE_STATUS_COUNT;
+    }
+    task_leave(task);
+    return KERN_SUCCESS;
+}
+
+kern_return_t mach_port_set_attributes(mach_port_t handle, mach_port_name_t name, mach_port_flavor_t flavor,
+                                       integer_t *info, mach_msg_type_number_t count)
+{
+    struct ipc_task *task;
+    struct ipc_port *port;
+    kern_return_t kr;
+    if (flavor != MACH_PORT_LIMITS_INFO)
+        return KERN_INVALID_ARGUMENT;
+    if (count < MACH_PORT_LIMITS_INFO_COUNT)
+        return KERN_FAILURE;
+    if (((mach_port_limits_t *)info)->mpl_qlimit > MACH_PORT_QLIMIT_MAX)
+        return KERN_INVALID_VALUE;
+    port = enter(handle, name, &task, &kr);
+    if (!port)
+        return kr;
+    port->qlimit = ((mach_port_limits_t *)info)->mpl_qlimit;
+    task_leave(task);
+    return KERN_SUCCESS;
+}
+
+#undef mach_port_get_context
+kern_return_t mach_port_get_context(mach_port_t handle, mach_port_name_t name, mach_port_context_t *context)
+{
+    struct ipc_task *task;
+    kern_return_t kr;
+    struct ipc_port *port = enter(handle, name, &task, &kr);
+    if (!port)
+        return kr;
+    *context = port->strict ? 0 : port->context; /* a strict guard is nobody's to read */
+    task_leave(task);
+    return KERN_SUCCESS;
+}
+
+kern_return_t mach_port_set_context(mach_port_t handle, mach_port_name_t name, mach_port_context_t context)
+{
+    struct ipc_task *task;
+    kern_return_t kr;
+    struct ipc_port *port = enter(handle, name, &task, &kr);
+    if (!port)
+        return kr;
+    if (port->strict)
+        kr = KERN_INVALID_ARGUMENT;
+    else
+        port->context = context;
+    task_leave(task);
+    return kr;
+}
+
+kern_return_t mach_port_set_mscount(mach_port_t handle, mach_port_name_t name, mach_port_mscount_t mscount)
+{
+    struct ipc_task *task;
+    kern_return_t kr;
+    struct ipc_port *port = enter(handle, name, &task, &kr);
+    if (!port)
+        return kr;
+    port->mscount = mscount;
+    task_leave(task);
+    return KERN_SUCCESS;
+}
+
+kern_return_t mach_port_set_seqno(mach_port_t handle, mach_port_name_t name, mach_port_seqno_t seqno)
+{
+    struct ipc_task *task;
+    kern_return_t kr;
+    struct ipc_port *port = enter(handle, name, &task, &kr);
+    if (!port)
+        return kr;
+    port->seqno = seqno;
+    task_leave(task);
+    return KERN_SUCCESS;
+}
+
+kern_return_t mach_port_guard(mach_port_t handle, mach_port_name_t name, mach_port_context_t guard, boolean_t strict)
+{
+    struct ipc_task *task;
+    kern_return_t kr;
+    struct ipc_port *port = enter(handle, name, &task, &kr);
+    if (!port)
+        return kr;
+    if (port->context) {
+        kr = KERN_INVALID_ARGUMENT; /* it has a context, or a guard, already */
+    } else {
+        port->context = guard;
+        port->guarded = true;
+        port->strict = strict != 0;
+    }
+    task_leave(task);
+    return kr;
+}
+
+kern_return_t mach_port_unguard(mach_port_t handle, mach_port_name_t name, mach_port_context_t guard)
+{
+    struct ipc_task *task;
+    kern_return_t kr;
+    struct ipc_port *port = enter(handle, name, &task, &kr);
+    if (!port)
+        return kr;
+    if (!port->guarded || port->context != guard) {
+        kr = KERN_INVALID_ARGUMENT;
+    } else {
+        port->context = 0;
+        port->guarded = port->strict = false;
+    }
+    task_leave(task);
+    return kr;
+}
+
+/* The next message without receiving it: its size and id, who sent it as far as the head tells. */
+static kern_return_t peek(struct ipc_port *port, mach_port_seqno_t *seqno, mach_msg_size_t *size, mach_msg_id_t *id,
+                          mach_msg_audit_trailer_t *trailer)
+{
+    struct packet_head head;
+    struct ipc_end *end;
+    int error;
+    if (*seqno && *seqno != port->seqno)
+        return KERN_FAILURE; /* only the head is within reach */
+    end = ipc_mqueue_next(port, &error);
+    if (!end || packet_peek(end->fd, end->stamped, &head) || (head.length == 0 && end->kind == KIND_SEND))
+        return KERN_FAILURE;
+    *seqno = port->seqno;
+    *size = head.length && head.header.size ? head.header.size : (mach_msg_size_t)sizeof(mach_msg_header_t);
+    *id = head.length && !(head.header.flags & WIRE_DESTROYED) ? head.header.id : MACH_NOTIFY_SEND_ONCE;
+    trailer->msgh_seqno = port->seqno;
+    if (head.pid > 0) /* the rest is known once it is received */
+        trailer->msgh_audit = (audit_token_t){{UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, (uint32_t)head.pid}};
+    return KERN_SUCCESS;
+}
+
+kern_return_t mach_port_peek(mach_port_t handle, mach_port_name_t name, mach_msg_trailer_type_t trailer_type,
+                             mach_port_seqno_t *seqno, mach_msg_size_t *size, mach_msg_id_t *id, char *info,
+                             mach_msg_type_number_t *info_size)
+{
+    const mach_msg_size_t wanted = ipc_kmsg_trailer_size((mach_msg_option_t)trailer_type);
+    mach_msg_audit_trailer_t trailer = {.msgh_trailer_size = wanted};
+    struct ipc_task *task;
+    struct ipc_port *port;
+    kern_return_t kr;
+    if (name != MACH_PORT_NULL && name != MACH_PORT_DEAD && (wanted > sizeof trailer || wanted > *info_size))
+        return KERN_INVALID_VALUE;
+    port = enter(handle, name, &task, &kr);
+    if (!port)
+        return kr;
+    kr = peek(port, seqno, size, id, &trailer);
+    task_leave(task);
+    if (kr == KERN_SUCCESS) {
+        memcpy(info, &trailer, wanted);
+        *info_size = wanted;
+    }
+    return kr;
+}
+
+kern_return_t machrv_port_take_turns(mach_port_t handle, mach_port_name_t name)
+{
+    struct ipc_task *task;
+    kern_return_t kr;
+    struct ipc_port *port = enter(handle, name, &task, &kr);
+    if (!port)
+        return kr;
+    while (port->nqueued > 0) /* those that were looked at are looked at again, in the new order */
+        ipc_mqueue_unqueue(port->heap[port->nqueued - 1]);
+    port->turns = true;
+    port->served = 0;
+    task_leave(task);
+    return KERN_SUCCESS;
+}

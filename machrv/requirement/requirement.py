@@ -1,0 +1,28 @@
+"""What a server and a client hold their peer against: `Requirement`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from machrv.message import AuditToken
+
+
+class Requirement(ABC):
+    """What a process must be for rights to be handed to it, or taken from it."""
+
+    #: Whether a server must send its Info.plist data to be held against this.
+    needs_info_plist: bool = False
+
+    @abstractmethod
+    def validate(self, audit_token: AuditToken, info_plist: bytes = b"") -> bool:
+        """Whether the process that sent a message with this token meets the requirement.
+
+        `info_plist` is what the peer sent of its bundle's Info.plist, to be believed only as far as the peer's code
+        signature vouches for it. An exception counts as no.
+        """
+
+    def mismatch(self, audit_token: AuditToken, info_plist: bytes = b"") -> str | None:
+        """Why the process does not meet the requirement, for the log; None if it does."""
+        return None if self.validate(audit_token, info_plist) else "the requirement says no, and not why"

@@ -1,0 +1,21 @@
+"""Owned rights: receive, send and send-once rights and port sets as objects, and what travels with messages.
+
+right       Right: what owning a right means
+transfer    into messages and out of them
+kinds       SendRight, SendOnceRight, ReceiveRight, PortSet
+received    the rights in a received message, owned
+files       an open file as a right; memory: shared memory as one
+awaiting    the same from an event loop; loops: what a loop is told
+"""
+
+from machrv.rights.files import fileport as fileport, fileport_fd as fileport_fd
+from machrv.rights.kinds import (
+    PortSet as PortSet,
+    ReceiveRight as ReceiveRight,
+    SendOnceRight as SendOnceRight,
+    SendRight as SendRight,
+    take_right as take_right,
+)
+from machrv.rights.received import take_reply_right as take_reply_right, take_rights as take_rights
+from machrv.rights.right import Right as Right
+from machrv.rights.transfer import destroy_message as destroy_message
