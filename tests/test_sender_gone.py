@@ -22,7 +22,7 @@ from machrv._mach import lib
 from machrv.doctor import linux
 from machrv.files import fileport_fd
 from machrv.kernel import Kernel
-from machrv.kernel.linux.identity import LinuxProcess
+from machrv.kernel.linux.waiting import LinuxProcess
 from machrv.message import MACH_NOTIFY_NO_SENDERS, Message
 from machrv.rendezvous.policy import refusal
 from machrv.rendezvous.registry import Registry
