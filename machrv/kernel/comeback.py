@@ -8,10 +8,10 @@ osfmk/ipc/mach_msg.c mach_msg_receive_pseudo, ipc_kmsg.c ipc_kmsg_copyout_pseudo
 What belongs here: telling the message that came back from the one that was sent, and undoing the difference. What must
 never happen here: a right given up that the caller had before the call.
 
-A moved right that comes back under another name is put under its old one. Of several, each may be in another one's place, or one in its own under a later generation:
-the kernel gives freed places out again, the last one first, and a place has one name at a time. Then one steps aside. The
-kernel has no call that does this in one step (mach_port_rename went away with macOS 12), so it can fail: where a place is
-taken by somebody else by then, the right stays where it is and `Comeback.renamed` tells where.
+A moved right that comes back under another name is put under its old one. Of several, each may be in another one's place,
+or in its own under a later generation: the kernel gives freed places out again, the last one first. Then one steps aside.
+The kernel has no call that does this in one step (mach_port_rename went away with macOS 12), so it can fail: where a place
+is taken by somebody else by then, the right stays where it is and `Comeback.renamed` tells where.
 """
 
 from __future__ import annotations
