@@ -59,6 +59,19 @@ DISPOSITIONS = [
 ]
 
 
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_rights_that_came_back_in_each_others_places(mac: StandInKernel, count: int) -> None:
+    """A name that was moved away is given out again, to the next one that comes back: each gets its own all the same."""
+    destination = port(mac, send=1)
+    moved = [port(mac) for _ in range(count)]
+    before = space(mac)
+    message = Message(7, b"", [PortDescriptor(name, Disposition.MOVE_RECEIVE) for name in moved])
+    mac.task.functions.failing_sends.append(lib.MACH_SEND_TIMED_OUT)
+    with pytest.raises(MachError) as raised:
+        mac.mach_msg(message.encode_to(destination, Disposition.COPY_SEND), lib.MACH_SEND_MSG, timeout=0)
+    assert type(raised.value) is MachError and space(mac) == before
+
+
 @pytest.mark.parametrize("code", FAILURES, ids=["timed out", "no buffer"])
 @pytest.mark.parametrize("disposition", DISPOSITIONS, ids=lambda disposition: disposition.name)
 def test_a_failed_send_gives_every_right_back_under_its_name(

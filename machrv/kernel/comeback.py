@@ -8,9 +8,10 @@ osfmk/ipc/mach_msg.c mach_msg_receive_pseudo, ipc_kmsg.c ipc_kmsg_copyout_pseudo
 What belongs here: telling the message that came back from the one that was sent, and undoing the difference. What must
 never happen here: a right given up that the caller had before the call.
 
-A moved right that comes back under another name is put under its old one. The kernel has no call that does this in one
-step (mach_port_rename went away with macOS 12), so it can fail: where the old name's place is taken by then, the right
-stays where it is and `Comeback.renamed` tells where.
+A moved right that comes back under another name is put under its old one. Of several, each may be in another one's place,
+or in its own under a later generation: the kernel gives freed places out again, the last one first. Then one steps aside.
+The kernel has no call that does this in one step (mach_port_rename went away with macOS 12), so it can fail: where a place
+is taken by somebody else by then, the right stays where it is and `Comeback.renamed` tells where.
 """
 
 from __future__ import annotations
@@ -95,6 +96,8 @@ class Comeback:
         #: Where a moved right is now that could not be put back under its name (the key): its name, or
         #: MACH_PORT_NULL or MACH_PORT_DEAD if it is gone.
         self.renamed: dict[int, int] = {}
+        #: What is to be put back: (name, old name, disposition).
+        self._waiting: list[tuple[int, int, int]] = []
 
     def undo(self, sent: bytes, returned: bytes) -> None:
         """Give up what the caller did not have before, and put moved rights back under their names."""
@@ -112,6 +115,7 @@ class Comeback:
                 self._right(old[4], old[2], new[4], new[2])
             else:
                 self._memory(_MEMORY.unpack_from(sent, offset), _MEMORY.unpack_from(returned, offset))
+        self._put_all_back()
 
     def _right(self, old: int, old_disposition: int, new: int, new_disposition: int) -> None:
         if old in _NOTHING:
@@ -120,21 +124,43 @@ class Comeback:
             if new != old:
                 self.renamed[old] = new
                 if new not in _NOTHING:
-                    self._put_back(new, old, new_disposition)
+                    self._waiting.append((new, old, new_disposition))
         # Where the disposition is still a copy or a make, the kernel has undone it itself: vouchers, reply ports.
         elif new_disposition in _MOVES and new not in _NOTHING:
             self._lib.mach_port_deallocate(self._task, new)
 
-    def _put_back(self, name: int, old: int, disposition: int) -> None:
-        """Inserting a right where it cannot stand destroys it, so first see whether the place is free."""
+    def _put_all_back(self) -> None:
+        waiting, aside = self._waiting, len(self._waiting)
+        while waiting:
+            left = [one for one in waiting if not self._put_back(*one)]
+            if len(left) == len(waiting):
+                if not aside:
+                    return
+                left.append(self._step_aside(*left.pop(0)))
+                aside -= 1
+            waiting = left
+
+    def _put_back(self, name: int, old: int, disposition: int) -> bool:
+        """Whether there is nothing more to be done. Inserting a right where it cannot stand destroys it, so first see
+        whether the place is free."""
         pset = constants.MACH_PORT_RIGHT_PORT_SET
         if self._lib.mach_port_allocate_name(self._task, pset, old):
-            return
+            return False
         self._lib.mach_port_mod_refs(self._task, old, pset, -1)
         if self._lib.mach_port_insert_right(self._task, old, name, disposition):
             self.renamed[old] = constants.MACH_PORT_NULL
         else:
             del self.renamed[old]
+        return True
+
+    def _step_aside(self, name: int, old: int, disposition: int) -> tuple[int, int, int]:
+        """Put a right where nobody wants to be."""
+        place, pset = self._ffi.new("mach_port_name_t *"), constants.MACH_PORT_RIGHT_PORT_SET
+        if not self._lib.mach_port_allocate(self._task, pset, place):
+            self._lib.mach_port_mod_refs(self._task, place[0], pset, -1)
+            if not self._lib.mach_port_insert_right(self._task, place[0], name, disposition):
+                name = self.renamed[old] = int(place[0])
+        return name, old, disposition
 
     def _memory(self, sent: tuple[int, ...], returned: tuple[int, ...]) -> None:
         old_address, _, _, old_disposition, kind, _ = sent

@@ -33,7 +33,7 @@ class PinnedProcess(Closing):
         """Raises ProcessLookupError if the process that the token names is gone."""
         self._directory = self._image = -1
         self._status: dict[str, list[str]] | None = None
-        from machrv.kernel.linux.identity import LinuxProcess  # Not above: this module is imported on any platform.
+        from machrv.kernel.linux.waiting import LinuxProcess  # Not above: this module is imported on any platform.
 
         self._process = LinuxProcess(token.pid)
         try:
