@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import os
 import sys
-from _warnings import warn
 # Not from warnings: this one is there before, costs nothing, and works until Python has ended.
+from _warnings import warn
 
 from machrv.constants import MACH_PORT_RIGHT_DEAD_NAME, MACH_PORT_RIGHT_RECEIVE
 from machrv.errors import MachError, RightError
