@@ -227,7 +227,7 @@ with port:
 def test_who_had_the_pid_before_is_not_the_process_itself(server: RendezvousServer, program: Program) -> None:
     """What it sent is not taken for what this process sent itself, whose notifications are the kernel's words."""
     with ReceiveRight.allocate() as port:
-        notification = h.packet(id=MACH_NOTIFY_NO_SENDERS, flags=lib.MACHRV_WIRE_NOTIFICATION)[0]
+        notification = h.packet(id=MACH_NOTIFY_NO_SENDERS, flags=1)[0]
         plain = h.packet(id=7)[0]
         command = [sys.executable, "-c", FORGER, notification.hex(), plain.hex()]
         child = launch(command, {"port": port.make_send()}, server=server)

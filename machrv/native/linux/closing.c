@@ -19,6 +19,8 @@
 #define MOST_THREADS 32         /* closes that hang at a time, before the rest waits for them */
 #define STACK (256 * 1024)      /* address space; what a thread here touches is a page or two, and the C library's storage */
 #define PATIENCE 20000000       /* ns */
+/* A close that takes no longer is waited for by whoever gave it up, in nanoseconds. */
+#define PAUSE 1000000
 #define IDLENESS 1000000000     /* ns: then a thread ends, for a program that wants to be of one thread, or to fork as one */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -275,8 +277,14 @@ void closing_pause(void)
 {
     if (!handed_over)
         return;
+    int64_t until = now_monotonic() + 20 * PAUSE;
     handed_over = false;
-    machrv_settle(1);
+    lock_queue();
+    see_to_it();
+    /* Not for a close that takes its time. */
+    while ((count > 0 || turn != 0) && !(turn != 0 && now_monotonic() - began > PAUSE) && now_monotonic() < until)
+        wait_until(&progress, now_monotonic() + PAUSE);
+    pthread_mutex_unlock(&lock);
 }
 
 int machrv_settle(int milliseconds)

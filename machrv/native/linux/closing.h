@@ -22,8 +22,8 @@ void close_socket(int fd);
 /* An AF_UNIX socket that a peer sent, as a right: closed here if nothing waits in its queue and nothing can any more. */
 void close_right(int fd);
 
-/* Once no lock is held: gives the thread a moment, a millisecond at most, if this thread has given it something. So what a call
-   has given up is mostly closed when it returns, and a descriptor is free. */
+/* Once no lock is held: if this thread has given something up, gives the other one the moment that an ordinary close takes. So what
+   a call has given up is closed when it returns, and a descriptor is free; for a close that takes longer nobody waits. */
 void closing_pause(void);
 
 /* Around a fork, inside all other locks: the child has no such thread. What waited for it is closed there, in the child's

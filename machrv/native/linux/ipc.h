@@ -115,7 +115,7 @@ struct ipc_end {
     bool stamped;  /* the system stamps its messages with the time */
     bool queued;   /* it stands in its port's heap */
     bool watched;  /* it is in its task's watcher */
-    bool spoke;    /* a message has come */
+    unsigned spoke; /* how many messages have come */
     bool gone;     /* it is closed as soon as nobody polls it */
     int32_t late;  /* how many of the bytes that wait were sent before there were stamps */
     int64_t stamp; /* of its head, while it is queued */
@@ -156,6 +156,7 @@ struct ipc_port {
     unsigned carried;  /* send rights in messages of this task that are not sent yet */
     uint64_t context;
     bool guarded, strict, immovable;
+    struct ipc_left *left; /* what it left behind with its name, as long as it may come back */
     struct ipc_right nsrequest, pdrequest;
     struct ipc_pset **sets;
     unsigned nsets, sets_size;
@@ -259,6 +260,8 @@ void ipc_port_release(struct ipc_port *port);
 void ipc_port_enter(struct ipc_port *port, struct ipc_task *task, mach_port_name_t name);
 /* It leaves its name and its sets, and counts anew (ipc_port_clear_receiver). Who waits there is woken. */
 void ipc_port_detach(struct ipc_port *port);
+/* It has come back from a message that could not be sent: into its sets, with its counts. */
+void ipc_port_restore(struct ipc_port *port);
 /* The port of this task with the id, not counted; NULL. */
 struct ipc_port *ipc_port_find(struct ipc_task *task, const char id[PORT_ID]);
 /* Makes a right: *sender is the descriptor to give away. 0 or a negative errno. */
@@ -283,6 +286,8 @@ int ipc_port_order(struct ipc_port *port);
 void ipc_port_close(struct ipc_port *port);
 /* Whether the socket's other end is one of the port's own. */
 bool ipc_port_has_end(struct ipc_port *port, struct ipc_socket *socket);
+/* A send right has come home: its socket is given up, and its end too if nobody else has it and nothing waits there. */
+void ipc_port_take_home(struct ipc_port *port, struct ipc_socket *socket);
 /* And that end is dropped. */
 bool ipc_port_drop_end_of(struct ipc_port *port, struct ipc_socket *socket);
 /* Gives sockets to the rights that this task holds to a port that leaves, and to one right: 0 or a negative errno. */
@@ -347,8 +352,6 @@ void ipc_pump(struct ipc_task *task);
 int ipc_wait(struct ipc_task *task, int fd, short events, int64_t deadline);
 void ipc_retry_later(struct ipc_task *task);
 void ipc_wait_close(struct ipc_task *task);
-/* In the child of a fork. */
-void ipc_wait_forget(void);
 /* What is readable for ever: a descriptor, or a negative errno. */
 int ipc_ended(void);
 /* A port or set has gone: whoever still has a copy of its epoll finds it readable, for ever. */

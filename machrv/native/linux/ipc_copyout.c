@@ -7,6 +7,9 @@
 
 #include "incoming.h"
 
+/* Who has sent so many messages to one end will send more: see attested_process. It takes a descriptor. */
+#define OFTEN 16
+
 /* -- out ---------------------------------------------------------------------------------------------------------------------------- */
 
 static mach_port_name_t name_of(struct ipc_task *task, struct incoming *in, uint32_t slot)
@@ -60,6 +63,7 @@ static void copyout_guarded(struct ipc_task *task, struct incoming *in, mach_msg
     uint32_t slot = d->guarded.name;
     struct ipc_port *port = slot == SLOT_NULL || slot == SLOT_DEAD ? NULL : in->rights[(slot & ~SLOT_FILE) - 1].port;
     d->guarded.name = name_of(task, in, slot);
+    d->guarded.flags = d->guarded.flags & (MACH_MSG_GUARD_FLAGS_MASK & ~MACH_MSG_GUARD_FLAGS_UNGUARDED_ON_SEND);
     if (!(option & MACH_RCV_GUARDED_DESC)) /* XNU destroys the right then; here its flags are carried, and not enforced */
         return;
     if (port && d->guarded.flags & MACH_MSG_GUARD_FLAGS_IMMOVABLE_RECEIVE && d->guarded.name != MACH_PORT_NULL) {
@@ -67,7 +71,6 @@ static void copyout_guarded(struct ipc_task *task, struct incoming *in, mach_msg
         port->strict = false;
         port->context = (uintptr_t)msg;
         d->guarded.context = port->context;
-        d->guarded.flags = d->guarded.flags & (MACH_MSG_GUARD_FLAGS_MASK & ~MACH_MSG_GUARD_FLAGS_UNGUARDED_ON_SEND);
     }
 }
 
@@ -164,7 +167,7 @@ static bool stays(struct ipc_end *end, mach_msg_header_t *msg, mach_msg_option_t
    senders take turns. */
 static void used(struct ipc_end *end)
 {
-    end->spoke = true;
+    end->spoke++;
     if (end->kind == KIND_ONCE || (end->port->turns && end->peer))
         ipc_end_drop(end);
     else
@@ -227,7 +230,7 @@ mach_msg_return_t ipc_kmsg_receive(struct ipc_task *task, struct ipc_end *end, m
         return MACH_RCV_TOO_LARGE;
     if (!ipc_task_packet(task))
         return KERN_RESOURCE_SHORTAGE;
-    error = packet_receive(end->fd, task->packet, end->own ? NULL : &end->sender, end->spoke);
+    error = packet_receive(end->fd, task->packet, end->own ? NULL : &end->sender, end->spoke >= OFTEN);
     if (error == -EAGAIN && !end->queued)
         return -EAGAIN;
     if (error == -EAGAIN) {

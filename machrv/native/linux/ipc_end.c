@@ -407,6 +407,15 @@ bool ipc_port_drop_end_of(struct ipc_port *port, struct ipc_socket *socket)
     return end != NULL;
 }
 
+void ipc_port_take_home(struct ipc_port *port, struct ipc_socket *socket)
+{
+    struct ipc_end *end = other_end(port, socket);
+    struct pollfd state = {.fd = end ? end->fd : -1};
+    ipc_socket_release(socket);
+    if (end && !end->own && !end->queued && poll(&state, 1, 0) > 0 && state.revents & POLLHUP && packet_waiting(end->fd) == 0)
+        ipc_end_drop(end);
+}
+
 /* -- who looks the port up --------------------------------------------------------------------------------------------------------- */
 
 static void set_out_of_room(struct ipc_port *port, bool out_of_room)

@@ -266,7 +266,7 @@ enum verdict ipc_incoming_judge(struct ipc_end *end, struct incoming *in)
         return in->kind == KIND_ONCE ? A_NOTICE : NO_MESSAGE;
     if (packet->state == PACKET_LOST)
         return LOST;
-    if (packet->state == PACKET_ODD || !attest(end, in))
+    if (packet->state == PACKET_ODD || in->header.size > MAX_MESSAGE_SIZE || !attest(end, in))
         return in->kind == KIND_ONCE ? A_NOTICE : NO_MESSAGE;
     sign(end, in);
     return A_MESSAGE;
@@ -282,7 +282,7 @@ void ipc_kmsg_collect(struct ipc_task *task, struct ipc_port *port)
             continue;
         shutdown(end->fd, SHUT_RD); /* nothing more can be sent here */
         for (;;) {
-            if (packet_receive(end->fd, task->packet, end->own ? NULL : &end->sender, end->spoke) ||
+            if (packet_receive(end->fd, task->packet, end->own ? NULL : &end->sender, false) ||
                 (task->packet->length == 0 && task->packet->nfds == 0))
                 break;
             ipc_incoming_init(&in, task->packet);

@@ -336,6 +336,7 @@ mach_msg_return_t ipc_mqueue_receive(struct ipc_task *task, mach_msg_header_t *m
             pthread_mutex_lock(&task->lock);
             if (!deadline || now_monotonic() < deadline)
                 continue;
+            last = true;
         }
         mr = MACH_RCV_TIMED_OUT;
         if (last)
@@ -355,7 +356,7 @@ mach_msg_return_t ipc_mqueue_receive(struct ipc_task *task, mach_msg_header_t *m
             mr = KERN_RESOURCE_SHORTAGE;
             break;
         }
-        last = result == 0; /* one more look */
+        last = result == 0 || (deadline && now_monotonic() >= deadline); /* one more look */
     }
     let_go(&waited);
     pthread_mutex_unlock(&task->lock);

@@ -163,11 +163,32 @@ struct ipc_port *ipc_port_hold(struct ipc_port *port)
     return port;
 }
 
+/* What a port leaves behind with its name. */
+struct ipc_left {
+    mach_port_mscount_t mscount;
+    mach_port_seqno_t seqno;
+    uint64_t context;
+    bool guarded, strict;
+    unsigned nsets;
+    struct ipc_pset *sets[];
+};
+
+static void forget_left(struct ipc_port *port)
+{
+    if (!port->left)
+        return;
+    for (unsigned i = 0; i < port->left->nsets; i++)
+        ipc_pset_release(port->left->sets[i]);
+    free(port->left);
+    port->left = NULL;
+}
+
 void ipc_port_release(struct ipc_port *port)
 {
     if (--port->refs > 0)
         return;
     ipc_port_close(port);
+    forget_left(port);
     free(port->sets);
     free(port->heap);
     free(port->events);
@@ -188,12 +209,45 @@ void ipc_port_enter(struct ipc_port *port, struct ipc_task *task, mach_port_name
             ipc_watch_end(end); /* where there is no room for that, the next call looks */
 }
 
+static void remember_left(struct ipc_port *port)
+{
+    struct ipc_left *left = malloc(sizeof *left + port->nsets * sizeof *left->sets);
+    forget_left(port);
+    if (!left)
+        return; /* then it comes back as it comes back on Mach */
+    *left = (struct ipc_left){port->mscount, port->seqno, port->context, port->guarded, port->strict, port->nsets};
+    for (unsigned i = 0; i < port->nsets; i++) {
+        left->sets[i] = port->sets[i];
+        left->sets[i]->refs++;
+    }
+    port->left = left;
+}
+
+void ipc_port_restore(struct ipc_port *port)
+{
+    struct ipc_left *left = port->left;
+    if (!left || !port->task)
+        return;
+    port->mscount = left->mscount;
+    port->seqno = left->seqno;
+    port->context = left->context;
+    port->guarded = left->guarded;
+    port->strict = left->strict;
+    for (unsigned i = 0; i < left->nsets; i++) {
+        struct ipc_entry *entry = ipc_entry_lookup(port->task, left->sets[i]->name);
+        if (entry && entry->pset == left->sets[i])
+            ipc_pset_insert(left->sets[i], port); /* where there is no room for that, it is out of the set */
+    }
+    forget_left(port);
+}
+
 void ipc_port_detach(struct ipc_port *port)
 {
     struct ipc_task *task = port->task;
     if (!task)
         return;
     ipc_kick(task);
+    remember_left(port);
     while (port->nsets > 0)
         ipc_pset_remove(port->sets[port->nsets - 1], port);
     for (struct ipc_end *end = port->ends; end; end = end->next) {

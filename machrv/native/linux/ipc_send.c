@@ -156,6 +156,38 @@ static void give_back_ports(struct ipc_kmsg *kmsg, size_t first, const union ipc
     d->ool_ports.disposition = disposition & 0xff;
 }
 
+static bool moves_receive(const union ipc_descriptor *d)
+{
+    return (d->port.type == MACH_MSG_PORT_DESCRIPTOR && d->port.disposition == MACH_MSG_TYPE_MOVE_RECEIVE) ||
+           d->port.type == MACH_MSG_GUARDED_PORT_DESCRIPTOR;
+}
+
+/* Receive rights come first, since other rights of the message may be rights to them: from here on there are names in place of
+   their slots. */
+static void give_back_receive(struct ipc_kmsg *kmsg)
+{
+    size_t offset = sizeof(mach_msg_body_t);
+    for (uint32_t i = 0; i < kmsg->count; i++) {
+        union ipc_descriptor d, was;
+        size_t size = ipc_descriptor_size((unsigned char)kmsg->image[offset + 11]);
+        memcpy(&d, kmsg->image + offset, size);
+        memcpy(&was, (char *)kmsg->user + sizeof(mach_msg_header_t) + offset, size);
+        if (moves_receive(&was)) {
+            bool guarded = d.port.type == MACH_MSG_GUARDED_PORT_DESCRIPTOR;
+            uint32_t slot = guarded ? d.guarded.name : d.port.name;
+            struct ipc_right *right = slot == SLOT_NULL || slot == SLOT_DEAD ? NULL : &kmsg->rights[slot - 1];
+            struct ipc_port *port = right ? right->port : NULL;
+            mach_port_name_t *name = guarded ? &d.guarded.name : &d.port.name;
+            if (port) {
+                *name = ipc_right_copyout(kmsg->task, right, guarded ? was.guarded.name : was.port.name);
+                ipc_port_restore(port);
+            }
+            memcpy(kmsg->image + offset, &d, size);
+        }
+        offset += size;
+    }
+}
+
 /*
  * The message goes back into the caller's buffer as if it were received (ipc_kmsg_copyout_pseudo): copies and made rights are
  * references that the caller did not have before. Memory stays where it was.
@@ -169,6 +201,7 @@ static void pseudo_receive(struct ipc_kmsg *kmsg)
         ipc_right_release(kmsg->task, &kmsg->dest);
         return;
     }
+    give_back_receive(kmsg);
     for (uint32_t i = 0; i < kmsg->count; i++) {
         union ipc_descriptor d, was;
         size_t size = ipc_descriptor_size((unsigned char)kmsg->image[offset + 11]);
@@ -176,13 +209,12 @@ static void pseudo_receive(struct ipc_kmsg *kmsg)
         memcpy(&d, kmsg->image + offset, size);
         memcpy(&was, place, size);
         offset += size;
-        if (d.port.type == MACH_MSG_PORT_DESCRIPTOR) {
+        if (moves_receive(&was)) {
+            ; /* it has its name */
+        } else if (d.port.type == MACH_MSG_PORT_DESCRIPTOR) {
             unsigned disposition = d.port.disposition & 0xffu;
             d.port.name = give_back(kmsg, d.port.name, was.port.name, &disposition, was.port.disposition);
             d.port.disposition = disposition & 0xff;
-        } else if (d.port.type == MACH_MSG_GUARDED_PORT_DESCRIPTOR) {
-            unsigned disposition = d.guarded.disposition & 0xffu;
-            d.guarded.name = give_back(kmsg, d.guarded.name, was.guarded.name, &disposition, was.guarded.disposition);
         } else if (d.port.type == MACH_MSG_OOL_PORTS_DESCRIPTOR) {
             give_back_ports(kmsg, names, &was, &d);
             names += d.ool_ports.count;

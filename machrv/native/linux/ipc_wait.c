@@ -240,13 +240,6 @@ static int always_readable = -1; /* guarded by ipc_ports_lock */
 /* Made when the library is loaded: it stays for as long as the process, and nobody has to wonder where it comes from. */
 __attribute__((constructor)) static void begin(void) { ipc_ended(); }
 
-void ipc_wait_forget(void)
-{
-    if (always_readable >= 0)
-        close(always_readable);
-    always_readable = -1;
-}
-
 int ipc_ended(void)
 {
     int fd;

@@ -19,13 +19,15 @@ static struct ipc_task *first_place[1];
 
 mach_port_t bootstrap_port = FIRST_TASK;
 
+static uint16_t numbered; /* how many tasks have been numbered, the first by who comes first */
+
 static void task_init(struct ipc_task *task, mach_port_t handle)
 {
     memset(task, 0, sizeof *task);
     pthread_mutex_init(&task->lock, NULL);
     atomic_init(&task->refs, 1);
     task->handle = handle;
-    task->number = (uint16_t)(handle - FIRST_TASK);
+    task->number = numbered++;
     task->watcher = task->kick = task->retry = -1;
     task->doomed_last = &task->doomed;
 }
@@ -67,13 +69,13 @@ static void after_fork_in_child(void)
             ipc_task_abandon(tasks[i]); /* whoever was inside is not here */
         }
     ipc_ports_forget();
-    ipc_wait_forget();
     pthread_mutex_init(&tasks_lock, NULL);
 }
 
 static void prepare(void)
 {
     task_init(&first_task, FIRST_TASK);
+    numbered = 0; /* it is numbered when it is used */
     first_place[0] = &first_task;
     tasks = first_place;
     ntasks = 1;
@@ -108,6 +110,7 @@ static void abandon_port(struct ipc_port *port)
     abandon_socket(port->nsrequest.socket);
     abandon_socket(port->pdrequest.socket);
     bootstrap_name_forget(port->bootstrap);
+    free(port->left);
     free(port->sets);
     free(port->heap);
     free(port->events);
@@ -117,6 +120,7 @@ static void abandon_port(struct ipc_port *port)
 static void ipc_task_abandon(struct ipc_task *task)
 {
     mach_port_t handle = task->handle;
+    uint16_t number = task->number;
     for (uint32_t index = 0; index < task->table_size; index++) {
         struct ipc_entry *entry = task->table[index];
         if (!entry || !entry->type)
@@ -132,6 +136,20 @@ static void ipc_task_abandon(struct ipc_task *task)
     ipc_entry_free_table(task);
     free(task->packet);
     task_init(task, handle);
+    numbered--;
+    task->number = number;
+}
+
+/* A task's number is told in the tokens of its messages: 0 is that of the first that is used. */
+static atomic_bool first_is_numbered;
+
+static void number_first(void)
+{
+    pthread_mutex_lock(&tasks_lock);
+    if (!first_is_numbered)
+        first_task.number = numbered++;
+    first_is_numbered = true;
+    pthread_mutex_unlock(&tasks_lock);
 }
 
 /* -- handles ---------------------------------------------------------------------------------------------------------------- */
@@ -144,6 +162,8 @@ struct ipc_task *task_find(mach_port_t handle)
     size_t place = (size_t)handle - FIRST_TASK;
     prepare_once();
     if (handle == FIRST_TASK) {
+        if (!first_is_numbered)
+            number_first();
         atomic_fetch_add(&first_task.refs, 1);
         return &first_task;
     }
