@@ -21,11 +21,9 @@ from machrv import (
     RendezvousServer,
     RightError,
     SendRight,
-    UnsupportedError,
     launch,
     take_rights,
 )
-from machrv.kernel import Kernel
 from machrv.message import MACH_PORT_RIGHT_SEND
 
 from .conftest import PATIENCE, Program, finish
@@ -389,12 +387,6 @@ def test_fork_shares_mappings_and_no_rights(memory: MemoryObject) -> None:
         assert os.waitpid(pid, 0)[1] == 0
         assert view[:5] == b"child"
     assert not memory.closed
-
-
-def test_a_kernel_without_memory_says_so() -> None:
-    """UnsupportedError is what a kernel answers that does not offer it."""
-    with pytest.raises(UnsupportedError, match="memory objects"):
-        Kernel.memory(object())  # type: ignore[arg-type]
 
 
 def test_who_has_no_memory_object_pays_nothing() -> None:

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for `tests.socke
 
 from machrv._mach import lib
 from machrv.errors import MachError
+from machrv.kernel import current
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, Message
 from machrv.rights.transfer import receive_message, send_message
@@ -42,7 +43,9 @@ class Served:
     """The calls that are not the kernel's own."""
 
     def __init__(self) -> None:
-        self.kernel = LinuxKernel()
+        kernel = current()
+        assert isinstance(kernel, LinuxKernel)
+        self.kernel = kernel  # the first task: number 0 in tokens
         self.kernel.event_queue().close()
         self.hoard: list[int] = []
         self.threads: list[threading.Thread] = []

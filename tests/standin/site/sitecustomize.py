@@ -13,4 +13,5 @@ import machrv.kernel.choice  # noqa: E402
 from tests.standin.kernel import StandInKernel  # noqa: E402
 
 kernel = StandInKernel(hardened="STANDIN_HARDENED" in os.environ)
+kernel.task.functions.kernel.event_queue().close()  # What C opens once is not a test's.
 machrv.kernel.choice._current = kernel
