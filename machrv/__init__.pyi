@@ -57,9 +57,7 @@ from machrv.rendezvous.policy import (
     VALIDATE_PEER_REQUIREMENTS as VALIDATE_PEER_REQUIREMENTS,
     Feature as Feature,
     PeerValidationPolicy as PeerValidationPolicy,
-    Verdict as Verdict,
     peer_validation_policy as peer_validation_policy,
-    set_verdict_callback as set_verdict_callback,
 )
 from machrv.rendezvous.port import (
     RendezvousPort as RendezvousPort,
@@ -69,6 +67,7 @@ from machrv.rendezvous.server import (
     RendezvousServer as RendezvousServer,
     RendezvousServerBase as RendezvousServerBase,
 )
+from machrv.rendezvous.verdict import Verdict as Verdict, set_verdict_callback as set_verdict_callback
 from machrv.requirement import (
     ProcessRequirement as ProcessRequirement,
     Requirement as Requirement,

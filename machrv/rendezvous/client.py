@@ -34,7 +34,7 @@ from machrv.kernel import current
 from machrv.log import log
 from machrv.rendezvous.keys import uint32_key
 from machrv.rendezvous.names import service_names
-from machrv.rendezvous.policy import refusal, wants_info_plist
+from machrv.rendezvous.policy import wants_info_plist
 from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, is_refusal, parse_reply, request
 from machrv.rights.closing import Closing
 from machrv.rights.kinds import ReceiveRight, SendRight, take_right
@@ -257,7 +257,7 @@ def taken(
 ) -> tuple[dict[int, OwnedRight], AuditToken | None]:
     """The rights of a reply, owned, once the server was judged."""
     if is_refusal(message):
-        if refusal("server", requirement, None) is not None:
+        if _refusal(requirement, None) is not None:
             raise PeerRejectedError(f"the {what} did not answer, so it could not show that it meets {requirement!r}")
         return {}, None
     try:
@@ -266,7 +266,7 @@ def taken(
         destroy_message(message, kernel)
         raise RendezvousError(f"what the {what} sent is no reply: {error}") from error
     sender = message.audit_token
-    why = refusal("server", requirement, sender, additional_data)
+    why = _refusal(requirement, sender, additional_data)
     if why is not None:
         destroy_message(message, kernel)
         raise PeerRejectedError(
@@ -278,6 +278,15 @@ def taken(
         if right is not None:
             rights[key] = right
     return rights, sender
+
+
+def _refusal(requirement: Requirement | None, sender: AuditToken | None, info_plist: bytes = b"") -> str | None:
+    """Why nothing is taken from this server; None if its ports may be."""
+    if requirement is None:
+        return None
+    from machrv.rendezvous.verdict import refusal  # Late: most clients have no requirement, and it is dear.
+
+    return refusal("server", requirement, sender, info_plist)
 
 
 def explained(error: MachError, what: str) -> RendezvousError:

@@ -20,10 +20,11 @@ from machrv.log import log
 from machrv.message import Message
 from machrv.rendezvous.dispatch import Dispatcher
 from machrv.rendezvous.names import server_name
-from machrv.rendezvous.policy import add_feature_state_to_environment, refusal
+from machrv.rendezvous.policy import add_feature_state_to_environment
 from machrv.rendezvous.port import checked_ports, destroy_ports, take_ports
 from machrv.rendezvous.protocol import RECEIVE_SIZE, REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, parse_request, reply
 from machrv.rendezvous.registry import Registry
+from machrv.rendezvous.verdict import refusal
 from machrv.requirement.info_plist import own_info_plist
 from machrv.rights.closing import Closing
 from machrv.rights.kinds import ReceiveRight, SendOnceRight
@@ -192,6 +193,7 @@ class RendezvousServer(RendezvousServerBase):
         self._service_name = server_name(os.getpid())
         try:
             port = ReceiveRight(kernel.bootstrap_check_in(self._service_name), kernel)
+            kernel.take_turns(port.name)  # Each asks for what is its own: whoever floods us is not in front of the others.
         except MachError as error:
             raise RendezvousError(f"no server can be set up under the name {self._service_name!r}: {error}") from error
         with port:  # Closed here unless the server takes it over.

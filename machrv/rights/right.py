@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
+
 # Not from warnings: this one is there before, costs nothing, and works until Python has ended.
 from _warnings import warn
 

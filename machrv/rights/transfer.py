@@ -12,8 +12,6 @@
 
 from __future__ import annotations
 
-from array import array
-
 from machrv.constants import MACH_MSG_TYPE_PORT_RECEIVE, MACH_MSG_TYPE_PORT_SEND, MACH_MSG_TYPE_PORT_SEND_ONCE
 from machrv.errors import MachError, ReceiveTimeout, RightError, SendTimeout
 from machrv.kernel import current
@@ -40,6 +38,7 @@ from machrv.rights.right import Right, holds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from array import array
     from typing import Any
 
     from machrv.kernel import Kernel
@@ -133,6 +132,8 @@ def _laid_out(descriptor: Any, moved: list[tuple[Right, int]], memory: list[arra
         moved.append((descriptor, name))
         copied = copied and descriptor.move == Disposition.MOVE_SEND
         return PortDescriptor(name, Disposition.COPY_SEND if copied else descriptor.move)
+    from array import array  # Its memory has an address that Python tells. Late: most messages have none.
+
     if isinstance(descriptor, OutOfLineDescriptor) and descriptor.data is not None:
         memory.append(array("B", descriptor.data))
         address, size = memory[-1].buffer_info()
@@ -188,6 +189,8 @@ def copied_in(kernel: Kernel, descriptor: Any) -> Any:
         data = _vm_take(kernel, descriptor.address, descriptor.size)
         return OutOfLineDescriptor(data, copy=descriptor.copy, type=descriptor.type)
     if isinstance(descriptor, OutOfLinePortsDescriptor) and descriptor.names is None:
+        from array import array  # Late, as above.
+
         names = array("I", _vm_take(kernel, descriptor.address, descriptor.count * array("I").itemsize))
         return OutOfLinePortsDescriptor(names.tolist(), descriptor.disposition, copy=descriptor.copy)
     return descriptor

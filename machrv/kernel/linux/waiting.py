@@ -16,7 +16,7 @@ from machrv._mach import lib
 
 from machrv.errors import MachError
 from machrv.kernel.kernel import failed
-from machrv.kernel.linux import starvation
+from machrv.kernel.linux.starvation import check as check_starvation
 from machrv.kernel.waiting import EventQueue, Process, Readiness
 
 TYPE_CHECKING = False
@@ -206,7 +206,7 @@ class LinuxEventQueue(EventQueue):
                 events = self._epoll.poll(0)
         except OSError as error:
             raise MachError(lib.KERN_RESOURCE_SHORTAGE, f"EventQueue.wait ({error.strerror})") from error
-        starvation.check()
+        check_starvation()
         ports: list[int] = []
         processes: list[Process] = []
         with self._lock:

@@ -465,11 +465,9 @@ static int accept_one(struct ipc_port *port)
     struct ucred peer = {0};
     socklen_t size = sizeof peer;
     int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
-    if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
-        return 1;
     if (fd < 0) {
         bool short_of = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
-        if (short_of && drop_silent(port))
+        if (errno == EINTR || errno == ECONNABORTED || (short_of && drop_silent(port)))
             return 1;
         set_out_of_room(port, short_of);
         if (errno != EAGAIN && !short_of)

@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 
 /* What is no longer than this is not worth asking how full the socket is. */
-#define SHORT_BODY 2048
+#define SHORT_BODY 512
 /* A longer body goes inline as long as no more than this waits in the socket (its buffer is 208 KiB by default): so there is
    always room for some eighty packets more, whose bodies are elsewhere. */
 #define INLINE_WAITING 98304
