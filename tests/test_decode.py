@@ -29,11 +29,13 @@ from machrv import (
     Trailer,
     four_char_code,
 )
-from machrv._mach import ffi, lib
+from machrv._mach import lib
 from machrv.cli import main
+from machrv.kernel.linux import LinuxKernel
 from machrv.rendezvous import protocol
 
 from .conftest import PATIENCE
+from .sockets import socket_of
 
 DECODE = [sys.executable, "-m", "machrv", "decode"]
 ME = AuditToken(auid=0xFFFFFFFF, euid=1000, egid=100, ruid=1000, rgid=100, pid=4711, asid=0, pidversion=99)
@@ -320,11 +322,13 @@ def test_one_lie_is_one_fault() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="packets of the Linux kernel")
 def test_a_packet_of_the_linux_kernel_is_recognised() -> None:
     """What strace shows of a send is not a Mach message, and is said to be what it is."""
-    own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with own, other:
-        data = Message(7, b"four").encode()
-        assert lib.machrv_send(own.fileno(), data, len(data), 17, 7, 0, 0, 0, ffi.NULL, 0, ffi.NULL, 0) == 0
-        packet = other.recv(1000)
+    kernel = LinuxKernel()
+    port = kernel.mach_port_allocate(lib.MACH_PORT_RIGHT_RECEIVE)
+    once, _ = kernel.mach_port_extract_right(port, Disposition.MAKE_SEND_ONCE)
+    kernel.mach_msg(Message(7, b"four").encode_to(once, Disposition.MOVE_SEND_ONCE), lib.MACH_SEND_MSG)
+    with socket.socket(fileno=os.dup(socket_of(kernel, port))) as end:
+        packet = end.recv(1000, socket.MSG_PEEK)
+    kernel.close()
     assert "a packet of machrv's Linux kernel" in decode(packet, status=1)
 
 

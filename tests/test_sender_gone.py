@@ -24,7 +24,7 @@ from machrv.rights.files import fileport_fd
 from machrv.kernel import Kernel
 from machrv.kernel.linux.waiting import LinuxProcess
 from machrv.message import MACH_NOTIFY_NO_SENDERS, Message
-from machrv.rendezvous.policy import refusal
+from machrv.rendezvous.verdict import refusal
 from machrv.rendezvous.registry import Registry
 from machrv.rights import SendRight
 

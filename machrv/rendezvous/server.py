@@ -193,7 +193,9 @@ class RendezvousServer(RendezvousServerBase):
         self._service_name = server_name(os.getpid())
         try:
             port = ReceiveRight(kernel.bootstrap_check_in(self._service_name), kernel)
-            kernel.take_turns(port.name)  # Each asks for what is its own: whoever floods us is not in front of the others.
+            kernel.take_turns(
+                port.name
+            )  # Each asks for what is its own: whoever floods us is not in front of the others.
         except MachError as error:
             raise RendezvousError(f"no server can be set up under the name {self._service_name!r}: {error}") from error
         with port:  # Closed here unless the server takes it over.

@@ -53,8 +53,8 @@ def refusal(
 ) -> str | None:
     """Why the rendezvous with this `peer` ("client", "server") must end; None if it may go on.
 
-    No token to judge by, one without a pidversion (whoever that was), and a requirement that cannot be evaluated: it is not met. Every verdict is logged (logger
-    "machrv": INFO if the requirement is met, WARNING if not) and goes to the callback.
+    No token to judge by, one without a pidversion (whoever that was), and a requirement that cannot be evaluated: it is not
+    met. Every verdict is logged (logger "machrv": INFO if the requirement is met, WARNING if not) and goes to the callback.
     """
     if requirement is None:
         return None

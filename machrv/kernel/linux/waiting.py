@@ -202,8 +202,11 @@ class LinuxEventQueue(EventQueue):
         try:
             events = self._epoll.poll(-1 if timeout is None else min(max(0.0, timeout), _LONGEST))
             if any(fd == self._due for fd, _ in events):
-                self._kernel.mach_port_get_refs(lib.MACH_PORT_NULL, lib.MACH_PORT_RIGHT_SEND)  # Any call sends what is due.
-                events = self._epoll.poll(0)
+                self._kernel.mach_port_get_refs(
+                    lib.MACH_PORT_NULL, lib.MACH_PORT_RIGHT_SEND
+                )  # Any call sends what is due.
+                exits = [event for event in events if event[0] in self._processes]  # told once
+                events = exits + [event for event in self._epoll.poll(0) if event not in exits]
         except OSError as error:
             raise MachError(lib.KERN_RESOURCE_SHORTAGE, f"EventQueue.wait ({error.strerror})") from error
         check_starvation()

@@ -30,7 +30,11 @@ struct pidfd_info_64 { /* struct pidfd_info as of Linux 6.13, include/uapi/linux
 
 int machrv_missing;
 
-void machrv_without(int features) { machrv_missing = features; }
+void machrv_without(int features)
+{
+    machrv_missing = features;
+    task_forget_self(); /* what tells this process from others may be another word of the system's */
+}
 
 static int64_t now(clockid_t clock)
 {
@@ -246,5 +250,8 @@ int machrv_features(void)
     }
     if (has_dead_pidfds())
         found |= MACHRV_WITHOUT_PIDFD_OF_GONE;
-    return found & ~machrv_missing;
+    found &= ~machrv_missing;
+    if (!(found & MACHRV_WITHOUT_PASSPIDFD)) /* then there is no pidfd to ask, of the living or of the gone */
+        found &= ~(MACHRV_WITHOUT_PIDFD_INFO | MACHRV_WITHOUT_PIDFD_OF_GONE);
+    return found;
 }
