@@ -5,6 +5,7 @@ from machrv.constants import (
 )
 from machrv.errors import (
     KeyFormatError as KeyFormatError,
+    KeyNotFoundError as KeyNotFoundError,
     LockNotHeldError as LockNotHeldError,
     MachError as MachError,
     MachrvError as MachrvError,
@@ -46,6 +47,7 @@ from machrv.rendezvous.keys import (
     four_char_code as four_char_code,
 )
 from machrv.rendezvous.launch import (
+    Child as Child,
     launch as launch,
 )
 from machrv.rendezvous.names import (

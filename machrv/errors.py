@@ -7,7 +7,8 @@
     ├── MessageFormatError              bytes that are no Mach message, or fields that fit into none (also a ValueError)
     ├── RightError                      a right that was moved away, or of another kind than asked for
     ├── RendezvousError
-    │   ├── KeyFormatError              neither four characters nor a uint32 (also a ValueError)
+    │   ├── KeyFormatError              neither one to four characters nor a uint32 (also a ValueError)
+    │   ├── KeyNotFoundError            nothing came under a key (also a KeyError)
     │   ├── LockNotHeldError            the server's lock must be held (also a RuntimeError)
     │   ├── PeerRejectedError           the other end is not who it must be
     │   ├── ProcessGoneError            there is no such process any more (also a ProcessLookupError)
@@ -35,6 +36,7 @@ from errno import ETIMEDOUT
 
 __all__ = [
     "KeyFormatError",
+    "KeyNotFoundError",
     "LockNotHeldError",
     "MachError",
     "MachrvError",
@@ -221,7 +223,14 @@ class RendezvousPermissionError(RendezvousError, PermissionError):
 
 
 class KeyFormatError(RendezvousError, ValueError):
-    """A key is neither a uint32 nor the four characters that stand for one."""
+    """A key is neither a uint32 nor one to four characters that stand for one."""
+
+
+class KeyNotFoundError(RendezvousError, KeyError):
+    """Nothing is there under a key; the message lists what is, or says why there may be nothing at all."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # A KeyError would quote it.
 
 
 class RegistrationError(RendezvousError, ValueError):

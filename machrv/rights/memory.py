@@ -106,6 +106,11 @@ class MemoryObject(Closing):
         return self._size
 
     @property
+    def kernel(self) -> Kernel:
+        """The kernel whose port space the right to this memory is in."""
+        return self._right.kernel
+
+    @property
     def read_only(self) -> bool:
         """Whether `map(writable=True)` is refused. Mappings that are older may still be written through."""
         return not self._writable
