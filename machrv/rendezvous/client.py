@@ -101,7 +101,7 @@ class RendezvousClient(Claimed):
         name, server = look_up([service_name] if service_name is not None else service_names(), kernel, timeout)
         what = f"server {name!r}"
         with server:
-            client = cls(*taken(ask(server, what, requirement, deadline), what, requirement, kernel))
+            client = cls(*taken(ask(server, what, requirement, timeout, deadline), what, requirement, kernel))
         if not client.port_count:
             client._tell_why()
         return client
@@ -150,7 +150,7 @@ class DirectRendezvousClient(Claimed):
         Raises as `RendezvousClient.connect`; if the request could not be sent, the caller still owns the right.
         """
         deadline, requirement, kernel = monotonic() + timeout, server_requirement(), send_right.kernel
-        return cls(*taken(ask(send_right, "server", requirement, deadline), "server", requirement, kernel))
+        return cls(*taken(ask(send_right, "server", requirement, timeout, deadline), "server", requirement, kernel))
 
 
 # -- step by step, for `machrv.aio` as well ----------------------------------------------------------------------------
@@ -161,8 +161,11 @@ def server_requirement() -> Requirement | None:
     return _server_requirement
 
 
-def look_up(names: list[str], kernel: Kernel, timeout: float) -> tuple[str, SendRight]:
-    """A send right to the first of these services that there is; within so many seconds, should it be too busy."""
+def look_up(names: list[str], kernel: Kernel, timeout: float, given: float | None = None) -> tuple[str, SendRight]:
+    """A send right to the first of these services that there is; within so many seconds, should it be too busy.
+
+    `given`: the seconds to speak of, for whoever tries again and again.
+    """
     deadline = monotonic() + timeout
     failures: list[tuple[str, MachError]] = []
     for name in names:
@@ -186,7 +189,9 @@ def look_up(names: list[str], kernel: Kernel, timeout: float) -> tuple[str, Send
     if failure.code == BOOTSTRAP_NOT_PRIVILEGED:
         raise RendezvousPermissionError(f"{failure}. It was {name!r} that was looked up") from failure
     if failure.code == KERN_OPERATION_TIMED_OUT:
-        raise RendezvousTimeout(f"the server {name!r} has no room for another that asks: it hangs, or is very busy")
+        raise RendezvousTimeout(
+            f"the server {name!r} had no room for another that asks within {timeout if given is None else given:.3g} s: it hangs, or is very busy"
+        )
     raise RendezvousError(f"looking {name!r} up failed: {failure}") from failure
 
 
@@ -195,7 +200,7 @@ def request_id(requirement: Requirement | None) -> int:
     return REQUEST_WITH_INFO_PLIST_ID if wants_info_plist(requirement) else REQUEST_ID
 
 
-def ask(server: SendRight, what: str, requirement: Requirement | None, deadline: float) -> Message:
+def ask(server: SendRight, what: str, requirement: Requirement | None, timeout: float, deadline: float) -> Message:
     """Send a request to `server`, whose right is moved, and receive what it answers."""
     kernel = server.kernel
     with ReceiveRight(kernel.mach_reply_port(), kernel) as reply_port:
@@ -206,12 +211,12 @@ def ask(server: SendRight, what: str, requirement: Requirement | None, deadline:
         except BaseException as error:
             server.restore(name)
             if isinstance(error, MachError):
-                raise explained(error, what) from error
+                raise explained(error, what, timeout) from error
             raise
         try:
             return reply_port.receive(max(0.0, deadline - monotonic()))
         except MachError as error:
-            raise explained(error, what) from error
+            raise explained(error, what, timeout) from error
 
 
 def taken(
@@ -242,10 +247,12 @@ def taken(
     return rights, sender
 
 
-def explained(error: MachError, what: str) -> RendezvousError:
+def explained(error: MachError, what: str, timeout: float) -> RendezvousError:
     """What it means that a kernel answered so to a request, or to the wait for its reply."""
     if error.code in (MACH_SEND_TIMED_OUT, MACH_RCV_TIMED_OUT):
-        return RendezvousTimeout(f"the {what} did not answer in time: it hangs, or is very busy ({error.symbol})")
+        return RendezvousTimeout(
+            f"the {what} did not answer within {timeout:.3g} s: it hangs, or is very busy ({error.symbol})"
+        )
     if error.code == MACH_SEND_INVALID_DEST:
         return ServerNotFoundError(f"the {what} went away before it could be asked: its process has most likely exited")
     return RendezvousError(f"asking the {what} failed: {error}")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from errno import EBADF
 
 from machrv.errors import MachError
 from machrv.kernel import current
@@ -36,7 +37,9 @@ def fileport(file: FileLike, kernel: Kernel | None = None) -> SendRight:
     fd = file if isinstance(file, int) else file.fileno()
     try:
         return SendRight(kernel.fileport_makeport(fd), kernel)
-    except (MachError, OverflowError):
+    except OverflowError:
+        raise OSError(EBADF, f"{fd} is no descriptor") from None
+    except MachError:
         os.fstat(fd)  # Raises what is the matter, if the descriptor is.
         raise
 

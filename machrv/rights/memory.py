@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import sys
-import warnings
 import weakref
 from _thread import RLock
+
+# Not from warnings: this one works until Python has ended.
+from _warnings import warn
 from operator import index
 
 from machrv.errors import MemoryObjectError, ReadOnlyMemoryError, RightError
@@ -204,7 +206,7 @@ class MemoryObject(Closing):
         if right is not None and not right.closed:
             text = f"{self!r} was forgotten: close it, or use `with`"
             right.close()  # First: where warnings are errors, the next line raises.
-            warnings.warn(text, ResourceWarning, source=self)
+            warn(text, ResourceWarning, source=self)
 
     def __repr__(self) -> str:
         state = "spent" if self.closed else "sealed" if self._sealed else "writable" if self._writable else "read-only"
