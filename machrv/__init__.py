@@ -16,7 +16,7 @@ from os import environ
 #: Where each public name comes from.
 _MODULES = {
     "machrv.constants": "Disposition",
-    "machrv.errors": "KeyFormatError KeyNotFoundError LockNotHeldError MachError MachrvError MemoryObjectError MessageFormatError PeerRejectedError ProcessGoneError ReadOnlyMemoryError ReceiveTimeout RegistrationError RendezvousError RendezvousPermissionError RendezvousTimeout RequirementError RightError SendTimeout ServerNotFoundError UnsupportedError UnsupportedRequirementError",
+    "machrv.errors": "CopyError KeyFormatError KeyNotFoundError LockNotHeldError MachError MachrvError MemoryObjectError MessageFormatError PeerRejectedError ProcessGoneError ReadOnlyMemoryError ReceiveTimeout RegistrationError RendezvousError RendezvousPermissionError RendezvousTimeout RequirementError RightError SendTimeout ServerNotFoundError UnsupportedError UnsupportedRequirementError",
     "machrv.kernel": "Kernel current",
     "machrv.message": "AuditToken GuardedPortDescriptor Message OutOfLineDescriptor OutOfLinePortsDescriptor PortDescriptor Trailer",
     "machrv.rendezvous.client": "DirectRendezvousClient RendezvousClient",

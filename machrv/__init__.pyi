@@ -4,6 +4,7 @@ from machrv.constants import (
     Disposition as Disposition,
 )
 from machrv.errors import (
+    CopyError as CopyError,
     KeyFormatError as KeyFormatError,
     KeyNotFoundError as KeyNotFoundError,
     LockNotHeldError as LockNotHeldError,

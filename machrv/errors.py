@@ -6,6 +6,7 @@
     │   └── SendTimeout                 the receiver's queue stayed full (also a TimeoutError)
     ├── MessageFormatError              bytes that are no Mach message, or fields that fit into none (also a ValueError)
     ├── RightError                      a right that was moved away, or of another kind than asked for
+    │   └── CopyError                   what has one owner was to be copied or pickled (also a TypeError)
     ├── RendezvousError
     │   ├── KeyFormatError              neither one to four characters nor a uint32 (also a ValueError)
     │   ├── KeyNotFoundError            nothing came under a key (also a KeyError)
@@ -37,6 +38,7 @@ import machrv.constants as constants
 from errno import ETIMEDOUT
 
 __all__ = [
+    "CopyError",
     "KeyFormatError",
     "KeyNotFoundError",
     "LockNotHeldError",
@@ -219,6 +221,10 @@ class MessageFormatError(MachrvError, ValueError):
 
 class RightError(MachrvError):
     """A right was used after it was closed, released or moved, or is of another kind than the call needs."""
+
+
+class CopyError(RightError, TypeError):
+    """What has one owner was to be copied (`copy.copy`) or pickled; the message says what to do instead."""
 
 
 class RendezvousError(MachrvError):

@@ -4,6 +4,7 @@ right       Right: what owning a right means
 transfer    into messages and out of them
 kinds       SendRight, SendOnceRight, ReceiveRight, PortSet
 received    the rights in a received message, owned
+handover    rights for processes that multiprocessing starts
 files       an open file as a right; memory: shared memory as one
 awaiting    the same from an event loop; loops: what a loop is told
 """

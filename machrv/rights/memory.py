@@ -23,6 +23,7 @@ from machrv.rights.kinds import SendRight
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mmap import mmap
+    from typing import Any
 
     from typing_extensions import Buffer, Self
 
@@ -200,6 +201,12 @@ class MemoryObject(Closing):
         if not self._right.closed:
             with self._lock:
                 self._right.close()
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        context = sys.modules.get("multiprocessing.context")
+        if context is None or context.get_spawning_popen() is None:
+            return super().__reduce_ex__(protocol)  # Says why not.
+        return type(self).from_right, (self.right(), self._size)
 
     def __del__(self) -> None:
         right = getattr(self, "_right", None)
