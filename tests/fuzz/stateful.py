@@ -19,6 +19,7 @@ from machrv import (
     ENFORCE_PEER_REQUIREMENTS,
     VALIDATE_PEER_REQUIREMENTS,
     Disposition,
+    MachError,
     MachrvError,
     Message,
     ProcessRequirement,
