@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from typing_extensions import assert_type
 
 from machrv import (
@@ -42,7 +40,7 @@ async def sending(right: SendRight, once: SendOnceRight, message: Message) -> No
 async def rendezvous(port: ReceiveRight, requirement: Requirement, right: SendRight) -> None:
     """Launched, served and claimed on the loop."""
     child = await aio.launch(["child"], {"port": port.make_send()}, requirement, limit=1024)
-    assert_type(child, asyncio.subprocess.Process)
+    assert_type(child, aio.Child)
     assert_type(await child.wait(), int)
     async with aio.RendezvousServer() as server:
         assert_type(server, aio.RendezvousServer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from machrv import (
     ENFORCE_PEER_REQUIREMENTS,
     VALIDATE_PEER_REQUIREMENTS,
     AuditToken,
+    Child,
     DirectRendezvousClient,
     DirectRendezvousServer,
     Disposition,
@@ -20,6 +22,7 @@ from machrv import (
     Kernel,
     KeyFormatError,
     LockNotHeldError,
+    MemoryObject,
     PeerRejectedError,
     PeerValidationPolicy,
     ProcessGoneError,
@@ -51,8 +54,24 @@ from machrv import (
 
 def launching(port: ReceiveRight, requirement: Requirement) -> None:
     """Keys are numbers or four characters, or both; ports are rights or `RendezvousPort`s, or both."""
-    assert_type(launch(["child"]), "subprocess.Popen[Any]")
+    assert_type(launch(["child"]), Child)
     launch("child", {"port": port.make_send()})
+    with open("file") as file, socket.socket() as sock, MemoryObject.create(1) as memory:
+        launch("child", {"file": file, "sock": sock, "memo": memory, "port": port.make_send()})
+
+
+def taking(rights: RendezvousClient) -> None:
+    """What came, by what it is."""
+    assert_type(rights.take("port", SendRight), SendRight)
+    assert_type(rights.take_file("file").read(), str)
+    assert_type(rights.take_file("file", "rb").read(), bytes)
+    assert_type(rights.take_socket("sock"), socket.socket)
+    assert_type(rights.take_memory("memo"), MemoryObject)
+    assert "port" in rights and [rights[key] for key in rights]
+
+
+def launching_with(port: ReceiveRight, requirement: Requirement) -> None:
+    """The same, with what else there is."""
     launch([b"child"], {1: port.make_send(), 2: port.make_send_once()}, requirement)
     launch(["child"], {"port": RendezvousPort.from_right(port), 7: port.make_send()}, requirement=requirement)
     with RendezvousServer.get_instance() as server:
@@ -193,6 +212,7 @@ def failures() -> list[type[ValueError] | type[RuntimeError] | type[ProcessLooku
         RequirementError,
         UnsupportedRequirementError,
         LockNotHeldError,
+        MemoryObject,
         ProcessGoneError,
     ]
 
