@@ -96,14 +96,18 @@ def test_overrides_nest_and_end_in_any_order() -> None:
 
 
 @pytest.mark.parametrize("asked", PeerValidationPolicy)
-@pytest.mark.parametrize("value", [None, "0", "1", "2", "3", "-1", "", "02", " 2", "2 ", "ENFORCE", "2\n", "²", "1e0"])
+@pytest.mark.parametrize(
+    "value",
+    [None, "0", "1", "2", "3", "-1", "", "02", "+2", "++2", "+", "-0", " 2", "2 ", "ENFORCE", "2\n", "²", "1e0"],
+)
 def test_the_environment_tightens_and_never_loosens(
     asked: PeerValidationPolicy, value: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """0, 1 and 2 count where they are stricter than what the code asks for; anything else says nothing."""
+    """0, 1 and 2, as Chromium reads numbers, count where they are stricter than what the code asks for; anything else says
+    nothing."""
     if value is not None:
         monkeypatch.setenv(POLICY_VARIABLE, value)
-    outside = PeerValidationPolicy(int(value)) if value in ("0", "1", "2") else NO_VALIDATION
+    outside = PeerValidationPolicy(int(value)) if value in ("0", "1", "2", "02", "+2") else NO_VALIDATION
     with (
         VALIDATE_PEER_REQUIREMENTS.override(asked == VALIDATE_ONLY),
         ENFORCE_PEER_REQUIREMENTS.override(asked == ENFORCE),

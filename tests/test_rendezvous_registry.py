@@ -112,6 +112,11 @@ def test_clearing_ends_every_registration(registry: Registry, child: subprocess.
         registry.clear()
         assert len(registry) == 0
         wait_for_no_senders(port)
+        with registry.lock:  # As Chromium has it.
+            registry.register_ports(child.pid, {"port": port.make_send()})
+            registry.clear()
+            assert registry.lock.held() and len(registry) == 0
+        wait_for_no_senders(port)
         registry.close()
         with port.make_send() as right, registry.lock, pytest.raises(RendezvousError, match="closed"):
             registry.register_ports(child.pid, {"port": right})

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from io import TextIOWrapper
     from socket import socket
-    from typing import IO, Any, BinaryIO, TypeVar, overload
+    from typing import IO, Any, BinaryIO, Type, TypeVar, overload
 
     from _typeshed import OpenBinaryMode, OpenTextMode
 
@@ -72,7 +72,7 @@ class Claimed(Closing):
             raise self._missing(uint32_key(key))
         return right
 
-    def take(self, key: Key, kind: type[R]) -> R:
+    def take(self, key: Key, kind: Type[R]) -> R:
         """The right under `key`, which is to be a `kind`: SendRight, ReceiveRight or SendOnceRight; the caller's from now on.
 
         Raises KeyNotFoundError (a KeyError), and RightError if it is of another kind; then it stays to be taken.

@@ -159,7 +159,11 @@ def add_feature_state_to_environment(environment: MutableMapping[str, str]) -> N
 def _policy_in(environment: MutableMapping[str, str]) -> PeerValidationPolicy | None:
     """What an environment asks for; None if nothing, or nothing that is a policy."""
     value = environment.get(POLICY_VARIABLE, "")
-    return _policies[int(value)] if value in ("0", "1", "2") else None
+    digits = value[1:] if value[:1] == "+" else value  # As base::StringToInt() reads: "+2" and "02" are numbers too.
+    if not digits.isascii() or not digits.isdecimal():
+        return None
+    number = digits.lstrip("0") or "0"
+    return _policies[int(number)] if number in ("0", "1", "2") else None
 
 
 def wants_info_plist(requirement: Requirement | None) -> bool:

@@ -107,16 +107,21 @@ def parse_reply(message: Message) -> tuple[dict[int, PortDescriptor], bytes]:
         if type(descriptor) is not PortDescriptor:
             raise MessageFormatError(f"a reply carries port descriptors only: found {descriptor!r}")
     keys, rest = _split(body, 4 * len(descriptors), "keys")
+    additional_data = _additional_data(rest) if rest else b""  # Chromium before 2025 sends no length.
+    numbers = Struct(f"={len(descriptors)}I").unpack(keys)
+    if any(first >= second for first, second in zip(numbers, numbers[1:])):
+        raise MessageFormatError("the keys of a reply ascend, each once")
+    return dict(zip(numbers, descriptors)), additional_data
+
+
+def _additional_data(rest: bytes) -> bytes:
     length, rest = _split(rest, _LENGTH.size, "the length of the additional data")
     size = _LENGTH.unpack(length)[0]
     additional_data, padding = _split(rest, size, "additional data")
     # The padding rounds the whole message up, and everything before the body is a multiple of four.
     if any(padding) or len(padding) != -size % 4:
         raise MessageFormatError(f"a reply ends with {-size % 4} zero bytes: found {padding[:8]!r}")
-    numbers = Struct(f"={len(descriptors)}I").unpack(keys)
-    if any(first >= second for first, second in zip(numbers, numbers[1:])):
-        raise MessageFormatError("the keys of a reply ascend, each once")
-    return dict(zip(numbers, descriptors)), additional_data
+    return additional_data
 
 
 def _split(body: bytes, size: int, what: str) -> tuple[bytes, bytes]:

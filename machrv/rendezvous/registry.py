@@ -177,12 +177,19 @@ class Registry:
         return len(registration.ports or ()) if registration is not None else 0
 
     def clear(self) -> None:
-        """End every registration. The lock must not be held."""
-        with self.lock:
-            registrations = list(self._registrations.values())
-            self._registrations.clear()
+        """End every registration. The lock may be held by the caller, and by nobody else for long."""
+        if self.lock.held():
+            registrations = self._emptied()
+        else:
+            with self.lock:
+                registrations = self._emptied()
         self.let_go()
         self._end(registrations)
+
+    def _emptied(self) -> list[Registration]:
+        registrations = list(self._registrations.values())
+        self._registrations.clear()
+        return registrations
 
     def close(self) -> None:
         """End every registration, and refuse further ones. Idempotent. The lock must not be held."""

@@ -255,7 +255,7 @@ class RendezvousServer(RendezvousServerBase):
         return len(self._registry)
 
     def clear_client_data_for_testing(self) -> None:
-        """End every registration, and give up what it holds. The lock must not be held."""
+        """End every registration, and give up what it holds; with the lock held, as in Chromium, or without."""
         self._registry.clear()
 
     def ports_for_client(self, audit_token: AuditToken) -> Mapping[int, RendezvousPort] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from typing_extensions import assert_type
 
 from machrv import (
