@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.measure import HERE, compiled, server, worker
 
-FEW, MANY = 50, 550
+FEW, MANY = 20, 120
 
 #: by system call, how many of them one claim takes
 Calls = dict[str, float]
