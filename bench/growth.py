@@ -81,7 +81,7 @@ def crowds(folder: Path, counts: tuple[int, ...], peer: str = "machrv") -> Itera
         yield {count: stack.enter_context(worker([*crowd, str(count)])) for count in counts}
 
 
-def clients(folder: Path, counts: tuple[int, ...] = CLIENTS, rounds: int = ROUNDS, claims: int = 10_000) -> Series:
+def clients(folder: Path, counts: tuple[int, ...] = CLIENTS, rounds: int = ROUNDS, claims: int = 4000) -> Series:
     """Microseconds per claim, so many clients being at it at once; `claims` in each round, by all of them together."""
     with crowds(folder, counts) as ours, crowds(folder, counts, "plain sockets") as sockets:
         return series(

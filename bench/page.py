@@ -32,6 +32,64 @@ def _time(microseconds: float) -> str:
     return f"{microseconds:,.0f}" if microseconds >= 100 else f"{microseconds:.3g}"
 
 
+def _said(microseconds: float) -> str:
+    """A time in a sentence, with its unit."""
+    time = _time(microseconds)
+    return time if time.endswith("ms") else f"{time} µs"
+
+
+def _short(figures: Figures) -> str:
+    """What a user wants to know, a line for each: machrv's figure, and what the others take beside it."""
+    asked = (
+        (
+            "a child that is given a right and sends a message with it, from its start to its end",
+            "launch",
+            SHORT_LAUNCH,
+        ),
+        ("a message to another process and an answer, both processes on one CPU", "there and back", "0 bytes, one CPU"),
+        ("the same of 64 KiB", "there and back", "64 KiB, one CPU"),
+        ("a new right handed over and used, and one back", "fresh rights", "1 right, one CPU"),
+        ("a claim: who am I, and what is there for me?", "claims", "1 port, one CPU"),
+    )
+    rows = []
+    for what, group, name in asked:
+        result = _result(figures, group, name)
+        mine, *others = result["times"]
+        beside = [
+            f"{_called(group, side)} {_said(result['times'][side])} ({result['ratios'][side]:.2f})"
+            for side in others
+            if side in OTHERS
+        ]
+        rows.append((what, f"**{_said(result['times'][mine])}**", ", ".join(beside)))
+    head = _table(("what it costs", "machrv", "beside"), rows).splitlines()
+    return "\n".join([head[0], "| --- | ---: | --- |", *head[2:]])
+
+
+def _called(group: str, side: str) -> str:
+    return "`Pipe` with `send_handle`" if (group, side) == ("fresh rights", "Pipe") else OTHERS[side]
+
+
+SHORT_LAUNCH = "a child that claims and sends"
+#: what the sides of the first table are called in it
+OTHERS = {
+    "bare Python": "a child that does nothing",
+    "pass_fds": "`pass_fds`",
+    "multiprocessing, spawn": "`multiprocessing` spawn",
+    "multiprocessing, forkserver": "forkserver",
+    "Pipe": "`multiprocessing.Pipe`",
+    "C": "C",
+    "plain sockets": "plain sockets in Python",
+    "send_handle, authkey": "`send_handle` with an authkey",
+}
+
+
+def _result(figures: Figures, group: str, name: str) -> Any:
+    for result in figures["results"]:
+        if (result["group"], result["name"]) == (group, name):
+            return result
+    raise KeyError(f"{group}: {name} was not measured")
+
+
 def _targets(figures: Figures) -> str:
     """Every target, and whether this run has reached it."""
     rows = []
@@ -108,15 +166,15 @@ def _plain(figure: float) -> str:
 
 
 def _calls(figures: Figures) -> str:
-    """The system calls of one claim: a row for each, columns for who makes it."""
+    """The system calls for one of each thing: a row for each, columns for who makes it."""
     tables = []
-    for ports, sides in figures["calls"].items():
+    for what, sides in figures["calls"].items():
         names = sorted({name for calls in sides.values() for name in calls})
         rows = [
             [f"`{name}`", *(_plain(calls[name]) if name in calls else "" for calls in sides.values())] for name in names
         ]
         rows.append(["all", *(_plain(round(sum(calls.values()), 1)) for calls in sides.values())])
-        tables.append(_table((f"{ports} port{'s' * (ports != '1')}", *sides), rows))
+        tables.append(_table((what, *sides), rows))
     return "\n\n".join(tables)
 
 
@@ -126,13 +184,16 @@ def _machine(figures: Figures) -> str:
 
 SECTIONS: dict[str, Callable[[Figures], str]] = {
     "machine": _machine,
-    "targets": _targets,
-    "rendezvous": _group("rendezvous"),
-    "calls": _calls,
+    "short": _short,
     "launch": _group("launch"),
-    "codec": _group("encode", "decode"),
-    "message": _group("message"),
+    "message": _group("there and back"),
+    "rights": _group("fresh rights"),
+    "claims": _group("claims"),
     "growth": _growth,
+    "within": _group("within", "mach_msg in C"),
+    "codec": _group("encode", "decode"),
+    "targets": _targets,
+    "calls": _calls,
 }
 
 

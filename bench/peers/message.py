@@ -105,10 +105,12 @@ def _launched(mode: str, size: int, rights: int) -> Iterator[Work]:
             right.send(message)
             _given_up(port.receive(timeout=30))
 
+        give, use, hear = _fresh()
+
         def fresh() -> None:
-            ports = _give_fresh(right, rights)
-            _use_fresh(port.receive(timeout=30))
-            _hear_fresh(ports)
+            ports = give(right, rights)
+            use(port.receive(timeout=30))
+            hear(ports)
 
         yield fresh if mode == "fresh" else work
         right.send(Message(_STOP))
@@ -133,37 +135,38 @@ def fresh(size: int, rights: int) -> None:
     """The child of `machrv_fresh`."""
     from machrv import RendezvousClient
 
+    give, use, hear = _fresh()
     with RendezvousClient.connect() as client:
         back, here = client.take_send_right("back"), client.take_receive_right("here")
         assert back is not None and here is not None
         with back, here:
             while (received := here.receive(timeout=60)).id != _STOP:
-                ports = _give_fresh(back, rights)
-                _use_fresh(received)
-                _hear_fresh(ports)
+                ports = give(back, rights)
+                use(received)
+                hear(ports)
 
 
-def _give_fresh(right, count: int):  # type: ignore[no-untyped-def]
-    from machrv import Message, ReceiveRight
+def _fresh():  # type: ignore[no-untyped-def]
+    """Three calls: give so many fresh rights away, use those that have come, hear what was sent with those given away."""
+    from machrv import Message, ReceiveRight, take_rights
 
-    ports = [ReceiveRight.allocate() for _ in range(count)]
-    right.send(Message(1, b"", [port.make_send() for port in ports]))
-    return ports
+    def give(right, count: int):  # type: ignore[no-untyped-def]
+        ports = [ReceiveRight.allocate() for _ in range(count)]
+        right.send(Message(1, b"", [port.make_send() for port in ports]))
+        return ports
 
+    def use(received) -> None:  # type: ignore[no-untyped-def]
+        for right in take_rights(received):
+            assert right is not None
+            with right:
+                right.send(Message(1))
 
-def _use_fresh(received) -> None:  # type: ignore[no-untyped-def]
-    from machrv import Message, take_rights
+    def hear(ports) -> None:  # type: ignore[no-untyped-def]
+        for port in ports:
+            with port:
+                port.receive(timeout=30)
 
-    for right in take_rights(received):
-        assert right is not None
-        with right:
-            right.send(Message(1))
-
-
-def _hear_fresh(ports) -> None:  # type: ignore[no-untyped-def]
-    for port in ports:
-        with port:
-            port.receive(timeout=30)
+    return give, use, hear
 
 
 def _pipe_rights(count: int) -> list[int]:
