@@ -16,12 +16,12 @@ from os import environ
 #: Where each public name comes from.
 _MODULES = {
     "machrv.constants": "Disposition",
-    "machrv.errors": "KeyFormatError LockNotHeldError MachError MachrvError MemoryObjectError MessageFormatError PeerRejectedError ProcessGoneError ReadOnlyMemoryError ReceiveTimeout RegistrationError RendezvousError RendezvousPermissionError RendezvousTimeout RequirementError RightError SendTimeout ServerNotFoundError UnsupportedError UnsupportedRequirementError",
+    "machrv.errors": "CopyError KeyFormatError KeyNotFoundError LockNotHeldError MachError MachrvError MemoryObjectError MessageFormatError PeerRejectedError ProcessGoneError ReadOnlyMemoryError ReceiveTimeout RegistrationError RendezvousError RendezvousPermissionError RendezvousTimeout RequirementError RightError SendTimeout ServerNotFoundError UnsupportedError UnsupportedRequirementError",
     "machrv.kernel": "Kernel current",
     "machrv.message": "AuditToken GuardedPortDescriptor Message OutOfLineDescriptor OutOfLinePortsDescriptor PortDescriptor Trailer",
     "machrv.rendezvous.client": "DirectRendezvousClient RendezvousClient",
     "machrv.rendezvous.keys": "four_char_code",
-    "machrv.rendezvous.launch": "launch",
+    "machrv.rendezvous.launch": "Child launch",
     "machrv.rendezvous.names": "base_bundle_id set_base_bundle_id",
     "machrv.rendezvous.policy": "ENFORCE_PEER_REQUIREMENTS VALIDATE_PEER_REQUIREMENTS Feature PeerValidationPolicy peer_validation_policy",
     "machrv.rendezvous.port": "RendezvousPort",

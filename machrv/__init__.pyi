@@ -4,7 +4,9 @@ from machrv.constants import (
     Disposition as Disposition,
 )
 from machrv.errors import (
+    CopyError as CopyError,
     KeyFormatError as KeyFormatError,
+    KeyNotFoundError as KeyNotFoundError,
     LockNotHeldError as LockNotHeldError,
     MachError as MachError,
     MachrvError as MachrvError,
@@ -46,6 +48,7 @@ from machrv.rendezvous.keys import (
     four_char_code as four_char_code,
 )
 from machrv.rendezvous.launch import (
+    Child as Child,
     launch as launch,
 )
 from machrv.rendezvous.names import (

@@ -446,11 +446,13 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     """No such file, a directory, text that is no hex, nothing at all."""
     for arguments, expected in (
         ([str(tmp_path / "none")], "there is no such file, and it is no hex"),
+        (["--binary", str(tmp_path / "none")], "No such file"),
         ([str(tmp_path)], "Is a directory"),
         (["--hex", "13 1g"], "line 1, column 5: 'g' is no hexadecimal digit"),
     ):
+        status = 2 if "o such file" in expected else 1
         done = subprocess.run([*DECODE, *arguments], capture_output=True, text=True, timeout=PATIENCE)
-        assert (done.returncode, done.stderr) == (1, "") and expected in done.stdout
+        assert (done.returncode, done.stderr) == (status, "") and expected in done.stdout
     assert "this is text, but no hex" in decode(b"hello world", status=1)
     assert "there is nothing to decode" in decode(b"", status=1)
     assert "there is nothing to decode" in decode(b" \n", status=1)
@@ -462,11 +464,11 @@ def test_several_files_one_after_the_other(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "one").write_bytes(REQUEST.encode())
     (tmp_path / "two").write_bytes(REQUEST.encode()[:20])
     files = [str(tmp_path / name) for name in ("one", "two", "none", "one")]
-    assert main(["decode", *files]) == 1
+    assert main(["decode", *files]) == 2
     text = capsys.readouterr().out
     assert f"message 1: 24 bytes at offset 0 of {files[0]}" in text and f"offset 4 of {files[1]}: cut short" in text
     assert f"{files[2]}: there is no such file" in text and "message 3:" in text
-    assert main(["decode", "--json", *files]) == 1
+    assert main(["decode", "--json", *files]) == 2
     found = json.loads(capsys.readouterr().out)
     assert [message["source"] for message in found["messages"]] == [files[0], files[1], files[3]]
     assert len(found["errors"]) == 1

@@ -25,7 +25,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from machrv.aio.connecting import connect as connect, initialize as initialize
-    from machrv.aio.launching import launch as launch
+    from machrv.aio.launching import Child as Child, launch as launch
     from machrv.aio.locking import LoopLock as LoopLock
     from machrv.aio.serving import (
         DirectRendezvousServer as DirectRendezvousServer,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 #: Where each name comes from: a child that connects does not pay for serving.
 _MODULES = {
     "machrv.aio.connecting": "connect initialize",
-    "machrv.aio.launching": "launch",
+    "machrv.aio.launching": "Child launch",
     "machrv.aio.locking": "LoopLock",
     "machrv.aio.serving": "DirectRendezvousServer RendezvousServer RendezvousServerBase",
     "machrv.rights.awaiting": "Messages messages receive send",

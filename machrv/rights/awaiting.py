@@ -37,9 +37,9 @@ async def receive(port: ReceiveRight | PortSet, timeout: float | None = None) ->
     while True:
         try:
             return port.receive(timeout=0)
-        except ReceiveTimeout:
+        except ReceiveTimeout as error:
             if deadline is not None and loop.time() >= deadline:
-                raise
+                raise ReceiveTimeout(error.code, error.operation, None, timeout, error.on) from None
         except RightError:
             if not waited:
                 raise
@@ -96,9 +96,9 @@ async def send(right: SendRight | SendOnceRight, message: Message, timeout: floa
         try:
             right.send(message, timeout=0)
             return
-        except SendTimeout:
+        except SendTimeout as error:
             if deadline is not None and loop.time() >= deadline:
-                raise
+                raise SendTimeout(error.code, error.operation, None, timeout, error.on) from None
         try:
             room = right.kernel.room(right.name)
         except UnsupportedError:

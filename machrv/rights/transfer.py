@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from machrv.constants import MACH_MSG_TYPE_PORT_RECEIVE, MACH_MSG_TYPE_PORT_SEND, MACH_MSG_TYPE_PORT_SEND_ONCE
-from machrv.errors import MachError, ReceiveTimeout, RightError, SendTimeout
+from machrv.errors import MachError, MessageFormatError, ReceiveTimeout, RightError, SendTimeout
 from machrv.kernel import current
 from machrv.message import (
     MACH_PORT_DEAD,
@@ -64,13 +64,19 @@ def send_message(kernel: Kernel, message: Message, name: int, disposition: int, 
     laid out in memory. Raises SendTimeout, MachError, RightError or MessageFormatError; then the rights are still held.
     """
     try:
-        if message.descriptors:
+        descriptors = message.descriptors
+    except AttributeError:
+        raise MessageFormatError(
+            f"a Message is sent, not {type(message).__name__}: send(Message(body=b'...'))"
+        ) from None
+    try:
+        if descriptors:
             _send_descriptors(kernel, message, name, disposition, timeout)
         else:
             kernel.mach_msg(message.encode_to(name, disposition), MACH_SEND_MSG, None, 0, timeout)
     except MachError as error:
         if error.code == MACH_SEND_TIMED_OUT:
-            raise SendTimeout(error.code, error.operation) from None
+            raise SendTimeout(error.code, error.operation, None, timeout, f"sending to port {name:#x}") from None
         raise
 
 
@@ -154,7 +160,7 @@ def receive_message(kernel: Kernel, name: int, timeout: float | None) -> Message
         received = kernel.mach_msg(None, RECEIVE_OPTIONS, None, name, timeout)
     except MachError as error:
         if error.code == MACH_RCV_TIMED_OUT:
-            raise ReceiveTimeout(error.code, error.operation) from None
+            raise ReceiveTimeout(error.code, error.operation, None, timeout, f"receiving from port {name:#x}") from None
         raise
     return received_message(kernel, received or b"")
 

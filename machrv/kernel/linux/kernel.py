@@ -108,6 +108,7 @@ class LinuxKernel(Kernel):
         return AuditToken(*token.val)
 
     def open_process(self, pid: int) -> LinuxProcess:
+        """See `Kernel.open_process`."""
         from machrv.kernel.linux.waiting import LinuxProcess
 
         return LinuxProcess(pid)

@@ -91,6 +91,9 @@ class LinuxProcess(Process):
     boot: its lower half, as tokens have it; 0 where it cannot be told.
     """
 
+    pid: int
+    pidversion: int
+
     def __init__(self, pid: int) -> None:
         self._fd = -1
         fd = lib.machrv_pidfd_open(pid)

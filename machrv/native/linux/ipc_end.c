@@ -240,9 +240,8 @@ static void each_hung_up(struct ipc_port *port, bool (*found)(struct ipc_end *en
                 some[count] = next;
                 state[count++] = (struct pollfd){.fd = next->fd};
             }
-        while (poll(state, (nfds_t)count, 0) < 0)
-            if (errno != EINTR && errno != EAGAIN)
-                return;
+        if (poll(state, (nfds_t)count, 0) < 0)
+            return;
         for (int i = 0; i < count; i++)
             if (found(some[i], (state[i].revents & (POLLHUP | POLLERR | POLLNVAL)) != 0, into))
                 return;

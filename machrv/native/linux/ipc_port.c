@@ -109,6 +109,15 @@ static void forget_journeys_to(const char destination[PORT_ID])
         }
 }
 
+/* Whatever was on its way there is destroyed with it. */
+static void end_journeys_to(const char destination[PORT_ID])
+{
+    pthread_mutex_lock(&ipc_ports_lock);
+    if (njourneys > 0)
+        forget_journeys_to(destination);
+    pthread_mutex_unlock(&ipc_ports_lock);
+}
+
 void ipc_port_departed(struct ipc_port *port, const char destination[PORT_ID])
 {
     bool here;
@@ -382,6 +391,7 @@ void ipc_port_destroy(struct ipc_task *task, struct ipc_port *port)
     }
     port->alive = false;
     ipc_port_arrived(port->id);
+    end_journeys_to(port->id);
     for (int some = 0; some < 64 && ipc_port_accept(port); some++)
         ; /* who has just connected is to see it too */
     if (port->nsrequest.kind)
