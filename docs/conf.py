@@ -25,7 +25,7 @@ version = release = machrv.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"Self|AnyServer|mmap|(os|subprocess|asyncio|mmap)\..*")
+    ("py:.*", r"Self|AnyServer|HasFileno|FileLike|socket|mmap|(os|subprocess|asyncio|mmap)\..*")
 ]  # Python's own: what lists them is not fetched.
 highlight_language = "none"  # A block says what it is, or it is a picture.
 
