@@ -175,12 +175,13 @@ class _TimedOut(MachError, TimeoutError):
 
     errno: int
     waited: float | None  #: how many seconds; None where that is not known
+    on: str
 
     def __init__(
         self, code: int, operation: str, size: int | None = None, waited: float | None = None, on: str = ""
     ) -> None:
         super().__init__(code, operation, size)
-        self.args = (code, operation, size, waited, on)
+        self.__setattr__("args", (code, operation, size, waited, on))  # What it is pickled with.
         self.errno = ETIMEDOUT  # OSError takes a first argument for one.
         self.waited = waited
         self.on = on

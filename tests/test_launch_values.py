@@ -207,6 +207,7 @@ def test_short_keys_are_keys(server: RendezvousServer, program: Program, tmp_pat
     with ReceiveRight.allocate() as port:
         child = launch(program("client", "send_to", "a"), {"a   ": port.make_send()})
         port.receive(PATIENCE)
+        port.receive(PATIENCE)
         assert finish(child) == 0
         with pytest.raises(RegistrationError, match="twice"):
             launch(WAITS, {"log": port.make_send(), "log ": port.make_send()})

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from machrv.rights.memory import MemoryObject
 
     T = TypeVar("T")
+    R = TypeVar("R", "SendRight", "ReceiveRight", "SendOnceRight")
 
 
 class Claimed(Closing):
@@ -70,6 +71,23 @@ class Claimed(Closing):
         if right is None:
             raise self._missing(uint32_key(key))
         return right
+
+    def take(self, key: Key, kind: type[R]) -> R:
+        """The right under `key`, which is to be a `kind`: SendRight, ReceiveRight or SendOnceRight; the caller's from now on.
+
+        Raises KeyNotFoundError (a KeyError), and RightError if it is of another kind; then it stays to be taken.
+
+            with rights.take("port", SendRight) as port:
+                port.send(Message(body=b"good"))
+        """
+        number = uint32_key(key)
+        right = self._ports.pop(number, None)
+        if isinstance(right, kind):
+            return right
+        if right is None:
+            raise self._missing(number)
+        self._ports[number] = right
+        raise RightError(f"what is under {key_text(number)} is a {type(right).__name__}, and not a {kind.__name__}")
 
     def take_send_right(self, key: Key) -> SendRight | SendOnceRight | None:
         """The send right under `key`, the caller's from now on; a SendOnceRight if that is what was sent.

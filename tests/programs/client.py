@@ -202,6 +202,20 @@ def send_to(key: str) -> None:
     except RightError as error:
         assert "not an open file" in str(error), error
     assert key in client
+    for kind in (ReceiveRight, SendOnceRight):
+        try:
+            client.take(key, kind)
+        except RightError as error:
+            assert f"'{key}' is a SendRight, and not a {kind.__name__}" in str(error), error
+        else:
+            raise AssertionError("it was taken")
+    with client.take(key, SendRight) as taken:
+        taken.send(Message(GOOD))
+    assert key not in client and list(client) == []
+    try:
+        client.take(key, SendRight)
+    except KeyError as error:
+        assert "was taken" in str(error), error
     client.close()
 
 
