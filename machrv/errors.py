@@ -21,10 +21,9 @@
     │   └── UnsupportedRequirementError one that this system cannot check (also an UnsupportedError)
     ├── MemoryObjectError               memory that cannot be had as asked for (also a ValueError)
     │   └── ReadOnlyMemoryError         it can only be read (also a PermissionError)
-    ├── ReentryError                    a signal handler called while its own thread was in a call (also a RuntimeError)
     └── UnsupportedError                this system cannot do that
 
-Every one but ReentryError is `machrv.X` too, and prints so.
+Each is `machrv.X` too, and prints so.
 """
 
 # What belongs here: every exception that machrv raises, and what a return code means to the person who reads it. What must
@@ -50,7 +49,6 @@ __all__ = [
     "ProcessGoneError",
     "ReadOnlyMemoryError",
     "ReceiveTimeout",
-    "ReentryError",
     "RegistrationError",
     "RendezvousError",
     "RendezvousPermissionError",
@@ -271,11 +269,6 @@ class ProcessGoneError(RendezvousError, ProcessLookupError):
     """There is no process with this pid (any more). Nothing was moved."""
 
 
-class ReentryError(MachrvError, RuntimeError):
-    """A signal handler called a kernel while the call that it interrupted was at work on it. Defer what it wants to
-    do."""
-
-
 class UnsupportedError(MachrvError):
     """This system lacks what the call needs; the message names it."""
 
@@ -298,7 +291,7 @@ class ReadOnlyMemoryError(MemoryObjectError, PermissionError):
 
 # They print, and pickle, as users import them.
 for _error in list(vars().values()):
-    if isinstance(_error, type) and issubclass(_error, MachrvError) and _error not in (ReentryError, _TimedOut):
+    if isinstance(_error, type) and issubclass(_error, MachrvError) and _error is not _TimedOut:
         _error.__module__ = "machrv"
 del _error
 

@@ -22,7 +22,7 @@ from machrv import (
     UnsupportedError,
     four_char_code,
 )
-from machrv.errors import ReentryError, symbol_of
+from machrv.errors import symbol_of
 from machrv.message import MACH_MSGH_BITS_COMPLEX, MACH_RCV_TRAILER_AUDIT, Descriptor, trailer_request
 
 
@@ -119,6 +119,4 @@ def failures(error: MachError) -> MachrvError:
     assert_type(symbol_of(error.code), str)
     assert_type(MachError(15, "mach_port_type", size=None).symbol, str)
     assert_type(MessageFormatError("expected a header", 0).problem, str)
-    runtime: RuntimeError = ReentryError("in a signal handler")
-    print(runtime)
     return UnsupportedError("this system lacks it")
