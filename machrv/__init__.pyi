@@ -1,15 +1,21 @@
 """The public names of machrv, for those who check types. (The module itself would have a child read all of this.)"""
 
+from machrv.channel import (
+    Channel as Channel,
+    ChannelMessage as ChannelMessage,
+)
 from machrv.constants import (
     Disposition as Disposition,
 )
 from machrv.errors import (
+    ChannelClosedError as ChannelClosedError,
     KeyFormatError as KeyFormatError,
     LockNotHeldError as LockNotHeldError,
     MachError as MachError,
     MachrvError as MachrvError,
     MemoryObjectError as MemoryObjectError,
     MessageFormatError as MessageFormatError,
+    NoSenders as NoSenders,
     PeerRejectedError as PeerRejectedError,
     ProcessGoneError as ProcessGoneError,
     ReadOnlyMemoryError as ReadOnlyMemoryError,
@@ -18,6 +24,7 @@ from machrv.errors import (
     RendezvousError as RendezvousError,
     RendezvousPermissionError as RendezvousPermissionError,
     RendezvousTimeout as RendezvousTimeout,
+    RequestDropped as RequestDropped,
     RequirementError as RequirementError,
     RightError as RightError,
     SendTimeout as SendTimeout,
@@ -76,6 +83,7 @@ from machrv.requirement import (
 from machrv.rights import (
     PortSet as PortSet,
     ReceiveRight as ReceiveRight,
+    ReceivedMessage as ReceivedMessage,
     SendOnceRight as SendOnceRight,
     SendRight as SendRight,
     destroy_message as destroy_message,

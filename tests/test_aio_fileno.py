@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from machrv import Message, PortSet, ReceiveRight, ReceiveTimeout
+from machrv import Message, NoSenders, PortSet, ReceiveRight, ReceiveTimeout
 from machrv._mach import lib
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition
@@ -46,6 +46,9 @@ def port(task: LinuxKernel) -> Iterator[ReceiveRight]:
     with ReceiveRight.allocate(kernel=task) as port:
         assert not readable(port)
         yield port
+        if readable(port):  # Nothing is left but the word that nobody is, of those who could send.
+            with pytest.raises(NoSenders):
+                port.receive(timeout=0)
         assert not readable(port), "something is left"
 
 
@@ -168,7 +171,7 @@ def test_a_packet_that_is_no_message(port: ReceiveRight, task: LinuxKernel) -> N
 def due(port: ReceiveRight, id: int) -> None:
     """A notification makes the descriptor readable though nobody has called this space since it became due."""
     assert comes(port)
-    message = port.receive(timeout=0)
+    message = port.receive(timeout=0, wait_for_senders=True)  # As it comes.
     assert message.id == id and message.audit_token is not None and message.audit_token.is_kernel
 
 
@@ -193,7 +196,7 @@ def test_no_senders_of_the_port_itself_that_has_a_message_too(
     send(peer, to, 1)
     peer.mach_port_deallocate(to)
     assert comes(port)
-    assert port.receive(timeout=0).id == 1
+    assert port.receive(timeout=0, wait_for_senders=True).id == 1
     due(port, NO_SENDERS)
 
 

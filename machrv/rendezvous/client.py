@@ -37,8 +37,8 @@ from machrv.rendezvous.names import service_names
 from machrv.rendezvous.policy import refusal, wants_info_plist
 from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, is_refusal, parse_reply, request
 from machrv.rights.closing import Closing
-from machrv.rights.kinds import ReceiveRight, SendRight, take_right
-from machrv.rights.transfer import destroy_message, send_message
+from machrv.rights.kinds import SendRight, reply_port
+from machrv.rights.transfer import send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,11 +46,13 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from machrv.channel import Channel
     from machrv.kernel import Kernel
-    from machrv.message import AuditToken, Message
+    from machrv.message import AuditToken
     from machrv.rendezvous.keys import Key
     from machrv.requirement import Requirement
-    from machrv.rights.kinds import OwnedRight, SendOnceRight
+    from machrv.rights.incoming import ReceivedMessage
+    from machrv.rights.kinds import OwnedRight, ReceiveRight, SendOnceRight
 
 _DEFAULT_TIMEOUT = 30.0
 
@@ -92,6 +94,13 @@ class _Ports(Closing):
         None if there is none, it was taken before, or what is there is a send right, which stays to be taken.
         """
         return self._take(key, True)  # type: ignore[return-value]  # `_take` looks
+
+    def take_channel(self, key: Key) -> Channel | None:
+        """The end of a channel under `key`, the caller's from now on; as `take_receive_right`, which is what it came as."""
+        from machrv.channel import Channel  # Late: a child that takes none does not pay for it.
+
+        right = self.take_receive_right(key)
+        return None if right is None else Channel(right)
 
     def _take(self, key: Key, receive: bool) -> OwnedRight | None:
         number = uint32_key(key)
@@ -163,7 +172,7 @@ class RendezvousClient(_Ports):
         name, server = look_up([service_name] if service_name is not None else service_names(), kernel, timeout)
         what = f"server {name!r}"
         with server:
-            return cls(*taken(ask(server, what, requirement, deadline), what, requirement, kernel))
+            return cls(*taken(ask(server, what, requirement, deadline), what, requirement))
 
     @staticmethod
     def set_server_process_requirement(requirement: Requirement | None) -> None:
@@ -192,8 +201,8 @@ class DirectRendezvousClient(_Ports):
 
         Raises as `RendezvousClient.connect`; if the request could not be sent, the caller still owns the right.
         """
-        deadline, requirement, kernel = monotonic() + timeout, server_requirement(), send_right.kernel
-        return cls(*taken(ask(send_right, "server", requirement, deadline), "server", requirement, kernel))
+        deadline, requirement = monotonic() + timeout, server_requirement()
+        return cls(*taken(ask(send_right, "server", requirement, deadline), "server", requirement))
 
 
 # -- step by step, for `machrv.aio` as well ----------------------------------------------------------------------------
@@ -233,13 +242,13 @@ def request_id(requirement: Requirement | None) -> int:
     return REQUEST_WITH_INFO_PLIST_ID if wants_info_plist(requirement) else REQUEST_ID
 
 
-def ask(server: SendRight, what: str, requirement: Requirement | None, deadline: float) -> Message:
+def ask(server: SendRight, what: str, requirement: Requirement | None, deadline: float) -> ReceivedMessage:
     """Send a request to `server`, whose right is moved, and receive what it answers."""
     kernel = server.kernel
-    with ReceiveRight(kernel.mach_reply_port(), kernel) as reply_port:
+    with reply_port(kernel) as answers:
         name = server.release()
         try:
-            message = request(reply_port.name, request_id(requirement))
+            message = request(answers.name, request_id(requirement))
             send_message(kernel, message, name, Disposition.MOVE_SEND, max(0.0, deadline - monotonic()))
         except BaseException as error:
             server.restore(name)
@@ -247,13 +256,13 @@ def ask(server: SendRight, what: str, requirement: Requirement | None, deadline:
                 raise explained(error, what) from error
             raise
         try:
-            return reply_port.receive(max(0.0, deadline - monotonic()))
+            return answers.receive(max(0.0, deadline - monotonic()))
         except MachError as error:
             raise explained(error, what) from error
 
 
 def taken(
-    message: Message, what: str, requirement: Requirement | None, kernel: Kernel
+    message: ReceivedMessage, what: str, requirement: Requirement | None
 ) -> tuple[dict[int, OwnedRight], AuditToken | None]:
     """The rights of a reply, owned, once the server was judged."""
     if is_refusal(message):
@@ -263,20 +272,15 @@ def taken(
     try:
         descriptors, additional_data = parse_reply(message)
     except MessageFormatError as error:
-        destroy_message(message, kernel)
+        message.close()
         raise RendezvousError(f"what the {what} sent is no reply: {error}") from error
     sender = message.audit_token
     why = refusal("server", requirement, sender, additional_data)
     if why is not None:
-        destroy_message(message, kernel)
-        raise PeerRejectedError(
-            f"the {what} is process {sender and sender.pid}, which does not meet {requirement!r}: {why}"
-        )
-    rights: dict[int, OwnedRight] = {}
-    for key, found in descriptors.items():
-        right = take_right(found.name, found.disposition, kernel)
-        if right is not None:
-            rights[key] = right
+        message.close()
+        raise PeerRejectedError(f"the {what} is process {sender.pid}, which does not meet {requirement!r}: {why}")
+    rights = {key: right for key, right in zip(descriptors, message.rights) if right is not None}
+    message.rights = []
     return rights, sender
 
 

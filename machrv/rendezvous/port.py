@@ -12,7 +12,7 @@ from machrv.message import Disposition, PortDescriptor
 from machrv.rendezvous.keys import uint32_key
 from machrv.rendezvous.protocol import MAX_PORTS
 from machrv.rights.kinds import ReceiveRight, SendOnceRight, SendRight
-from machrv.rights.right import Right
+from machrv.rights.right import Movable, Right
 from machrv.rights.transfer import NEEDED_RIGHT
 
 TYPE_CHECKING = False
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
     from machrv.kernel import Kernel
 
-    #: What may be registered under a key: any owned right but a port set.
-    RendezvousPortLike = Union["RendezvousPort", ReceiveRight, SendRight, SendOnceRight]
+    #: What may be registered under a key: any owned right but a port set, and what travels as one: an end of a channel.
+    RendezvousPortLike = Union["RendezvousPort", ReceiveRight, SendRight, SendOnceRight, Movable]
+    #: The same once it is the right that it travels as.
+    CheckedPort = Union["RendezvousPort", ReceiveRight, SendRight, SendOnceRight]
     #: The keys are `Key`s. (Mapping is invariant in its keys, so `Mapping[Key, ...]` would refuse a `dict[str, ...]`; and
     #: beside a union of mappings mypy does not see that a right and another kind of right are both welcome.)
     Ports = Mapping[Any, RendezvousPortLike]
@@ -116,18 +118,18 @@ class RendezvousPort:
         return f"RendezvousPort(name={self.name:#x}, disposition={self._disposition.name})"
 
 
-def checked_ports(ports: Ports, kernel: Kernel) -> dict[int, RendezvousPortLike]:
+def checked_ports(ports: Ports, kernel: Kernel) -> dict[int, CheckedPort]:
     """The same ports under integer keys, ascending, after every check that can be made before moving them.
 
     Raises KeyFormatError, RegistrationError (the number of ports, what is no port) and RightError (a right that is spent, or that
     the name does not have). Moves nothing.
     """
-    checked: dict[int, RendezvousPortLike] = {}
+    checked: dict[int, CheckedPort] = {}
     for key, port in ports.items():
         number = uint32_key(key)
         if number in checked:
             raise RegistrationError(f"the key {key!r} is given twice, once in another spelling")
-        checked[number] = port
+        checked[number] = port.moving_right() if isinstance(port, Movable) else port  # type: ignore[assignment]
     if len(checked) > MAX_PORTS:
         raise RegistrationError(f"{len(checked)} ports are more than one reply carries: register at most {MAX_PORTS}")
     moved: dict[tuple[int, int], int] = {}
@@ -139,7 +141,7 @@ def checked_ports(ports: Ports, kernel: Kernel) -> dict[int, RendezvousPortLike]
     return dict(sorted(checked.items()))
 
 
-def _described(key: int, port: RendezvousPortLike, kernel: Kernel) -> tuple[int, int, bool]:
+def _described(key: int, port: CheckedPort, kernel: Kernel) -> tuple[int, int, bool]:
     """The name of a port, the MACH_PORT_RIGHT_* that it needs, and whether that right is moved."""
     if isinstance(port, RendezvousPort):
         name, needs, moves = port.name, NEEDED_RIGHT[port.disposition], port.disposition in _MOVES
@@ -148,7 +150,7 @@ def _described(key: int, port: RendezvousPortLike, kernel: Kernel) -> tuple[int,
     elif isinstance(port, Right) and port.move is not None:
         name, needs, moves = port.name, port.right, True
     else:
-        raise RegistrationError(f"key {key:#x}: {port!r} is neither a RendezvousPort nor an owned right")
+        raise RegistrationError(f"key {key:#x}: {port!r} is neither a RendezvousPort nor an owned right nor a Channel")
     if port.kernel is not None and port.kernel is not kernel:
         raise RegistrationError(
             f"key {key:#x}: {port!r} belongs to another port space than the server: make both with one kernel"
@@ -169,7 +171,7 @@ def _check_right(name: int, right: int, count: int, kernel: Kernel) -> None:
         )
 
 
-def take_ports(checked: Mapping[int, RendezvousPortLike], kernel: Kernel) -> dict[int, RendezvousPort]:
+def take_ports(checked: Mapping[int, CheckedPort], kernel: Kernel) -> dict[int, RendezvousPort]:
     """Take ownership of everything that is to be moved: all of it, or, with RightError, nothing.
 
     The objects that were passed in are spent then, but for ports that own nothing (COPY_SEND, MAKE_*).

@@ -144,8 +144,24 @@ class Right(Closing):
         self.close()  # First: where warnings are errors, the next line raises.
         warn(text, ResourceWarning, stacklevel=2, source=self)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError(
+            f"a {type(self).__name__} cannot be copied or pickled: a SendRight has copy(), and another process gets a right "
+            "with launch(args, {key: right}) or in a message"
+        )
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'spent' if self.closed else hex(self._held[0])}>"
+
+
+class Movable(Closing):
+    """What a right stands for on its way: it may be registered, and sent, in the right's place."""
+
+    __slots__ = ()
+
+    def moving_right(self) -> Right:
+        """The right to move, which this holds until it has gone. Idempotent."""
+        raise NotImplementedError
 
 
 def type_bit(right: int) -> int:
