@@ -23,6 +23,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 #: What runs on a Mac, or shall: docs/macos.md. The rest looks into /proc, or drives the Linux kernel of machrv.
 ON_MACOS = (
     "test_audit.py",
+    "test_channel.py",
     "test_chromium_golden.py",
     "test_collection.py",
     "test_commands.py",

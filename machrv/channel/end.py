@@ -70,7 +70,7 @@ class Channel(Movable):
     kept, then `send` waits: two ends that only send wait for each other.
     """
 
-    __slots__ = ("_port", "_peer", "_early", "_lock", "_idle", "__weakref__")
+    __slots__ = ("_port", "_peer", "_early", "_lock", "_idle", "_gone", "__weakref__")
 
     def __init__(self, right: ReceiveRight) -> None:
         """Take an end over that came as a receive right. `pair` and `client.take_channel` are the usual ways."""
@@ -83,6 +83,8 @@ class Channel(Movable):
         self._lock = allocate_lock()
         #: A port for answers that nobody has a right to, for the next request.
         self._idle: list[ReceiveRight] = []
+        #: The other end's right to send here is gone. A process that ends may still be about to close its other descriptors.
+        self._gone = False
 
     @classmethod
     def pair(cls, kernel: Kernel | None = None) -> tuple[Channel, Channel]:
@@ -122,6 +124,7 @@ class Channel(Movable):
             try:
                 message = self._port.receive(timeout)
             except NoSenders:
+                self._gone = True
                 raise ChannelClosedError(_GONE) from None
         return _arrived(message)
 
@@ -170,8 +173,7 @@ class Channel(Movable):
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Whether `receive` has something to give, or to say, within so many seconds; None waits until it has."""
-        self._open()
-        if self._early:
+        if self._gone or self._open() and self._early:
             return True
         self._port._listen()
         try:  # There is no room for any message: it stays where it is.
@@ -242,6 +244,8 @@ class Channel(Movable):
 
     def _open(self) -> SendRight:
         """The right to send to the other end: the first time, taken out of the own queue, where it is or never will be."""
+        if self._gone and not self.closed:
+            raise ChannelClosedError(_GONE)
         peer = self._peer
         if peer is not None:
             return peer
@@ -302,7 +306,7 @@ class Channel(Movable):
 
     def _asked(self, answers: ReceiveRight) -> None:
         """A port for answers is not needed any more. Unless its answer came, one may still come: it is closed."""
-        if answers not in self._idle or self.closed:
+        if self.closed or not any(idle is answers for idle in self._idle):
             answers.close()
 
     def _dropped(self) -> ChannelClosedError | RequestDropped:
