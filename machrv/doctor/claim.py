@@ -69,7 +69,7 @@ def _perform() -> tuple[float, Message | None, str]:
         with process, closing(current().open_process(process.pid)) as pinned:
             try:
                 message = inbox.receive(PATIENCE)
-            except ReceiveTimeout:
+            except (NoSenders, ReceiveTimeout):
                 return 0.0, None, _why(process)
             took = perf_counter() - started
             token = message.audit_token
