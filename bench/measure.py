@@ -31,6 +31,8 @@ class Result(NamedTuple):
     times: dict[str, float]
     #: how much longer the first side takes than each other one: medians of the rounds' ratios
     ratios: dict[str, float]
+    #: the same of the best round of each side, which other programs have disturbed least
+    best: dict[str, float]
 
 
 #: What this run has measured so far.
@@ -71,6 +73,7 @@ def compare(
         name,
         {side: median(figures) / 1000 for side, figures in taken.items()},
         {side: median(one / other for one, other in zip(taken[first], taken[side])) for side in others},
+        {side: min(taken[first]) / min(taken[side]) for side in others},
     )
     results.append(result)
     return result
@@ -163,6 +166,7 @@ def compiled(name: str, folder: Path) -> str:
         command = [
             *shlex.split(os.environ.get("CC", "cc")),
             "-O2",
+            "-pthread",
             f"-I{root / 'include'}",
             "-o",
             str(program),

@@ -1,40 +1,52 @@
 """What is to be reached: ratios of machrv's time to another side's, within one run.
 
-What belongs here: the one place where a target stands. What must never happen here: a time. A run fails above the
-ceiling only: it leaves room for a noisy machine, and catches a step back.
+What belongs here: the one place where a target stands. What must never happen here: a time. A run fails above the ceiling
+only, and by its best rounds: it leaves room for a noisy machine, and catches a step back.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+#: how far above its target the best rounds of a run may be
+MARGIN = 1.5
+
 
 class Target(NamedTuple):
-    """`ratio` is what is to be reached, `ceiling` is where a run fails."""
+    """`ratio` is what is to be reached; a run fails above `ceiling`."""
 
     ratio: float
-    ceiling: float
+    #: said where the target is missed by more than the margin
+    known: float = 0
+
+    @property
+    def ceiling(self) -> float:
+        """What a run fails above."""
+        return self.known or self.ratio * MARGIN
 
 
 #: by group, name and side
 TARGETS: dict[tuple[str, str, str], Target] = {
-    ("rendezvous", "1 port, free", "C"): Target(1.35, 3.5),
-    ("rendezvous", "1 port, one CPU", "C"): Target(1.5, 3),
-    ("rendezvous", "64 ports, free", "C"): Target(1.5, 2.5),
-    ("rendezvous", "64 ports, one CPU", "C"): Target(1.5, 2.5),
+    ("launch", "a child that claims and sends", "bare Python"): Target(1.35),
+    ("launch", "import of the kernel", "bare Python"): Target(1.15),
+    ("launch", "a child in C", "bare C"): Target(1.5),
+    ("there and back", "0 bytes, one CPU", "Pipe"): Target(1.5),
+    ("there and back", "64 KiB, one CPU", "Pipe"): Target(1.2),
+    ("fresh rights", "1 right, one CPU", "Pipe"): Target(1.0),
+    ("fresh rights", "8 rights, one CPU", "Pipe"): Target(0.6),
+    ("within", "16 rights", "C, attested"): Target(2.0),
+    ("mach_msg in C", "empty", "C, attested"): Target(1.3),
+    ("mach_msg in C", "16 rights", "C, attested"): Target(1.6),
+    ("claims", "1 port, free", "C"): Target(1.75),
+    ("claims", "1 port, one CPU", "C"): Target(1.6),
 }
 for _placement in ("free", "one CPU"):
-    TARGETS["rendezvous", f"1 port, {_placement}", "plain sockets"] = Target(1.0, 1.75)
-    TARGETS["rendezvous", f"1 port, {_placement}", "send_handle, authkey"] = Target(1 / 1.4, 1.25)
-TARGETS["launch", "a child in Python", "bare Python"] = Target(1.2, 2)
+    TARGETS["claims", f"1 port, {_placement}", "plain sockets"] = Target(1.0)
+    TARGETS["claims", f"1 port, {_placement}", "send_handle, authkey"] = Target(0.71)
+TARGETS["growth", "500 clients", "8 clients"] = Target(1 / 0.8)
+TARGETS["growth", "64 clients", "8 clients"] = Target(1 / 0.8)  # in place of 500, where there is little time
 for _group in ("encode", "decode"):
-    TARGETS[_group, "reply, 5 ports", "struct"] = Target(2.0, 2.5)
-    TARGETS[_group, "reply, 5 ports", "ctypes"] = Target(1.0, 1.0)
-    TARGETS[_group, "reply, 5 ports", "construct"] = Target(0.1, 0.1)
-    TARGETS[_group, "reply, 5 ports", "dissect.cstruct"] = Target(0.1, 0.13)
-# Two system calls and Python: where the former are fast for the processor (Sapphire Rapids: 0.5 µs each), the latter is
-# more of it than on an EPYC.
-TARGETS["message", "within, 0 bytes", "C, attested"] = Target(2.0, 5)
-TARGETS["message", "within, 0 bytes, mach_msg", "C, attested"] = Target(2.0, 3.5)
-TARGETS["growth", "500 clients", "8 clients"] = Target(1 / 0.8, 2)
-TARGETS["growth", "64 clients", "8 clients"] = Target(1 / 0.8, 2)
+    TARGETS[_group, "reply, 5 ports", "struct"] = Target(2.0)
+    TARGETS[_group, "reply, 5 ports", "ctypes"] = Target(1.0)
+    TARGETS[_group, "reply, 5 ports", "construct"] = Target(0.1)
+    TARGETS[_group, "reply, 5 ports", "dissect.cstruct"] = Target(0.1)

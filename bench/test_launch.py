@@ -1,24 +1,28 @@
-"""A child from its start to its end: one that claims a right, beside one that does nothing, and beside other ways."""
+"""A child from its start to its end: one that claims a right and sends a message with it, beside other ways and beside one
+that does nothing."""
 
 from __future__ import annotations
 
-import multiprocessing
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 
 import pytest
 
 from bench.conftest import HERE, Held
-from bench.measure import repeated
-from bench.peers.spawn import close
-from machrv import Disposition, ReceiveRight, RendezvousPort, RendezvousServer, launch
+from bench.measure import worker
+from bench.peers.launch import C_WAYS, WAYS
+from machrv import Disposition, ReceiveRight, RendezvousPort, launch
+
+PARENT = [sys.executable, str(HERE / "programs" / "launch.py")]
+#: what is measured beside something else: the kernel alone, and a claim that nothing is sent with
+PARTS = {"the kernel", "claim only"}
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Bytecode is cached, as it is for every installed program; the C child looks for names in a folder of its own."""
+    """Bytecode is cached, as it is for every installed program; names are looked for in a folder of their own."""
     folder = tmp_path_factory.mktemp("launch")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
@@ -27,60 +31,34 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         (folder / "names").mkdir(mode=0o700)
         patch.setenv("MACHRV_BOOTSTRAP_DIR", str(folder / "names"))
         yield
-        RendezvousServer.get_instance().close()  # Its name is in that folder.
 
 
-def _claiming(port: ReceiveRight, command: list[str]) -> None:
-    with launch(command, {"port": RendezvousPort(port.name, Disposition.MAKE_SEND)}) as process:
-        assert process.wait() == 0
-
-
-def _bare(command: list[str]) -> None:
-    with subprocess.Popen(command) as process:
-        assert process.wait() == 0
-
-
-def _inheriting(program: str) -> None:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        fd = theirs.fileno()
-        with subprocess.Popen([sys.executable, program, str(fd)], pass_fds=[fd]) as process:
-            assert process.wait() == 0
-
-
-def _spawned() -> None:
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    with ours, theirs:
-        process = spawn.Process(target=close, args=(theirs,))
-        process.start()
-        process.join()
-        assert process.exitcode == 0
-        process.close()
+def _held(held: Held, name: str, parents: Mapping[str, Sequence[str]], rounds: int) -> None:
+    with ExitStack() as stack:
+        sides = {side: stack.enter_context(worker(command)) for side, command in parents.items()}
+        held("launch", name, sides, count=1, rounds=rounds)
 
 
 def test_launch_python(held: Held, full: bool, environment: None) -> None:
-    """From the start to the exit, as the parent sees it: an interpreter, what it imports, a claim."""
-    child, with_fd = str(HERE / "programs" / "child.py"), str(HERE / "programs" / "child_fd.py")
-    with ReceiveRight.allocate() as port:
-        sides = {
-            "machrv": repeated(lambda: _claiming(port, [sys.executable, child])),
-            "bare Python": repeated(lambda: _bare([sys.executable, child, "nothing"])),
-            "pass_fds": repeated(lambda: _inheriting(with_fd)),
-            "multiprocessing, spawn": repeated(_spawned),
-        }
-        held("launch", "a child in Python", sides, rounds=24 if full else 6)
+    """From the start to the exit, as the parent sees it: an interpreter, what it imports, a claim, a message."""
+    parents = {way: [*PARENT, way] for way in WAYS if way not in PARTS}
+    _held(held, "a child that claims and sends", parents, 40 if full else 12)
 
 
-def test_launch_c(held: Held, compiled: Callable[[str], str], environment: None) -> None:
-    """The same with a child in C, which speaks the packets of the Linux kernel: what the parent's side costs."""
+@pytest.mark.parametrize(
+    ("name", "way"), [("import of the kernel", "the kernel"), ("a child that only claims", "claim only")]
+)
+def test_parts_of_a_launch(held: Held, full: bool, environment: None, name: str, way: str) -> None:
+    """What of it is the import of machrv.kernel with its C, and what the claim alone costs."""
+    parents = {"machrv": [*PARENT, way], "bare Python": [*PARENT, "bare Python"]}
+    _held(held, name, parents, 40 if full else 12)
+
+
+def test_launch_c(held: Held, full: bool, compiled: Callable[[str], str], environment: None) -> None:
+    """A child in C, which makes the Mach calls without Python: what the parent's side costs."""
     program = compiled("child")
-    with ReceiveRight.allocate() as port:
-        sides = {
-            "machrv": repeated(lambda: _claiming(port, [program])),
-            "bare C": repeated(lambda: _bare([program, "nothing"])),
-        }
-        held("launch", "a child in C", sides)
+    parents = {way: [*PARENT, way, program] for way in C_WAYS}
+    _held(held, "a child in C", parents, 100 if full else 30)
 
 
 #: what a child does not pay for (the modules that the target names, and two more as dear)
@@ -96,5 +74,6 @@ def test_imports_of_a_child(environment: None) -> None:
         ports = {"port": RendezvousPort(port.name, Disposition.MAKE_SEND)}
         with launch([sys.executable, "-I", "-S", "-c", show], ports, stdout=subprocess.PIPE, text=True) as process:
             loaded = set(process.communicate()[0].split())
+        port.receive(timeout=30)
     assert "machrv.rendezvous" in loaded
     assert loaded & HEAVY == set()

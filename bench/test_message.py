@@ -1,9 +1,9 @@
-"""One message, sent and received: within a process, and to another process and back."""
+"""One message, sent and received: within a process, to another process and back, and with rights that are made for it."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 
 import pytest
@@ -12,38 +12,64 @@ from bench.conftest import HERE, Held
 from bench.measure import worker
 
 _HEADER = 24
-_KINDS = [(0, 0), (1024, 0), (16384, 0), (65536 - _HEADER, 0), (0, 1), (0, 16)]
+_KIB = 1024
+#: by name, the size of the body: that of a message is 24 more, and that is what C and Pipe send too
+SIZES = {"0 bytes": 0, "1 KiB": _KIB - _HEADER, "64 KiB": 64 * _KIB - _HEADER, "1 MiB": _KIB * _KIB - _HEADER}
+#: what one packet of a socket holds, and so how far bench/c/message.c goes
+ONE_PACKET = 128 * _KIB
+PYTHON = [sys.executable, str(HERE / "programs" / "message.py")]
 
 
-@pytest.mark.parametrize("where", ["within", "between"])
-@pytest.mark.parametrize(("size", "rights"), _KINDS)
-def test_message(held: Held, compiled: Callable[[str], str], where: str, size: int, rights: int) -> None:
-    """`size` is the body's; C and Pipe send the 24 bytes of a header too."""
-    python = [sys.executable, str(HERE / "programs" / "message.py")]
-    common = [where, str(size), str(rights)]
-    c = [compiled("message"), where, "{}", str(_HEADER + size), str(rights)]
-    commands = {
-        "machrv": [*python, "machrv", *common],
-        "C": [part.format("plain") for part in c],
-        "C, attested": [part.format("attested") for part in c],
-        "Pipe": [*python, "Pipe", *common],
-    }
+def _held(held: Held, group: str, name: str, commands: Mapping[str, Sequence[str]]) -> None:
     with ExitStack() as stack:
         sides = {side: stack.enter_context(worker(command)) for side, command in commands.items()}
-        held("message", f"{where}, {f'{rights} rights' if rights else f'{size} bytes'}", sides, seconds=0.05)
+        held(group, name, sides, seconds=0.05)
 
 
-@pytest.mark.parametrize("size", [size for size, rights in _KINDS if not rights])
-def test_mach_msg(held: Held, compiled: Callable[[str], str], size: int) -> None:
-    """Without objects, as C does it: `Kernel.mach_msg`, bytes to bytes; and the C functions below it."""
-    python, common = [sys.executable, str(HERE / "programs" / "message.py")], ["within", str(size), "0"]
-    c = [compiled("message"), "within", "{}", str(_HEADER + size), "0"]
+@pytest.mark.parametrize("name", SIZES)
+def test_there_and_back(held: Held, compiled: Callable[[str], str], placement: str, name: str) -> None:
+    """A `Message` to another process, and one back."""
+    size = SIZES[name]
     commands = {
-        "machrv": [*python, "Kernel", *common],
-        "C": [part.format("plain") for part in c],
-        "C, attested": [part.format("attested") for part in c],
-        "primitives": [*python, "primitives", *common],
+        "machrv": [*PYTHON, "machrv", "between", str(size), "0"],
+        "Pipe": [*PYTHON, "Pipe", "between", str(size), "0"],
+        "mach_msg in C": [compiled("mach_msg"), "between", str(_HEADER + size), "0"],
     }
-    with ExitStack() as stack:
-        sides = {side: stack.enter_context(worker(command)) for side, command in commands.items()}
-        held("message", f"within, {size} bytes, mach_msg", sides, seconds=0.05)
+    if size < ONE_PACKET:
+        commands["C, attested"] = [compiled("message"), "between", "attested", str(_HEADER + size), "0"]
+    _held(held, "there and back", f"{name}, {placement}", commands)
+
+
+@pytest.mark.parametrize("rights", [1, 8])
+def test_fresh_rights(held: Held, placement: str, rights: int) -> None:
+    """So many rights that were made for this message, in either direction; each is used once, and closed."""
+    commands = {way: [*PYTHON, way, "fresh", "0", str(rights)] for way in ("machrv", "Pipe")}
+    _held(held, "fresh rights", f"{rights} right{'s' * (rights > 1)}, {placement}", commands)
+
+
+@pytest.mark.parametrize(
+    ("size", "rights"), [(0, 0), (64 * _KIB - _HEADER, 0), (0, 1), (0, 16)], ids=lambda number: str(number)
+)
+def test_within(held: Held, compiled: Callable[[str], str], size: int, rights: int) -> None:
+    """Within a process, beside the bare system calls. The rights are copies of such that are there."""
+    numbers = [str(size), str(rights)]
+    commands = {
+        "machrv": [*PYTHON, "machrv", "within", *numbers],
+        "C, attested": [compiled("message"), "within", "attested", str(_HEADER + size), str(rights)],
+        "Pipe": [*PYTHON, "Pipe", "within", *numbers],
+    }
+    if not rights:
+        commands["Kernel.mach_msg"] = [*PYTHON, "Kernel", "within", *numbers]
+    _held(held, "within", f"{rights} rights" if rights else f"{size} bytes", commands)
+
+
+@pytest.mark.parametrize("rights", [0, 1, 16])
+def test_mach_msg_in_c(held: Held, compiled: Callable[[str], str], rights: int) -> None:
+    """The Mach calls in C without Python, beside the bare system calls."""
+    common = [str(_HEADER), str(rights)]
+    commands = {
+        "mach_msg in C": [compiled("mach_msg"), "within", *common],
+        "C, attested": [compiled("message"), "within", "attested", *common],
+        "C": [compiled("message"), "within", "plain", *common],
+    }
+    _held(held, "mach_msg in C", f"{rights} rights" if rights else "empty", commands)

@@ -16,13 +16,16 @@ from bench.peers.rendezvous import PEERS
 
 
 @pytest.mark.parametrize("ports", [1, 5, 64])
-def test_rendezvous(
+def test_claims(
     held: Held, full: bool, compiled: Callable[[str], str], tmp_path: Path, placement: str, ports: int
 ) -> None:
-    """Look-up, request, reply, every right taken and closed; each way with a server of its own kind."""
+    """Look-up, request, reply, every right taken and closed; each way with a server of its own kind.
+
+    The client in C makes the Mach calls, and asks machrv's server.
+    """
     commands = {peer: [sys.executable, str(HERE / "programs" / "rendezvous.py"), "{}", peer] for peer in PEERS}
     commands = {"machrv": commands.pop("machrv"), "C": [compiled("rendezvous"), "{}"], **commands}
-    if ports > 1 and not full:
+    if ports > 1 and not full:  # Only the targets' rows have all of them.
         commands = {peer: commands[peer] for peer in ("machrv", "C", "plain sockets")}
     with ExitStack() as stack:
         sides = {}
@@ -30,4 +33,6 @@ def test_rendezvous(
             both = [*command, str(tmp_path / f"org.machrv.bench.{os.getpid()}.{number}"), str(ports)]
             stack.enter_context(server([part.format("serve") for part in both]))
             sides[peer] = stack.enter_context(worker([part.format("claim") for part in both]))
-        held("rendezvous", f"{ports} port{'s' * (ports > 1)}, {placement}", sides)
+            if peer == "machrv":
+                sides["client in C"] = stack.enter_context(worker([compiled("child"), "claim", Path(both[-2]).name]))
+        held("claims", f"{ports} port{'s' * (ports > 1)}, {placement}", sides)

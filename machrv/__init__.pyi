@@ -9,7 +9,9 @@ from machrv.constants import (
 )
 from machrv.errors import (
     ChannelClosedError as ChannelClosedError,
+    CopyError as CopyError,
     KeyFormatError as KeyFormatError,
+    KeyNotFoundError as KeyNotFoundError,
     LockNotHeldError as LockNotHeldError,
     MachError as MachError,
     MachrvError as MachrvError,
@@ -53,6 +55,7 @@ from machrv.rendezvous.keys import (
     four_char_code as four_char_code,
 )
 from machrv.rendezvous.launch import (
+    Child as Child,
     launch as launch,
 )
 from machrv.rendezvous.names import (
@@ -64,9 +67,7 @@ from machrv.rendezvous.policy import (
     VALIDATE_PEER_REQUIREMENTS as VALIDATE_PEER_REQUIREMENTS,
     Feature as Feature,
     PeerValidationPolicy as PeerValidationPolicy,
-    Verdict as Verdict,
     peer_validation_policy as peer_validation_policy,
-    set_verdict_callback as set_verdict_callback,
 )
 from machrv.rendezvous.port import (
     RendezvousPort as RendezvousPort,
@@ -76,6 +77,7 @@ from machrv.rendezvous.server import (
     RendezvousServer as RendezvousServer,
     RendezvousServerBase as RendezvousServerBase,
 )
+from machrv.rendezvous.verdict import Verdict as Verdict, set_verdict_callback as set_verdict_callback
 from machrv.requirement import (
     ProcessRequirement as ProcessRequirement,
     Requirement as Requirement,

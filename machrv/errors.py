@@ -6,8 +6,10 @@
     │   └── SendTimeout                 the receiver's queue stayed full (also a TimeoutError)
     ├── MessageFormatError              bytes that are no Mach message, or fields that fit into none (also a ValueError)
     ├── RightError                      a right that was moved away, or of another kind than asked for
+    │   └── CopyError                   what has one owner was to be copied or pickled (also a TypeError)
     ├── RendezvousError
-    │   ├── KeyFormatError              neither four characters nor a uint32 (also a ValueError)
+    │   ├── KeyFormatError              neither one to four characters nor a uint32 (also a ValueError)
+    │   ├── KeyNotFoundError            nothing came under a key (also a KeyError)
     │   ├── LockNotHeldError            the server's lock must be held (also a RuntimeError)
     │   ├── PeerRejectedError           the other end is not who it must be
     │   ├── ProcessGoneError            there is no such process any more (also a ProcessLookupError)
@@ -30,11 +32,15 @@ Every one but ReentryError is `machrv.X` too, and prints so.
 
 from __future__ import annotations
 
+import sys
+
 import machrv.constants as constants
 from errno import ETIMEDOUT
 
 __all__ = [
+    "CopyError",
     "KeyFormatError",
+    "KeyNotFoundError",
     "LockNotHeldError",
     "MachError",
     "MachrvError",
@@ -63,8 +69,13 @@ _symbols: dict[int, str] = {}
 # What a code usually means, where the symbol alone leaves a reader helpless. The three bootstrap codes are those that
 # users of such systems meet most often, and misread: a sandbox answers 1100 for names that do not even exist.
 _MEANING = {
-    "BOOTSTRAP_NOT_PRIVILEGED": "a sandbox denies mach-register or mach-lookup for this name, or the name is another "
-    "user's. It does not show that the name exists. Use a name that the sandbox allows, or hand the right over directly",
+    "BOOTSTRAP_NOT_PRIVILEGED": (
+        "a sandbox denies mach-register or mach-lookup for this name, or the name is another user's. It does not show that "
+        "the name exists. Use a name that the sandbox allows, or hand the right over directly"
+        if sys.platform == "darwin"
+        else "the bootstrap directory is not this process's to use: it is another user's, or others may write to it, or a "
+        "rule of the system keeps this process out. `machrv doctor` says which. It does not show that the name exists"
+    ),
     "BOOTSTRAP_NAME_IN_USE": "another live process has checked this name in. Use another base bundle id, or close the "
     "server that holds it",
     "BOOTSTRAP_UNKNOWN_SERVICE": "nobody has checked this name in: the server has not started yet or is gone, or the "
@@ -165,10 +176,23 @@ class _TimedOut(MachError, TimeoutError):
     """A wait that ended without success; catchable either way."""
 
     errno: int
+    waited: float | None  #: how many seconds; None where that is not known
+    on: str
 
-    def __init__(self, code: int, operation: str, size: int | None = None) -> None:
+    def __init__(
+        self, code: int, operation: str, size: int | None = None, waited: float | None = None, on: str = ""
+    ) -> None:
         super().__init__(code, operation, size)
+        self.__setattr__("args", (code, operation, size, waited, on))  # What it is pickled with.
         self.errno = ETIMEDOUT  # OSError takes a first argument for one.
+        self.waited = waited
+        self.on = on
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if self.waited is None:
+            return text
+        return f"{text} ({f'{self.waited:.3g} s' if self.waited else 'without a wait'}, {self.on})"
 
 
 class SendTimeout(_TimedOut):
@@ -212,6 +236,10 @@ class RightError(MachrvError):
     """A right was used after it was closed, released or moved, or is of another kind than the call needs."""
 
 
+class CopyError(RightError, TypeError):
+    """What has one owner was to be copied (`copy.copy`) or pickled; the message says what to do instead."""
+
+
 class RendezvousError(MachrvError):
     """A rendezvous did not come about. The message says why, as far as it can be known."""
 
@@ -233,7 +261,14 @@ class RendezvousPermissionError(RendezvousError, PermissionError):
 
 
 class KeyFormatError(RendezvousError, ValueError):
-    """A key is neither a uint32 nor the four characters that stand for one."""
+    """A key is neither a uint32 nor one to four characters that stand for one."""
+
+
+class KeyNotFoundError(RendezvousError, KeyError):
+    """Nothing is there under a key; the message lists what is, or says why there may be nothing at all."""
+
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # A KeyError would quote it.
 
 
 class RegistrationError(RendezvousError, ValueError):

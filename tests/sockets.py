@@ -21,6 +21,8 @@ def entry_of(kernel: LinuxKernel, name: int) -> dict[str, Any]:
 
 def sockets_of(kernel: LinuxKernel, name: int) -> list[int]:
     """The descriptors, borrowed, of the ends of a port; of a send right, the socket that its messages go into."""
+    if not any(entry["name"] == name for entry in account(kernel._task)):
+        return []
     entry = entry_of(kernel, name)
     inodes = entry["sockets"] or entry["own"] + entry["ends"]
     found = []

@@ -44,7 +44,7 @@ _HEAD = """\
 """
 
 #: Of the names with two underscores, those that are no more than bookkeeping.
-_BOOKKEEPING = {"__getnewargs__", "__reduce__", "__new__", "__init__", "__repr__", "__str__", "__del__"}
+_BOOKKEEPING = {"__getnewargs__", "__reduce__", "__reduce_ex__", "__new__", "__init__", "__repr__", "__str__", "__del__"}
 
 _ABSENT = object()
 

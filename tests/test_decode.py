@@ -29,11 +29,13 @@ from machrv import (
     Trailer,
     four_char_code,
 )
-from machrv._mach import ffi, lib
+from machrv._mach import lib
 from machrv.cli import main
+from machrv.kernel.linux import LinuxKernel
 from machrv.rendezvous import protocol
 
 from .conftest import PATIENCE
+from .sockets import socket_of
 
 DECODE = [sys.executable, "-m", "machrv", "decode"]
 ME = AuditToken(auid=0xFFFFFFFF, euid=1000, egid=100, ruid=1000, rgid=100, pid=4711, asid=0, pidversion=99)
@@ -320,11 +322,13 @@ def test_one_lie_is_one_fault() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="packets of the Linux kernel")
 def test_a_packet_of_the_linux_kernel_is_recognised() -> None:
     """What strace shows of a send is not a Mach message, and is said to be what it is."""
-    own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with own, other:
-        data = Message(7, b"four").encode()
-        assert lib.machrv_send(own.fileno(), data, len(data), 17, 7, 0, 0, 0, ffi.NULL, 0, ffi.NULL, 0) == 0
-        packet = other.recv(1000)
+    kernel = LinuxKernel()
+    port = kernel.mach_port_allocate(lib.MACH_PORT_RIGHT_RECEIVE)
+    once, _ = kernel.mach_port_extract_right(port, Disposition.MAKE_SEND_ONCE)
+    kernel.mach_msg(Message(7, b"four").encode_to(once, Disposition.MOVE_SEND_ONCE), lib.MACH_SEND_MSG)
+    with socket.socket(fileno=os.dup(socket_of(kernel, port))) as end:
+        packet = end.recv(1000, socket.MSG_PEEK)
+    kernel.close()
     assert "a packet of machrv's Linux kernel" in decode(packet, status=1)
 
 
@@ -442,11 +446,13 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     """No such file, a directory, text that is no hex, nothing at all."""
     for arguments, expected in (
         ([str(tmp_path / "none")], "there is no such file, and it is no hex"),
+        (["--binary", str(tmp_path / "none")], "No such file"),
         ([str(tmp_path)], "Is a directory"),
         (["--hex", "13 1g"], "line 1, column 5: 'g' is no hexadecimal digit"),
     ):
+        status = 2 if "o such file" in expected else 1
         done = subprocess.run([*DECODE, *arguments], capture_output=True, text=True, timeout=PATIENCE)
-        assert (done.returncode, done.stderr) == (1, "") and expected in done.stdout
+        assert (done.returncode, done.stderr) == (status, "") and expected in done.stdout
     assert "this is text, but no hex" in decode(b"hello world", status=1)
     assert "there is nothing to decode" in decode(b"", status=1)
     assert "there is nothing to decode" in decode(b" \n", status=1)
@@ -458,11 +464,11 @@ def test_several_files_one_after_the_other(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "one").write_bytes(REQUEST.encode())
     (tmp_path / "two").write_bytes(REQUEST.encode()[:20])
     files = [str(tmp_path / name) for name in ("one", "two", "none", "one")]
-    assert main(["decode", *files]) == 1
+    assert main(["decode", *files]) == 2
     text = capsys.readouterr().out
     assert f"message 1: 24 bytes at offset 0 of {files[0]}" in text and f"offset 4 of {files[1]}: cut short" in text
     assert f"{files[2]}: there is no such file" in text and "message 3:" in text
-    assert main(["decode", "--json", *files]) == 1
+    assert main(["decode", "--json", *files]) == 2
     found = json.loads(capsys.readouterr().out)
     assert [message["source"] for message in found["messages"]] == [files[0], files[1], files[3]]
     assert len(found["errors"]) == 1

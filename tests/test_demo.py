@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,18 @@ def test_a_reader_sees_two_lanes_of_80_columns_and_the_checks() -> None:
         for word in ("PARENT, pid ", "CHILD, pid ", "STRANGER, pid "):
             assert word in result.stdout
         assert "FAIL" not in result.stdout and lines[-1].endswith("all is as it must be.")
+
+
+def test_it_is_as_wide_as_the_terminal_and_coloured_where_asked() -> None:
+    """COLUMNS and FORCE_COLOR count, as for the other commands; --color=never does more."""
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    environment |= {"COLUMNS": "140", "FORCE_COLOR": "1"}
+    coloured = subprocess.run([*MODULE, "demo"], capture_output=True, text=True, env=environment).stdout
+    assert "\x1b[32m  ok" in coloured
+    plain = subprocess.run([*MODULE, "demo", "--color=never"], capture_output=True, text=True, env=environment).stdout
+    assert "\x1b" not in plain and 80 < max(map(len, plain.splitlines())) <= 140
+    for lines in (coloured.splitlines(), plain.splitlines()):
+        assert lines[-1].strip("\x1b[0123m").endswith("all is as it must be.")
 
 
 def test_every_exchange_is_reported_by_the_process_that_took_part(report: dict[str, Any]) -> None:
@@ -190,7 +203,7 @@ def test_a_reader_that_leaves_early_is_no_reason_for_a_traceback() -> None:
     with subprocess.Popen([*MODULE, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None
         process.stdout.close()
-        assert process.wait(PATIENCE) == 1
+        assert process.wait(PATIENCE) == 128 + signal.SIGPIPE
         assert process.stderr.read() == b""
 
 
@@ -208,3 +221,6 @@ def test_no_command_and_an_unknown_one_are_errors_of_usage() -> None:
     for arguments in ([], ["dmeo"]):
         result = run(*MODULE, *arguments)
         assert result.returncode == 2 and "usage: machrv" in result.stderr
+        if arguments:
+            assert "did you mean 'demo'?" in result.stderr
+    assert "the commands are demo, decode" in run(*MODULE, "xyzzy").stderr

@@ -39,6 +39,11 @@ with channel:
 
 #: Around each example, at EXAMPLE: what it needs, and what must be true afterwards.
 AROUND = {
+    "launch": """
+        with ReceiveRight.allocate() as inbox, open("log.txt", "w") as open_file:
+            EXAMPLE
+            assert child.returncode == 0 and not open_file.closed
+        """,
     "aio.receive": """
         with ReceiveRight.allocate() as port, port.make_send() as right:
             right.send(Message(5))

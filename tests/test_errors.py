@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import errno
+import os
 import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from machrv import errors
+from machrv import Message, ReceiveRight, ReceiveTimeout, SendTimeout, aio, errors, fileport, fileport_fd
 from machrv.errors import (
     MachError,
     MachrvError,
@@ -77,7 +82,12 @@ def test_a_code_without_a_name_is_shown_as_a_number(code: int) -> None:
 
 @pytest.mark.parametrize(
     ("code", "words"),
-    [(1100, "sandbox"), (1101, "another live process"), (1102, "nobody has checked this name in"), (15, "nothing")],
+    [
+        (1100, "sandbox" if sys.platform == "darwin" else "machrv doctor"),
+        (1101, "another live process"),
+        (1102, "nobody has checked this name in"),
+        (15, "nothing"),
+    ],
 )
 def test_the_text_says_what_it_usually_means(code: int, words: str) -> None:
     """Codes that people meet say what is behind them."""
@@ -197,3 +207,60 @@ def test_every_explanation_reads_as_part_of_a_sentence() -> None:
     for symbol, text in errors._MEANING.items():
         assert text[0].islower() and not text.endswith((".", " ")) and "  " not in text, symbol
         assert not re.search(r"\b(\w+) \1\b", text), symbol
+
+
+def test_a_timeout_says_how_long_and_on_what() -> None:
+    """For both directions, from a loop too; and it can still be pickled."""
+    with ReceiveRight.allocate(queue_limit=1) as port, port.make_send() as right:
+        where = f"port {port.name:#x})"
+        with pytest.raises(ReceiveTimeout, match=r"\(0\.05 s, receiving from ") as caught:
+            port.receive(timeout=0.05)
+        assert str(caught.value).endswith(where) and str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+        with pytest.raises(ReceiveTimeout, match="without a wait"):
+            port.receive(timeout=0)
+        with pytest.raises(ReceiveTimeout, match=r"\(0\.05 s"):
+            asyncio.run(aio.receive(port, timeout=0.05))
+        with pytest.raises(SendTimeout, match="without a wait"):
+            while True:
+                right.send(Message(1), timeout=0)
+        with pytest.raises(SendTimeout, match=r"\(0\.05 s, sending to ") as late:
+            right.send(Message(1), timeout=0.05)
+        assert late.value.waited == 0.05
+        with pytest.raises(SendTimeout, match=r"\(0\.05 s"):
+            asyncio.run(aio.send(right, Message(1), timeout=0.05))
+
+
+def test_what_is_no_message_is_refused_with_what_to_write() -> None:
+    """Bytes are not sent as they are."""
+    with ReceiveRight.allocate() as port, port.make_send() as right, port.make_send_once() as once:
+        for one in (right, once):
+            with pytest.raises(MessageFormatError, match=r"send\(Message\(body="):
+                one.send(b"bytes")  # type: ignore[arg-type]
+            assert not one.closed
+
+
+def test_a_descriptor_that_is_not_open_is_an_oserror(tmp_path: Path) -> None:
+    """EBADF, as everywhere in Python; files are taken as they are."""
+    for number in (-1, 99_999, 2**40):
+        with pytest.raises(OSError) as caught:
+            fileport(number)
+        assert caught.value.errno == errno.EBADF
+    with open(tmp_path / "file", "w") as file, fileport(file) as right:
+        fd = fileport_fd(right)
+        assert os.path.sameopenfile(fd, file.fileno())
+        os.close(fd)
+    with pytest.raises(ValueError, match="closed"):
+        fileport(file)
+
+
+def test_what_is_alive_at_the_end_of_python_says_nothing() -> None:
+    """No "Exception ignored", wherever it is held."""
+    code = (
+        "import builtins, threading; from machrv import MemoryObject, ReceiveRight\n"
+        "class Ring: pass\n"
+        "ring = Ring(); ring.ring = ring; local = threading.local()\n"
+        "for where in (builtins, ring, local, Ring):\n"
+        "    where.memory = MemoryObject.create(1); where.port = ReceiveRight.allocate()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")

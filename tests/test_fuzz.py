@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from .fuzz import TARGETS, engine, machines
+from .fuzz import NATIVE, TARGETS, engine, machines
+from .fuzz.native import has_libfuzzer
 
 SECONDS = 2
 
@@ -34,9 +35,16 @@ def test_what_is_kept_and_its_mutations_find_nothing(target: str) -> None:
 @pytest.mark.skipif(
     not engine.has_atheris(), reason="atheris is not installed (pip install 'machrv[dev]'): no guidance"
 )
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", [target for target in TARGETS if target not in NATIVE])
 def test_what_coverage_leads_to_finds_nothing(target: str) -> None:
     """The same targets, guided."""
+    fuzz(target)
+
+
+@pytest.mark.skipif(not has_libfuzzer(), reason="clang's libFuzzer is not installed (apt install clang)")
+@pytest.mark.parametrize("target", NATIVE)
+def test_what_coverage_of_the_c_leads_to_finds_nothing(target: str) -> None:
+    """The C alone, guided."""
     fuzz(target)
 
 

@@ -13,10 +13,19 @@ from .conftest import PATIENCE
 
 #: What a child never loads on its way to its rights, nor to use them.
 FORBIDDEN = {"socket", "asyncio", "typing", "dataclasses", "re", "inspect", "ctypes", "subprocess", "logging", "enum"}
-FORBIDDEN |= {"threading", "functools", "weakref", "heapq", "contextlib"}
+FORBIDDEN |= {
+    "collections",
+    "threading",
+    "functools",
+    "weakref",
+    "heapq",
+    "operator",
+    "contextlib",
+    "keyword",
+    "reprlib",
+}
 #: What it does load of Python's own, besides what is built in; CFFI is all that is nobody's.
-ALLOWED = {"__future__", "_cffi_backend", "_struct", "array", "collections", "collections.abc", "errno", "itertools"}
-ALLOWED |= {"keyword", "operator", "reprlib", "select", "struct", "_heapq"}
+ALLOWED = {"__future__", "_cffi_backend", "_heapq", "_struct", "errno", "itertools", "select", "struct"}
 #: How many modules of machrv: all, and those above the kernel. Each is a hundredth of a bare start, and more.
 MOST, MOST_ABOVE = 60, 26
 

@@ -220,7 +220,9 @@ def test_a_child_that_does_not_meet_its_requirement_gets_nothing(
 
 def test_a_requirement_is_set_once(server: RendezvousServer, program: Program) -> None:
     """A second one for the same process is refused, as are second ports."""
-    child = launch(program("client", "exit_when_told"), {}, Says(True, server), stdin=subprocess.PIPE)
+    with ReceiveRight.allocate() as port:
+        ports = {"port": port.make_send()}
+        child = launch(program("client", "exit_when_told"), ports, Says(True, server), stdin=subprocess.PIPE)
     with server.lock:
         with pytest.raises(RegistrationError, match="requirement"):
             server.set_process_requirement_for_pid(child.pid, Says(True, server))

@@ -21,8 +21,9 @@ from machrv import (
     peer_validation_policy,
     set_verdict_callback,
 )
-from machrv.rendezvous import policy as policy_module
-from machrv.rendezvous.policy import POLICY_VARIABLE, add_feature_state_to_environment, refusal
+from machrv.rendezvous import verdict as verdict_module
+from machrv.rendezvous.policy import POLICY_VARIABLE, add_feature_state_to_environment
+from machrv.rendezvous.verdict import refusal
 
 NO_VALIDATION, VALIDATE_ONLY, ENFORCE = PeerValidationPolicy
 ALWAYS = ProcessRequirement.always_matches_for_testing()
@@ -33,7 +34,7 @@ NEVER = ProcessRequirement.never_matches_for_testing()
 def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No policy from outside, no callback left, and nobody was warned yet."""
     monkeypatch.delenv(POLICY_VARIABLE, raising=False)
-    monkeypatch.setattr(policy_module, "_warned", False)
+    monkeypatch.setattr(verdict_module, "_warned", False)
     yield
     set_verdict_callback(None)
 

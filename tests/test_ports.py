@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,7 @@ import pytest
 from machrv import Message, ReceiveRight, RendezvousServer, fileport
 from machrv.cli import main
 from machrv.cli.ports import Row, tables
+from machrv.doctor.sockets import command_of
 
 from .conftest import PATIENCE, Program
 
@@ -230,3 +232,19 @@ def test_who_is_not_there_has_no_ports(capsys: pytest.CaptureFixture[str], progr
         assert "no port rights" in capsys.readouterr().out
         assert idle.stdin is not None
         idle.stdin.write(b"\n")
+
+
+def test_a_process_is_found_by_its_name(capsys: pytest.CaptureFixture[str], program: Program) -> None:
+    """The program's, or that of the script that it runs, with its ending or without; what is not there is said."""
+    with subprocess.Popen(program("client", "exit_when_told"), stdin=subprocess.PIPE) as idle:
+        deadline = time.monotonic() + PATIENCE
+        while "client.py" not in command_of(idle.pid) and time.monotonic() < deadline:
+            pass  # Until it has exec'ed.
+        for name in ("client.py", "client"):
+            assert main(["ports", name]) == 0
+            assert f"process {idle.pid}: " in capsys.readouterr().out
+        assert main(["ports", "--json", "client.py"]) == 0
+        assert str(idle.pid) in json.loads(capsys.readouterr().out)
+        idle.communicate(b"")
+    assert main(["ports", "no-such-program"]) == 1
+    assert "'no-such-program'" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def test_four_characters_are_a_key() -> None:
     assert uint32_key(0) == 0 and uint32_key(2**32 - 1) == 2**32 - 1
 
 
-@pytest.mark.parametrize("key", [-1, 2**32, "por", "ports", "pørt€", "", 1.0, None, b"port"])
+@pytest.mark.parametrize("key", [-1, 2**32, "ports", "pørt€", "", 1.0, None, b"port"])
 def test_what_is_no_uint32_is_no_key(key: object) -> None:
     """A typed error that is a ValueError too."""
     with pytest.raises(KeyFormatError) as caught:

@@ -24,7 +24,7 @@ from machrv.rights.files import fileport_fd
 from machrv.kernel import Kernel
 from machrv.kernel.linux.waiting import LinuxProcess
 from machrv.message import MACH_NOTIFY_NO_SENDERS, Message
-from machrv.rendezvous.policy import refusal
+from machrv.rendezvous.verdict import refusal
 from machrv.rendezvous.registry import Registry
 from machrv.rights import SendRight
 
@@ -202,11 +202,11 @@ def test_nobody_in_particular_meets_no_requirement(kernel: Kernel) -> None:
 FORGER = """
 import os, sys
 from machrv import RendezvousClient, current
+from tests.sockets import socket_of
 with RendezvousClient.connect() as rights:
     port = rights.take_send_right("port")
-current().mach_port_names()  # A right that has just arrived gets its entry.
 for packet in sys.argv[1:]:
-    os.write(current()._entries[port.name].fd, bytes.fromhex(packet))
+    os.write(socket_of(current(), port.name), bytes.fromhex(packet))
 port.close()
 """
 HEIR = """

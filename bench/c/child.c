@@ -1,55 +1,68 @@
 /*
- * A child in C: claims its rights from the server of its parent, as a Python child does, and exits.
+ * A client in C: claims its rights from a server as a Python client does, with the Mach calls of machrv/native/linux.
  *
- *     child [nothing]     with an argument: only exits
- *
- * The server's name comes from the environment (MACHRV_SERVICE_NAME); the packets are those of include/machrv/linux.h.
+ *     child               claims one right from the server of its parent (MACHRV_SERVICE_NAME), and exits
+ *     child nothing       only exits
+ *     child claim NAME    for every number read from standard input, that many claims from the server NAME: prints
+ *                         nanoseconds each
  */
 
-#define _GNU_SOURCE
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "machrv/linux.h"
+#include "machrv/rendezvous.h"
 
-static machrv_received received;
+static struct {
+    mach_msg_header_t header;
+    char rest[8192];
+} message;
+
+static int claim(const char *service)
+{
+    mach_port_t task = mach_task_self(), server, reply = mach_reply_port();
+    if (bootstrap_look_up(bootstrap_port, service, &server))
+        return 3;
+    message.header = (mach_msg_header_t){
+        .msgh_bits = MACH_MSG_TYPE_MOVE_SEND | MACH_MSG_TYPE_MAKE_SEND_ONCE << 8,
+        .msgh_size = sizeof message.header,
+        .msgh_remote_port = server,
+        .msgh_local_port = reply,
+        .msgh_id = MACHRV_REQUEST_ID,
+    };
+    if (mach_msg(&message.header, MACH_SEND_MSG | MACH_RCV_MSG | MACH_RCV_TRAILER_ELEMENTS(MACH_RCV_TRAILER_AUDIT),
+                 sizeof message.header, sizeof message, reply, 0, 0))
+        return 4;
+    mach_msg_body_t body;
+    memcpy(&body, message.rest, sizeof body);
+    int wrong = message.header.msgh_id != MACHRV_REPLY_ID || body.msgh_descriptor_count < 1;
+    mach_msg_destroy(&message.header);
+    mach_port_mod_refs(task, reply, MACH_PORT_RIGHT_RECEIVE, -1);
+    return wrong ? 5 : 0;
+}
 
 int main(int argc, char **argv)
 {
-    const char *directory = getenv("MACHRV_BOOTSTRAP_DIR"), *service = getenv("MACHRV_SERVICE_NAME");
-    const char *address = "machrv/of-a-child";
-    char link[512], path[512], name[64];
-    char request[24] = {0};
-    struct pollfd reply = {.events = POLLIN};
-    int ends[2], server;
-    ssize_t length;
-    (void)argv;
-    if (argc > 1)
+    if (argc == 2)
         return 0;
-    if (!directory || !service)
-        return 2;
-    snprintf(link, sizeof link, "%s/%s", directory, service);
-    length = readlink(link, name, sizeof name - 1);
-    if (length <= 0)
-        return 3;
-    name[length] = 0;
-    snprintf(path, sizeof path, "%s/%s", directory, name);
-    server = machrv_connect(path, 1000);
-    snprintf(name, sizeof name, "%c%s/%d", 0, address, (int)getpid());
-    snprintf(name + 1, sizeof name - 1, "%s/%d", address, (int)getpid());
-    if (server < 0 || machrv_pair(ends, name, (int)(1 + strlen(name + 1)), 1, 0) < 0)
-        return 4;
-    /* 17, 18: MACH_MSG_TYPE_PORT_SEND for the destination, _PORT_SEND_ONCE for the reply right in slot 1 */
-    if (machrv_send(server, request, sizeof request, 17 | 18 << 8, 0x6d727a76, 0, 0, 1, NULL, 0, &ends[1], 1) < 0)
-        return 5;
-    close(ends[1]);
-    reply.fd = ends[0];
-    if (poll(&reply, 1, 30000) != 1 || machrv_receive(ends[0], &received) < 0)
-        return 6;
-    for (int i = 0; i < received.nfds; i++)
-        close(received.fds[i]);
-    return received.nfds == 1 ? 0 : 7;
+    if (argc == 1) {
+        const char *service = getenv("MACHRV_SERVICE_NAME");
+        return service ? claim(service) : 2;
+    }
+    long count;
+    while (scanf("%ld", &count) == 1) {
+        struct timespec began, ended;
+        clock_gettime(CLOCK_MONOTONIC, &began);
+        for (long i = 0; i < count; i++) {
+            int failed = claim(argv[2]);
+            if (failed)
+                return failed;
+        }
+        clock_gettime(CLOCK_MONOTONIC, &ended);
+        printf("%.1f\n", ((ended.tv_sec - began.tv_sec) * 1e9 + (ended.tv_nsec - began.tv_nsec)) / (double)count);
+        fflush(stdout);
+    }
+    return 0;
 }

@@ -2,6 +2,9 @@
 
 What belongs here: for each way, a call that sends and receives once. What must never happen here: a right that arrives
 and is not given up.
+
+"Fresh" rights are those that somebody has just made, for one use: whoever gets one sends one message with it and closes it,
+whoever made it hears that message and closes the port. A socket pair is the same to whoever has no ports.
 """
 
 from __future__ import annotations
@@ -76,46 +79,38 @@ def kernel_within(size: int, rights: int) -> Iterator[Work]:
 
 
 @contextmanager
-def primitives_within(size: int, rights: int) -> Iterator[Work]:
-    """The two C functions below `Kernel.mach_msg`, called from Python, on a pair of sockets."""
-    import socket
-
-    from machrv import Disposition
-    from machrv._mach import ffi, lib
-
-    image = _message(size, []).encode_to(1, Disposition.COPY_SEND)
-    first, second = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with first, second:
-        second.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        sending, receiving, received = first.fileno(), second.fileno(), ffi.new("machrv_received *")
-        send, receive, length = lib.machrv_send_plain, lib.machrv_receive, len(image)
-
-        def work() -> None:
-            send(sending, image, length, 0)
-            receive(receiving, received)
-
-        yield work
+def machrv_between(size: int, rights: int) -> Iterator[Work]:
+    """To a child that was launched with a right to send back, which sends the same."""
+    return _launched("echo", size, rights)
 
 
 @contextmanager
-def machrv_between(size: int, rights: int) -> Iterator[Work]:
-    """To a child that was launched with a right to send back."""
+def machrv_fresh(size: int, rights: int) -> Iterator[Work]:
+    """The same with rights that are made for this message, in either direction, and used."""
+    return _launched("fresh", size, rights)
+
+
+def _launched(mode: str, size: int, rights: int) -> Iterator[Work]:
     from machrv import Message, ReceiveRight, launch
 
     with ExitStack() as stack:
         port, other = (stack.enter_context(ReceiveRight.allocate()) for _ in range(2))
         right = stack.enter_context(other.make_send())
-        command = [sys.executable, _PROGRAM, "echo", str(size), str(rights)]
+        command = [sys.executable, _PROGRAM, mode, str(size), str(rights)]
         process = stack.enter_context(launch(command, {"back": port.make_send(), "here": other}))
-        others = stack.enter_context(_others(rights))
+        others = stack.enter_context(_others(0 if mode == "fresh" else rights))
         message = _message(size, others)
 
         def work() -> None:
             right.send(message)
             _given_up(port.receive(timeout=30))
 
-        work()
-        yield work
+        def fresh() -> None:
+            ports = _give_fresh(right, rights)
+            _use_fresh(port.receive(timeout=30))
+            _hear_fresh(ports)
+
+        yield fresh if mode == "fresh" else work
         right.send(Message(_STOP))
         process.wait(30)
 
@@ -132,6 +127,43 @@ def echo(size: int, rights: int) -> None:
             while (received := here.receive(timeout=60)).id != _STOP:
                 _given_up(received)
                 back.send(message)
+
+
+def fresh(size: int, rights: int) -> None:
+    """The child of `machrv_fresh`."""
+    from machrv import RendezvousClient
+
+    with RendezvousClient.connect() as client:
+        back, here = client.take_send_right("back"), client.take_receive_right("here")
+        assert back is not None and here is not None
+        with back, here:
+            while (received := here.receive(timeout=60)).id != _STOP:
+                ports = _give_fresh(back, rights)
+                _use_fresh(received)
+                _hear_fresh(ports)
+
+
+def _give_fresh(right, count: int):  # type: ignore[no-untyped-def]
+    from machrv import Message, ReceiveRight
+
+    ports = [ReceiveRight.allocate() for _ in range(count)]
+    right.send(Message(1, b"", [port.make_send() for port in ports]))
+    return ports
+
+
+def _use_fresh(received) -> None:  # type: ignore[no-untyped-def]
+    from machrv import Message, take_rights
+
+    for right in take_rights(received):
+        assert right is not None
+        with right:
+            right.send(Message(1))
+
+
+def _hear_fresh(ports) -> None:  # type: ignore[no-untyped-def]
+    for port in ports:
+        with port:
+            port.receive(timeout=30)
 
 
 def _pipe_rights(count: int) -> list[int]:
@@ -165,10 +197,8 @@ def pipe_within(size: int, rights: int) -> Iterator[Work]:
 @contextmanager
 def pipe_between(size: int, rights: int) -> Iterator[Work]:
     """The same, to a forked child and back."""
-    from multiprocessing import Pipe
     from multiprocessing.reduction import recv_handle, send_handle
 
-    first, second = Pipe()
     fds, body = _pipe_rights(rights), bytes(size + 24)
 
     def give(end) -> None:  # type: ignore[no-untyped-def]
@@ -181,31 +211,97 @@ def pipe_between(size: int, rights: int) -> Iterator[Work]:
         for _ in fds:
             os.close(recv_handle(end))
 
+    def turn(end) -> None:  # type: ignore[no-untyped-def]
+        take(end)
+        give(end)
+
+    with _forked(turn) as first:
+
+        def work() -> None:
+            give(first)
+            take(first)
+
+        yield work
+
+
+@contextmanager
+def pipe_fresh(size: int, rights: int) -> Iterator[Work]:
+    """Fresh socket pairs, one end of each over `send_handle`: whoever gets one sends one packet with it."""
+    import socket
+    from multiprocessing.reduction import recv_handle, send_handle
+
+    body = bytes(24)
+
+    def give(end):  # type: ignore[no-untyped-def]
+        kept = []
+        end.send_bytes(body)
+        for _ in range(rights):
+            mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                send_handle(end, theirs.fileno(), 0)
+            kept.append(mine)
+        return kept
+
+    def use(end) -> None:  # type: ignore[no-untyped-def]
+        fds = [recv_handle(end) for _ in range(rights)]
+        for fd in fds:
+            os.write(fd, body)
+            os.close(fd)
+
+    def hear(kept) -> None:  # type: ignore[no-untyped-def]
+        for mine in kept:
+            with mine:
+                mine.recv(64)
+
+    def turn(end) -> None:  # type: ignore[no-untyped-def]
+        end.recv_bytes()
+        fds = [recv_handle(end) for _ in range(rights)]
+        kept = give(end)
+        for fd in fds:
+            os.write(fd, body)
+            os.close(fd)
+        hear(kept)
+
+    with _forked(turn) as first:
+
+        def work() -> None:
+            kept = give(first)
+            first.recv_bytes()
+            use(first)
+            hear(kept)
+
+        yield work
+
+
+@contextmanager
+def _forked(turn):  # type: ignore[no-untyped-def]
+    """One end of a Pipe; a child answers at the other one."""
+    from multiprocessing import Pipe
+
+    first, second = Pipe()
     pid = os.fork()
     if pid == 0:
         first.close()
         try:
             while True:
-                take(second)
-                give(second)
+                turn(second)
         except (EOFError, OSError):
             os._exit(0)
     second.close()
-
-    def work() -> None:
-        give(first)
-        take(first)
-
-    yield work
+    yield first
     first.close()
     os.waitpid(pid, 0)
 
 
+#: what a child of this side is told to be
+CHILDREN = {"echo": echo, "fresh": fresh}
+
 WAYS = {
     ("machrv", "within"): machrv_within,
     ("Kernel", "within"): kernel_within,
-    ("primitives", "within"): primitives_within,
     ("Pipe", "within"): pipe_within,
     ("machrv", "between"): machrv_between,
     ("Pipe", "between"): pipe_between,
+    ("machrv", "fresh"): machrv_fresh,
+    ("Pipe", "fresh"): pipe_fresh,
 }

@@ -1,11 +1,11 @@
-"""A child that claims one right and exits; with an argument, it only exits."""
+"""A child that claims one right and sends one message with it; with an argument, it claims it and sends nothing."""
 
 import sys
 
-if len(sys.argv) == 1:
-    from machrv import RendezvousClient
+from machrv import RendezvousClient
 
-    with RendezvousClient.connect() as rights:
-        right = rights.take_send_right("port")
-        assert right is not None
-        right.close()
+with RendezvousClient.connect() as rights, rights.take_send_right("port") as right:
+    if len(sys.argv) == 1:
+        from machrv import Message
+
+        right.send(Message(1), timeout=30)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from machrv.aio.asking import request as request
     from machrv.aio.channels import Channel as Channel
     from machrv.aio.connecting import connect as connect, initialize as initialize
-    from machrv.aio.launching import launch as launch
+    from machrv.aio.launching import Child as Child, launch as launch
     from machrv.aio.locking import LoopLock as LoopLock
     from machrv.aio.serving import (
         DirectRendezvousServer as DirectRendezvousServer,
@@ -46,7 +46,7 @@ _MODULES = {
     "machrv.aio.asking": "request",
     "machrv.aio.channels": "Channel",
     "machrv.aio.connecting": "connect initialize",
-    "machrv.aio.launching": "launch",
+    "machrv.aio.launching": "Child launch",
     "machrv.aio.locking": "LoopLock",
     "machrv.aio.serving": "DirectRendezvousServer RendezvousServer RendezvousServerBase",
     "machrv.rights.awaiting": "Messages messages receive send",

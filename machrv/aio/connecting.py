@@ -49,9 +49,11 @@ async def connect(
     """
     deadline = asyncio.get_running_loop().time() + timeout
     kernel = kernel if kernel is not None else current()
-    name, server = await _look_up([service_name] if service_name is not None else service_names(), kernel, deadline)
+    name, server = await _look_up(
+        [service_name] if service_name is not None else service_names(), kernel, timeout, deadline
+    )
     with server:
-        return RendezvousClient(*await _ask(server, f"server {name!r}", deadline))
+        return RendezvousClient(*await _ask(server, f"server {name!r}", timeout, deadline))
 
 
 async def initialize(send_right: SendRight, timeout: float = 30.0) -> DirectRendezvousClient:
@@ -60,15 +62,15 @@ async def initialize(send_right: SendRight, timeout: float = 30.0) -> DirectRend
     Raises as `connect`, and is cancelled as that; as long as the request was not sent, the caller still owns the right.
     """
     deadline = asyncio.get_running_loop().time() + timeout
-    return DirectRendezvousClient(*await _ask(send_right, "server", deadline))
+    return DirectRendezvousClient(*await _ask(send_right, "server", timeout, deadline))
 
 
-async def _look_up(names: list[str], kernel: Kernel, deadline: float) -> tuple[str, SendRight]:
+async def _look_up(names: list[str], kernel: Kernel, timeout: float, deadline: float) -> tuple[str, SendRight]:
     """A send right to the first of these services that there is. Nothing tells when a busy server takes the next in."""
     pause = _FIRST_PAUSE
     while True:
         try:
-            return look_up(names, kernel, 0)
+            return look_up(names, kernel, 0, timeout)
         except RendezvousTimeout:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
@@ -77,7 +79,9 @@ async def _look_up(names: list[str], kernel: Kernel, deadline: float) -> tuple[s
             pause = min(_LONGEST_PAUSE, 2 * pause)
 
 
-async def _ask(server: SendRight, what: str, deadline: float) -> tuple[dict[int, OwnedRight], AuditToken | None]:
+async def _ask(
+    server: SendRight, what: str, timeout: float, deadline: float
+) -> tuple[dict[int, OwnedRight], AuditToken | None]:
     """Send a request to `server`, whose right is spent then, and take what the reply brings."""
     loop, kernel, requirement = asyncio.get_running_loop(), server.kernel, server_requirement()
     with reply_port(kernel) as answers:
@@ -88,5 +92,5 @@ async def _ask(server: SendRight, what: str, deadline: float) -> tuple[dict[int,
             server.close()
             reply = await receive(answers, max(0.0, deadline - loop.time()))
         except MachError as error:
-            raise explained(error, what) from error
+            raise explained(error, what, timeout) from error
     return taken(reply, what, requirement)

@@ -12,7 +12,7 @@ from asyncio.subprocess import Process, SubprocessStreamProtocol
 
 from machrv.aio.locking import LoopLock
 from machrv.aio.serving import RendezvousServer
-from machrv.rendezvous.launch import launch as launch_now
+from machrv.rendezvous.launch import GRACE, launch as launch_now
 from machrv.rendezvous.port import destroy_ports
 
 TYPE_CHECKING = False
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     import subprocess
     from asyncio import AbstractEventLoop, Future
     from collections.abc import Sequence
+    from types import TracebackType
     from typing import Any
+
+    from typing_extensions import Self
 
     from machrv.kernel import Process as Pinned
     from machrv.rendezvous.launch import PathLike
@@ -40,7 +43,7 @@ async def launch(
     server: AnyServer | None = None,
     limit: int = 2**16,
     **popen: Any,
-) -> Process:
+) -> Child:
     """As `machrv.launch`, but for an asyncio.subprocess.Process: its wait() and streams are the loop's.
 
     `stdin=asyncio.subprocess.PIPE` and so on, `limit` and everything else as for asyncio.create_subprocess_exec;
@@ -51,8 +54,10 @@ async def launch(
     Whatever it raises, every right that was to be moved is given up. Cancelled before the child was started, there is no
     child; after that it is killed and waited for, and its registration ends, as when it exits by itself.
 
-        child = await aio.launch([sys.executable, "child.py"], {"port": inbox.make_send()}, stdout=PIPE)
-        print(await child.stdout.read(), await child.wait())
+        async with await aio.launch([sys.executable, "child.py"], {"port": inbox.make_send()}, stdout=PIPE) as child:
+            print(await child.stdout.read())
+
+    At its end the `async with` waits for the child; if its body raises, or is cancelled, it ends the child.
     """
     ports = {} if ports is None else ports
     loop = asyncio.get_running_loop()
@@ -82,7 +87,36 @@ async def launch(
         transport.close()  # Kills the child.
         await transport.exited
         raise
-    return Process(transport, protocol, loop)
+    return Child(transport, protocol, loop)
+
+
+class Child(Process):
+    """What `launch` gives: an `asyncio.subprocess.Process`, and an `async with` that ends the child if its body raises."""
+
+    _transport: _Transport
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Wait for the child; if `error`, ask it to end (SIGTERM), and two seconds later make it (SIGKILL)."""
+        exited = self._transport.exited
+        try:
+            for descriptor in (1, 2, 0):  # As Popen's: nobody reads any more, and the child sees the end of its input.
+                pipe: Any = self._transport.get_pipe_transport(descriptor)
+                if pipe is not None:
+                    pipe.close()
+            if error is None:
+                await asyncio.shield(exited)
+            elif not exited.done():
+                self.terminate()
+                await asyncio.wait([exited], timeout=GRACE)
+        finally:
+            if not exited.done():
+                self.kill()
+                await asyncio.shield(exited)
 
 
 class _Transport(BaseSubprocessTransport):

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import sys
 from _thread import allocate_lock
 from _warnings import warn
 from collections import deque
@@ -224,11 +225,12 @@ class Channel(Movable):
             self._idle.pop().close()
         return self._port
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError(
-            "an end of a channel cannot be copied or pickled: give it away with launch(args, {key: end}) or with "
-            "send(data, rights=[end])"
-        )
+    def __reduce_ex__(self, protocol: object) -> Any:
+        """An end can be an argument of a `multiprocessing.Process`; anywhere else, it cannot be pickled or copied."""
+        context = sys.modules.get("multiprocessing.context")
+        if context is not None and context.get_spawning_popen() is not None:
+            return Channel, (self.moving_right(),)
+        return super().__reduce_ex__(protocol)
 
     def __del__(self) -> None:
         if not getattr(self, "_port", None) or self.closed:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-_COMMANDS = ("demo", "decode", "doctor", "ports", "trace")
+_COMMANDS = ("demo", "decode", "doctor", "exec", "ports", "trace")
+
+#: What a shell says of a program that SIGPIPE has ended.
+_CLOSED_PIPE = 128 + 13
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,16 +60,30 @@ def _version(_: argparse.Namespace) -> int:
     return 0
 
 
+def _check_command(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Ends with a usage error for a command that there is not, and says which one may be meant."""
+    word = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if word is None or word in _COMMANDS:
+        return
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, _COMMANDS, 1)
+    meant = f"did you mean {close[0]!r}?" if close else f"the commands are {', '.join(_COMMANDS)}"
+    command.error(f"there is no command {word!r}: {meant}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (None: the program's). Returns the exit status.
 
     0: all is as it must be. 1: something is not. 2: the arguments make no sense. 130: interrupted from the keyboard.
+    141: whoever reads the output has gone.
     """
     command = parser()
     if "_ARGCOMPLETE" in os.environ:  # A shell asks, through argcomplete; nobody else has to have it.
         import argcomplete
 
         argcomplete.autocomplete(command)
+    _check_command(command, sys.argv[1:] if arguments is None else arguments)
     parsed = command.parse_args(arguments)
     if parsed.run is None:
         command.error("no command was given; `machrv --help` lists them")
@@ -78,8 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         # Whoever reads the output has seen enough (`machrv demo | head`). Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if error.errno != errno.EPIPE:
-            print(f"machrv: {error.strerror}", file=sys.stderr)
+        if error.errno == errno.EPIPE:
+            return _CLOSED_PIPE
+        print(f"machrv: {error.strerror}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

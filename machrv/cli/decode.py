@@ -38,7 +38,7 @@ examples:
   machrv decode --json message.bin | python3 -m json.tool
 
 exit status: 0 if every message is valid, 1 if anything is wrong (what, and at which
-offset, is said), 2 if the arguments make no sense."""
+offset, is said), 2 if a file is not there or the arguments make no sense."""
 
 _TRAILERS = {"auto": None, "always": True, "never": False}
 _TEXT = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t\n\v\f\r\x1b"
@@ -81,7 +81,7 @@ def run(arguments: Namespace) -> int:
     else:
         output = TextOutput(stdout, Palette(arguments.color, stdout), arguments.all)
     sources = list(_sources(arguments))
-    doing = [""]
+    doing, missing = [""], False
     with Progress("machrv decode", lambda: f"{doing[0]}, {output.messages} messages so far") as progress:
         for source in sources:
             output.source = source.name if len(sources) > 1 else ""
@@ -95,13 +95,15 @@ def run(arguments: Namespace) -> int:
                 if output.messages == before:
                     output.failure(f"{source.title}: there is nothing to decode: a message has at least 24 bytes")
             except HexError as error:
+                missing = missing or source.no_hex is _Source.no_file
                 output.failure(f"{source.title}: {source.no_hex}: {error}")
             except _Unreadable as error:
+                missing = missing or isinstance(error.__cause__, FileNotFoundError)
                 output.failure(f"{source.title}: {error}")
             finally:
                 source.close()
         output.end()
-    return 0 if output.ok else 1
+    return 2 if missing else 0 if output.ok else 1
 
 
 class _Unreadable(Exception):
@@ -127,6 +129,7 @@ class _Source:
     """Where bytes come from: a file, "-" for standard input, or words of hex."""
 
     no_hex = "this is no hex"
+    no_file = "there is no such file, and it is no hex"
 
     def __init__(self, arguments: Namespace, name: str, words: list[str]) -> None:
         self.name = name or "the argument"
@@ -136,7 +139,7 @@ class _Source:
         self._file: BinaryIO | None = None
         self._words = words
         if words and not self._hex:
-            self.no_hex = "there is no such file, and it is no hex"
+            self.no_hex = self.no_file
 
     def ask(self) -> bool:
         """Tell somebody at a terminal that it is his turn."""
@@ -157,7 +160,7 @@ class _Source:
             try:
                 file = self._file = open(self.name, "rb")
             except OSError as error:
-                raise _Unreadable(error.strerror or str(error)) from None
+                raise _Unreadable(error.strerror or str(error)) from error
         read = _reader(file)
         if self._binary:
             return read

@@ -20,6 +20,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from machrv.cli.account import CHILDS_LINE, PARENTS_LINE, PATIENCE, Event, Identity, left_over
+from machrv.cli.colour import Palette, add_option
 from machrv.cli.progress import Progress
 from machrv.cli.timeline import Timeline
 from machrv.errors import MachError, MachrvError
@@ -70,6 +71,7 @@ def add_to(commands: Any) -> None:
         const="machrv-trace.html",
         help="draw what the processes do, as machrv trace does (./machrv-trace.html)",
     )
+    add_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -89,10 +91,11 @@ def run(arguments: Namespace) -> int:
     except (MachrvError, OSError, ValueError, subprocess.SubprocessError) as error:
         timeline.check("the demo came to", "its end", f"{type(error).__name__}: {error}")
     system = {"system": f"{platform.system()} {platform.release()}", "python": platform.python_version()}
+    paint = Palette(arguments.color, sys.stdout)
     if arguments.json:
         print(json.dumps({**system, "kernel": kernel, **timeline.as_json()}))
     else:
-        print(f"machrv demo, on {system['system']} with Python {system['python']}\n\n{timeline.as_text()}")
+        print(f"machrv demo, on {system['system']} with Python {system['python']}\n\n{timeline.as_text(paint)}")
     return 0 if timeline.ok else 1
 
 

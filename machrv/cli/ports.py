@@ -77,13 +77,14 @@ class Row(NamedTuple):
 
 _DESCRIPTION = """\
 The port space of a process, as lsmp shows it on a Mac: names, rights,
-references, what waits, and who has the other ends. Without PID, of every
-process of yours.
+references, what waits, and who has the other ends. NAME is a program's or a
+script's: every process that runs it. Without either, of every process of yours.
 """
 _EXAMPLES = """\
 examples:
   machrv ports                  every process of yours that has port rights
   machrv ports 4711             that process
+  machrv ports parent.py        every process that runs this
   machrv ports 4711 --json      for programs
   MACHRV_PORTS=1 python parent.py
                                 run a program, and its children, so that they
@@ -109,7 +110,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("pid", metavar="PID", type=int, nargs="?", help="the process")
+    parser.add_argument("process", metavar="PID|NAME", nargs="?", help="the process, or what it is called")
     parser.add_argument(
         "--json", action="store_true", help='print {"PID": [{"name": ..., "right": ..., ...}, ...], ...}'
     )
@@ -120,12 +121,12 @@ def run(arguments: argparse.Namespace) -> int:
     """The exit status: 1 where there is no such process, or it cannot be looked at."""
     if not sys.platform.startswith("linux"):
         print(
-            f"machrv ports looks at Linux processes; on macOS there is `lsmp -p {arguments.pid or 'PID'}`",
+            f"machrv ports looks at Linux processes; on macOS there is `lsmp -p {arguments.process or 'PID'}`",
             file=sys.stderr,
         )
         return 1
     try:
-        found = tables([arguments.pid] if arguments.pid is not None else None)
+        found = tables(_meant(arguments.process) if arguments.process is not None else None)
     except (ProcessLookupError, PermissionError, UnsupportedError) as error:
         print(f"machrv ports: {error}", file=sys.stderr)
         return 1
@@ -136,6 +137,25 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print("\n\n".join(_text(pid, rows) for pid, rows in found.items()) or "no process of yours has a port")
     return 0
+
+
+def _meant(process: str) -> list[int]:
+    """The processes that are called so. Raises ProcessLookupError if there is none."""
+    if process.isascii() and process.isdecimal():
+        return [int(process)]
+    found = [pid for pid in processes() if pid != os.getpid() and process in _names(pid)]
+    if not found:
+        raise ProcessLookupError(
+            f"no process of yours is called {process!r}: `machrv ports` shows all that have rights"
+        )
+    return found
+
+
+def _names(pid: int) -> set[str]:
+    """What a process may be called by: its program, and what that was told to run, with folder and ending or without."""
+    words = command_of(pid).split()[:4]
+    files = {os.path.basename(word) for word in words}
+    return {*words, *files, *(os.path.splitext(file)[0] for file in files)}
 
 
 def tables(pids: Iterable[int] | None = None) -> dict[int, list[Row]]:

@@ -5,13 +5,19 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from typing import Any, NamedTuple
 
 from machrv.cli.account import Event
+from machrv.cli.colour import Palette
 
-_WIDTH = 80
-_LANE = 33
+#: Between these, the page is as wide as the terminal, or as COLUMNS says.
+_NARROWEST, _WIDEST = 60, 160
+#: What is not lanes: the time, what is between the lanes, and the spaces.
+_BESIDE = 8 + 3 + 3
+#: Where the text of a check begins.
+_LABEL = 8
 _LEGEND = (
     "In brackets: who sent what arrived, in the kernel's words. The number after the v tells a process from the next "
     "one that gets its pid."
@@ -66,18 +72,21 @@ class Timeline:
             "checks": [{**check._asdict(), "ok": check.ok} for check in self.checks],
         }
 
-    def as_text(self) -> str:
-        """Two lanes, the parent's and everybody else's, 80 columns wide; below them the checks."""
-        lines = [_row("ms", self._title("parent"), "", self._title("child"))]
+    def as_text(self, paint: Palette) -> str:
+        """Two lanes, the parent's and everybody else's, as wide as the terminal; below them the checks."""
+        width = max(_NARROWEST, min(shutil.get_terminal_size((80, 24)).columns, _WIDEST))
+        lane = (width - _BESIDE) // 2
+        lines = [paint("strong", _row(lane, "ms", self._title("parent"), "", self._title("child")))]
         for ms, event in self._in_order():
-            lines += self._event_lines(f"{ms:.2f}", event)
-        lines += ["", *textwrap.wrap(_LEGEND, _WIDTH), ""]
+            lines += self._event_lines(lane, f"{ms:.2f}", event)
+        lines += ["", *textwrap.wrap(_LEGEND, width), ""]
         for check in self.checks:
-            lines += _check_lines(check)
+            first, *others = _check_lines(check, width)
+            lines += [paint("good" if check.ok else "wrong", first[:_LABEL]) + first[_LABEL:], *others]
         wrong = sum(not check.ok for check in self.checks)
         count = len(self.checks)
-        lines += ["", f"{count} checks: all is as it must be." if self.ok else f"{wrong} of {count} checks FAILED."]
-        return "\n".join(lines)
+        verdict = f"{count} checks: all is as it must be." if self.ok else f"{wrong} of {count} checks FAILED."
+        return "\n".join([*lines, "", paint("good" if self.ok else "wrong", verdict)])
 
     def _in_order(self) -> list[tuple[float, Event]]:
         events = sorted(self.events, key=lambda event: event.at)
@@ -86,31 +95,31 @@ class Timeline:
     def _title(self, process: str) -> str:
         return f"{process.upper()}, pid {self.pids.get(process, 'none')}"
 
-    def _event_lines(self, when: str, event: Event) -> list[str]:
+    def _event_lines(self, lane: int, when: str, event: Event) -> list[str]:
         left = event.process == "parent"
         what = event.what
         if event.process not in ("parent", "child"):
             what = f"{self._title(event.process)}: {what}"
         arrow = ("-->" if left else "<--") if event.sends else ""
         lines = []
-        texts = textwrap.wrap(what, _LANE, subsequent_indent="  ")
+        texts = textwrap.wrap(what, lane, subsequent_indent="  ")
         if event.attested is not None:
-            texts += textwrap.wrap(f"[{event.attested}]", _LANE, initial_indent="  ", subsequent_indent="   ")
+            texts += textwrap.wrap(f"[{event.attested}]", lane, initial_indent="  ", subsequent_indent="   ")
         for text in texts:
-            lines.append(_row(when, text, arrow, "") if left else _row(when, "", arrow, text))
+            lines.append(_row(lane, when, text, arrow, "") if left else _row(lane, when, "", arrow, text))
             when = arrow = ""
         return lines
 
 
-def _row(when: str, left: str, arrow: str, right: str) -> str:
-    """80 columns: 8 for the time, 33 for either lane, 3 between the lanes, and a space where two of them meet."""
-    return f"{when:>8} {left:<{_LANE}} {arrow:<3} {right}".rstrip()
+def _row(lane: int, when: str, left: str, arrow: str, right: str) -> str:
+    """8 columns for the time, so many for either lane, 3 between the lanes, and a space where two of them meet."""
+    return f"{when:>8} {left:<{lane}} {arrow:<3} {right}".rstrip()
 
 
-def _check_lines(check: Check) -> list[str]:
+def _check_lines(check: Check, width: int) -> list[str]:
     found = _readable(check.found)
     text = f"{check.what}: {found}" if check.ok else f"{check.what}: {found}, expected {_readable(check.expected)}"
-    return textwrap.wrap(text, _WIDTH, initial_indent="  ok    " if check.ok else "  FAIL  ", subsequent_indent=" " * 8)
+    return textwrap.wrap(text, width, initial_indent="  ok    " if check.ok else "  FAIL  ", subsequent_indent=" " * 8)
 
 
 def _readable(value: object) -> str:

@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from machrv.doctor.findings import OK, WARNING, WRONG, Finding
-from machrv.errors import MachrvError, ReceiveTimeout
+from machrv.errors import MachrvError, NoSenders, ReceiveTimeout
 from machrv.kernel import current
 from machrv.rendezvous.launch import launch
 from machrv.rendezvous.server import RendezvousServer

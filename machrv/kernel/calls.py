@@ -44,8 +44,12 @@ class Calls:
         return int(self._lib.mach_task_self())
 
     def _call(self, operation: str, *arguments: Any) -> None:
-        """A call of this task's; MachError where it fails."""
-        check(getattr(self._lib, operation)(self._task, *arguments), operation)
+        """A call of this task's; MachError where it fails. No name and no count has more bits than its C type."""
+        try:
+            code = getattr(self._lib, operation)(self._task, *arguments)
+        except OverflowError:
+            code = constants.KERN_INVALID_VALUE
+        check(code, operation)
 
     def _array(self, pointer: Any, count: int) -> list[int]:
         """The words of an array that a call has returned; its memory is given back."""
@@ -255,8 +259,16 @@ class Calls:
         return int(address[0])
 
     def vm_read(self, address: int, size: int) -> bytes:
-        """A copy of memory of the caller's, such as came in an out-of-line descriptor."""
-        return bytes(self._ffi.buffer(self._ffi.cast("char *", address), size)) if size else b""
+        """A copy of memory of the caller's, such as came in an out-of-line descriptor. KERN_INVALID_ADDRESS where there is
+        none."""
+        if not size:
+            return b""
+        start, count = self._ffi.new("vm_offset_t *"), self._ffi.new("mach_msg_type_number_t *")
+        self._call("vm_read", address, size, start, count)
+        try:
+            return bytes(self._ffi.buffer(self._ffi.cast("char *", start[0]), count[0]))
+        finally:
+            self._call("vm_deallocate", start[0], count[0])
 
     def vm_write(self, address: int, data: bytes) -> None:
         """Copy bytes into memory of the caller's. KERN_INVALID_ADDRESS where there is none, KERN_PROTECTION_FAILURE where it

@@ -11,7 +11,7 @@ from errno import EAGAIN, EINVAL, EMFILE, ENFILE, ENOMEM
 
 from machrv._mach import lib as constants
 
-from machrv.errors import MachError
+from machrv.errors import MachError, UnsupportedError
 from machrv.kernel.calls import check
 from machrv.kernel.messages import Messages
 
@@ -110,7 +110,7 @@ class Kernel(Messages):
 
     def memory(self) -> MemoryCalls:
         """The calls for memory that is behind a right: `machrv.MemoryObject` is made of them."""
-        raise NotImplementedError
+        raise _unsupported("memory objects")
 
     def audit_token(self) -> AuditToken:
         """The token that this task's messages bear."""
@@ -129,7 +129,7 @@ class Kernel(Messages):
 
         That is a message, a notification that has become due, or the error that the name has gone.
         """
-        raise NotImplementedError
+        raise _unsupported("a descriptor that tells of messages")
 
     def room(self, name: int) -> Readiness:
         """What is readable, and stays so, while sending to a send or send-once right may not have to wait.
@@ -137,7 +137,7 @@ class Kernel(Messages):
         Also once its port has died. Raises `MachError` if the name stands for no such right (any more); UnsupportedError on
         macOS, where nothing tells.
         """
-        raise NotImplementedError
+        raise _unsupported("a descriptor that tells of room in a queue")
 
     def take_turns(self, name: int) -> None:
         """The messages to this port have no order among each other: its senders take turns, so that one that floods it is
@@ -153,3 +153,7 @@ class Kernel(Messages):
         name stands for nothing.
         """
         return "", 0
+
+
+def _unsupported(what: str) -> UnsupportedError:
+    return UnsupportedError(f"this kernel has no {what}")

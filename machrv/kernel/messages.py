@@ -141,7 +141,7 @@ class Messages(Calls):
         """
         deadline = None if timeout is None else monotonic() + timeout
         if option & _SEND_MSG:
-            if message is None:
+            if message is None or isinstance(message, str):
                 raise MachError(constants.MACH_SEND_INVALID_DATA, _OPERATION)
             sending = option & _SEND_OPTIONS | _SEND_INTERRUPT
             size = len(message)

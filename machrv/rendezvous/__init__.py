@@ -3,11 +3,12 @@
 names       where a child looks for its server; keys: what a right is registered under
 protocol    what a request and a reply look like
 policy      whether a peer is who it must be
+telling     what a process is called in a log
 port        what is registered under a key
 dispatch    waiting for requests and for exits
 registry    which process may claim which ports
 server      the parent's end
-client      the child's end
+client      the child's end; claimed: what came of it
 launch      a child started and registered in one step
 """
 

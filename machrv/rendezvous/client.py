@@ -14,7 +14,6 @@ from machrv.constants import (
     BOOTSTRAP_NOT_PRIVILEGED,
     BOOTSTRAP_UNKNOWN_SERVICE,
     KERN_OPERATION_TIMED_OUT,
-    MACH_PORT_RIGHT_RECEIVE,
     MACH_RCV_TIMED_OUT,
     MACH_SEND_INVALID_DEST,
     MACH_SEND_TIMED_OUT,
@@ -31,12 +30,11 @@ from machrv.errors import (
     ServerNotFoundError,
 )
 from machrv.kernel import current
-from machrv.log import log
-from machrv.rendezvous.keys import uint32_key
-from machrv.rendezvous.names import service_names
-from machrv.rendezvous.policy import refusal, wants_info_plist
+from machrv.log import listens, log
+from machrv.rendezvous.claimed import Claimed
+from machrv.rendezvous.names import SERVICE_NAME_VARIABLE, service_names
+from machrv.rendezvous.policy import wants_info_plist
 from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, is_refusal, parse_reply, request
-from machrv.rights.closing import Closing
 from machrv.rights.kinds import SendRight, reply_port
 from machrv.rights.transfer import send_message
 
@@ -46,84 +44,16 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from machrv.channel import Channel
     from machrv.kernel import Kernel
     from machrv.message import AuditToken
-    from machrv.rendezvous.keys import Key
     from machrv.requirement import Requirement
     from machrv.rights.incoming import ReceivedMessage
-    from machrv.rights.kinds import OwnedRight, ReceiveRight, SendOnceRight
+    from machrv.rights.kinds import OwnedRight
 
 _DEFAULT_TIMEOUT = 30.0
 
 
-class _Ports(Closing):
-    """What came of one rendezvous. The rights belong to this object until they are taken.
-
-    Close it, or use it in a `with`, to give up what nobody took. Safe to use from any thread.
-    """
-
-    __slots__ = ("_ports", "_server_audit_token", "__weakref__")
-
-    def __init__(self, ports: dict[int, OwnedRight], server_audit_token: AuditToken | None) -> None:
-        """`ports` is this object's from here on."""
-        #: taking a right out of the dict is atomic: whoever gets it has it
-        self._ports = ports
-        self._server_audit_token = server_audit_token
-
-    @property
-    def server_audit_token(self) -> AuditToken | None:
-        """Who answered, in the kernel's words; None if nobody did: the server refused this process, or went away."""
-        return self._server_audit_token
-
-    @property
-    def port_count(self) -> int:
-        """How many rights came, less those that were taken."""
-        return len(self._ports)
-
-    def take_send_right(self, key: Key) -> SendRight | SendOnceRight | None:
-        """The send right under `key`, the caller's from now on; a SendOnceRight if that is what was sent.
-
-        None if there is none, it was taken before, or what is there is a receive right, which stays to be taken.
-        """
-        return self._take(key, False)  # type: ignore[return-value]  # `_take` looks
-
-    def take_receive_right(self, key: Key) -> ReceiveRight | None:
-        """The receive right under `key`, the caller's from now on.
-
-        None if there is none, it was taken before, or what is there is a send right, which stays to be taken.
-        """
-        return self._take(key, True)  # type: ignore[return-value]  # `_take` looks
-
-    def take_channel(self, key: Key) -> Channel | None:
-        """The end of a channel under `key`, the caller's from now on; as `take_receive_right`, which is what it came as."""
-        from machrv.channel import Channel  # Late: a child that takes none does not pay for it.
-
-        right = self.take_receive_right(key)
-        return None if right is None else Channel(right)
-
-    def _take(self, key: Key, receive: bool) -> OwnedRight | None:
-        number = uint32_key(key)
-        found = self._ports.get(number)
-        if found is None or (found.right == MACH_PORT_RIGHT_RECEIVE) is not receive:
-            return None
-        return self._ports.pop(number, None)
-
-    def close(self) -> None:
-        """Give up every right that nobody took. Idempotent."""
-        ports = self._ports
-        while ports:
-            try:
-                _, right = ports.popitem()
-            except KeyError:
-                return  # Another thread has taken the last one.
-            right.close()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} with {len(self._ports)} ports>"
-
-
-class RendezvousClient(_Ports):
+class RendezvousClient(Claimed):
     """The client of the parent's server. `get_instance()` is the rendezvous of this process; `connect` makes others."""
 
     __slots__ = ()
@@ -172,7 +102,26 @@ class RendezvousClient(_Ports):
         name, server = look_up([service_name] if service_name is not None else service_names(), kernel, timeout)
         what = f"server {name!r}"
         with server:
-            return cls(*taken(ask(server, what, requirement, deadline), what, requirement))
+            client = cls(*taken(ask(server, what, requirement, timeout, deadline), what, requirement))
+        if not client.port_count:
+            client._tell_why()
+        return client
+
+    def _tell_why(self) -> None:
+        """That nothing came: a warning where that is most likely a mistake."""
+        from machrv.rendezvous.telling import has_wrapper  # Late: it is for those who got nothing.
+
+        token = self._server_audit_token
+        if token is not None and has_wrapper(token.pid):
+            log().warning("no rights came: %s", self._why_nothing())
+        elif listens():
+            log().info("no rights came: %s", self._why_nothing())
+
+    def _why_nothing(self) -> str:
+        from machrv.rendezvous.telling import why_nothing
+
+        token = self._server_audit_token
+        return super()._why_nothing() if token is None else why_nothing(token.pid)
 
     @staticmethod
     def set_server_process_requirement(requirement: Requirement | None) -> None:
@@ -190,7 +139,7 @@ class RendezvousClient(_Ports):
             )
 
 
-class DirectRendezvousClient(_Ports):
+class DirectRendezvousClient(Claimed):
     """The client of a server whose send right came by other means."""
 
     __slots__ = ()
@@ -202,7 +151,7 @@ class DirectRendezvousClient(_Ports):
         Raises as `RendezvousClient.connect`; if the request could not be sent, the caller still owns the right.
         """
         deadline, requirement = monotonic() + timeout, server_requirement()
-        return cls(*taken(ask(send_right, "server", requirement, deadline), "server", requirement))
+        return cls(*taken(ask(send_right, "server", requirement, timeout, deadline), "server", requirement))
 
 
 # -- step by step, for `machrv.aio` as well ----------------------------------------------------------------------------
@@ -213,8 +162,11 @@ def server_requirement() -> Requirement | None:
     return _server_requirement
 
 
-def look_up(names: list[str], kernel: Kernel, timeout: float) -> tuple[str, SendRight]:
-    """A send right to the first of these services that there is; within so many seconds, should it be too busy."""
+def look_up(names: list[str], kernel: Kernel, timeout: float, given: float | None = None) -> tuple[str, SendRight]:
+    """A send right to the first of these services that there is; within so many seconds, should it be too busy.
+
+    `given`: the seconds to speak of, for whoever tries again and again.
+    """
     deadline = monotonic() + timeout
     failures: list[tuple[str, MachError]] = []
     for name in names:
@@ -227,13 +179,20 @@ def look_up(names: list[str], kernel: Kernel, timeout: float) -> tuple[str, Send
         cause = ""
         if len(names) > 1:
             cause = f" ({names[1]!r}, from the environment, is not there either)"
+        elif SERVICE_NAME_VARIABLE not in os.environ and names == service_names():
+            cause = (
+                ". This process was not launched by machrv.launch(), which would have left the name of its server in "
+                f"{SERVICE_NAME_VARIABLE}"
+            )
         if os.getppid() == 1 and name.endswith(".1"):
             cause += ". The parent of this process is process 1: whoever launched it has most likely exited"
         raise ServerNotFoundError(f"{failure}. It was {name!r} that was looked up{cause}") from failure
     if failure.code == BOOTSTRAP_NOT_PRIVILEGED:
         raise RendezvousPermissionError(f"{failure}. It was {name!r} that was looked up") from failure
     if failure.code == KERN_OPERATION_TIMED_OUT:
-        raise RendezvousTimeout(f"the server {name!r} has no room for another that asks: it hangs, or is very busy")
+        raise RendezvousTimeout(
+            f"the server {name!r} had no room for another that asks within {timeout if given is None else given:.3g} s: it hangs, or is very busy"
+        )
     raise RendezvousError(f"looking {name!r} up failed: {failure}") from failure
 
 
@@ -242,7 +201,9 @@ def request_id(requirement: Requirement | None) -> int:
     return REQUEST_WITH_INFO_PLIST_ID if wants_info_plist(requirement) else REQUEST_ID
 
 
-def ask(server: SendRight, what: str, requirement: Requirement | None, deadline: float) -> ReceivedMessage:
+def ask(
+    server: SendRight, what: str, requirement: Requirement | None, timeout: float, deadline: float
+) -> ReceivedMessage:
     """Send a request to `server`, whose right is moved, and receive what it answers."""
     kernel = server.kernel
     with reply_port(kernel) as answers:
@@ -253,12 +214,12 @@ def ask(server: SendRight, what: str, requirement: Requirement | None, deadline:
         except BaseException as error:
             server.restore(name)
             if isinstance(error, MachError):
-                raise explained(error, what) from error
+                raise explained(error, what, timeout) from error
             raise
         try:
             return answers.receive(max(0.0, deadline - monotonic()))
         except MachError as error:
-            raise explained(error, what) from error
+            raise explained(error, what, timeout) from error
 
 
 def taken(
@@ -266,7 +227,7 @@ def taken(
 ) -> tuple[dict[int, OwnedRight], AuditToken | None]:
     """The rights of a reply, owned, once the server was judged."""
     if is_refusal(message):
-        if refusal("server", requirement, None) is not None:
+        if _refusal(requirement, None) is not None:
             raise PeerRejectedError(f"the {what} did not answer, so it could not show that it meets {requirement!r}")
         return {}, None
     try:
@@ -275,7 +236,7 @@ def taken(
         message.close()
         raise RendezvousError(f"what the {what} sent is no reply: {error}") from error
     sender = message.audit_token
-    why = refusal("server", requirement, sender, additional_data)
+    why = _refusal(requirement, sender, additional_data)
     if why is not None:
         message.close()
         raise PeerRejectedError(f"the {what} is process {sender.pid}, which does not meet {requirement!r}: {why}")
@@ -284,10 +245,21 @@ def taken(
     return rights, sender
 
 
-def explained(error: MachError, what: str) -> RendezvousError:
+def _refusal(requirement: Requirement | None, sender: AuditToken | None, info_plist: bytes = b"") -> str | None:
+    """Why nothing is taken from this server; None if its ports may be."""
+    if requirement is None:
+        return None
+    from machrv.rendezvous.verdict import refusal  # Late: most clients have no requirement, and it is dear.
+
+    return refusal("server", requirement, sender, info_plist)
+
+
+def explained(error: MachError, what: str, timeout: float) -> RendezvousError:
     """What it means that a kernel answered so to a request, or to the wait for its reply."""
     if error.code in (MACH_SEND_TIMED_OUT, MACH_RCV_TIMED_OUT):
-        return RendezvousTimeout(f"the {what} did not answer in time: it hangs, or is very busy ({error.symbol})")
+        return RendezvousTimeout(
+            f"the {what} did not answer within {timeout:.3g} s: it hangs, or is very busy ({error.symbol})"
+        )
     if error.code == MACH_SEND_INVALID_DEST:
         return ServerNotFoundError(f"the {what} went away before it could be asked: its process has most likely exited")
     return RendezvousError(f"asking the {what} failed: {error}")

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
+from typing import Any
 
 from machrv.errors import ProcessGoneError
 from machrv.rendezvous.names import SERVICE_NAME_VARIABLE
@@ -17,12 +19,41 @@ from machrv.rendezvous.server import RendezvousServer
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any, Union
+    from types import TracebackType
+    from typing import Union
 
     from machrv.rendezvous.port import Ports
     from machrv.requirement import Requirement
 
     PathLike = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
+
+#: Seconds that a child has between being asked to end and being made to.
+GRACE = 2.0
+
+
+class Child(subprocess.Popen[Any]):
+    """What `launch` gives: a `subprocess.Popen` whose `with` ends the child if the body raises.
+
+    Popen's own would wait for a child that waits for what the body was to send, and nobody would see what was raised. Where
+    the body raises nothing, the `with` waits for the child, as Popen's does.
+    """
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Wait for the child; if `error`, ask it to end (SIGTERM), and two seconds later make it (SIGKILL)."""
+        if error is not None:
+            try:
+                self.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    self.wait(GRACE)
+            finally:
+                self.kill()  # Nothing happens to a process that was waited for.
+                self.wait()
+            if self.stdin is not None:
+                with suppress(OSError):
+                    self.stdin.close()  # What was not written is nobody's.
+        super().__exit__(kind, error, traceback)
 
 
 def launch(
@@ -32,16 +63,21 @@ def launch(
     *,
     server: RendezvousServer | None = None,
     **popen: Any,
-) -> subprocess.Popen[Any]:
+) -> Child:
     """Start a child with subprocess.Popen(args, **popen) and register `ports` for it, so that it cannot ask too early.
 
-    `ports` maps a uint32 key, or its four characters, to a `RendezvousPort` or an owned right. The call takes everything
-    that is to be moved: the child gets it, or it is given up when the child exits without asking, or when the call
-    fails. `requirement` is what the child must be to get it. `server`: None is RendezvousServer.get_instance(). The
+    `ports` maps keys, which are a uint32 or one to four characters, to what the child is to have: an owned right or a
+    `RendezvousPort`; an open file, a socket or whatever else has a `fileno()`; a `MemoryObject`. The call takes every
+    right that is to be moved: the child gets it, or it is given up when the child exits without asking, or when the
+    call fails. Files, sockets and memory stay yours, and may be closed at once. `requirement` is what the child must be to get it. `server`: None is RendezvousServer.get_instance(). The
     child's environment gets MACHRV_SERVICE_NAME, so that it finds the server where its parent's pid does not lead there,
     and the validation policy. A requirement refuses nobody unless that is ENFORCE.
 
-    The child that asks must be the process that was started: with `shell=True` that is the shell.
+    The child that asks must be the process that was started: with `shell=True` that is the shell. `with launch(...) as
+    child:` waits for the child at its end, and ends it if the body raises.
+
+        with launch([sys.executable, "child.py"], {"port": inbox.make_send(), "log": open_file}) as child:
+            print(inbox.receive(timeout=30).body)
 
     Raises what Popen raises (FileNotFoundError), KeyFormatError, RegistrationError, RightError and RendezvousError.
     """
@@ -59,7 +95,7 @@ def launch(
         add_feature_state_to_environment(environment)
         popen["env"] = environment
         with server.lock:
-            process = subprocess.Popen(args, **popen)
+            process = Child(args, **popen)
             try:
                 if requirement is not None:
                     server.set_process_requirement_for_pid(process.pid, requirement)

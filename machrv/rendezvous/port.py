@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-from machrv.errors import KeyFormatError, MachError, RegistrationError, RightError
+from machrv.errors import MachError, RegistrationError, RightError
 from machrv.kernel import current
 from machrv.log import log
 from machrv.message import Disposition, PortDescriptor
-from machrv.rendezvous.keys import uint32_key
+from machrv.rendezvous.keys import key_text, uint32_key
 from machrv.rendezvous.protocol import MAX_PORTS
+from machrv.rights.files import fileport
 from machrv.rights.kinds import ReceiveRight, SendOnceRight, SendRight
+from machrv.rights.memory import MemoryObject
 from machrv.rights.right import Movable, Right
 from machrv.rights.transfer import NEEDED_RIGHT
 
@@ -21,11 +23,15 @@ if TYPE_CHECKING:
     from typing import Any, Union
 
     from machrv.kernel import Kernel
+    from machrv.rights.files import HasFileno
 
-    #: What may be registered under a key: any owned right but a port set, and what travels as one: an end of a channel.
-    RendezvousPortLike = Union["RendezvousPort", ReceiveRight, SendRight, SendOnceRight, Movable]
-    #: The same once it is the right that it travels as.
-    CheckedPort = Union["RendezvousPort", ReceiveRight, SendRight, SendOnceRight]
+    #: What may be registered under a key: any owned right but a port set, and what travels as one: an end of a channel; memory;
+    #: what has a descriptor.
+    RendezvousPortLike = Union[
+        "RendezvousPort", ReceiveRight, SendRight, SendOnceRight, Movable, MemoryObject, HasFileno
+    ]
+    #: The same once an end is the right that it travels as.
+    CheckedPort = Union["RendezvousPort", Right, MemoryObject, HasFileno]
     #: The keys are `Key`s. (Mapping is invariant in its keys, so `Mapping[Key, ...]` would refuse a `dict[str, ...]`; and
     #: beside a union of mappings mypy does not see that a right and another kind of right are both welcome.)
     Ports = Mapping[Any, RendezvousPortLike]
@@ -124,24 +130,60 @@ def checked_ports(ports: Ports, kernel: Kernel) -> dict[int, CheckedPort]:
     Raises KeyFormatError, RegistrationError (the number of ports, what is no port) and RightError (a right that is spent, or that
     the name does not have). Moves nothing.
     """
+    if not hasattr(ports, "items"):
+        raise RegistrationError(f"{ports!r} says nothing about keys: register a dict, such as {{'port': right}}")
     checked: dict[int, CheckedPort] = {}
     for key, port in ports.items():
         number = uint32_key(key)
         if number in checked:
             raise RegistrationError(f"the key {key!r} is given twice, once in another spelling")
-        checked[number] = port.moving_right() if isinstance(port, Movable) else port  # type: ignore[assignment]
+        checked[number] = port.moving_right() if isinstance(port, Movable) else port
     if len(checked) > MAX_PORTS:
         raise RegistrationError(f"{len(checked)} ports are more than one reply carries: register at most {MAX_PORTS}")
     moved: dict[tuple[int, int], int] = {}
-    for number, port in checked.items():
-        name, needs, moves = _described(number, port, kernel)
+    for number, found in checked.items():
+        if not isinstance(found, (RendezvousPort, Right)):
+            _check_lent(number, found, kernel)
+            continue
+        name, needs, moves = _described(number, found, kernel)
         if moves:
             moved[name, needs] = moved.get((name, needs), 0) + 1
         _check_right(name, needs, moved.get((name, needs), 1), kernel)
     return dict(sorted(checked.items()))
 
 
-def _described(key: int, port: CheckedPort, kernel: Kernel) -> tuple[int, int, bool]:
+def _check_lent(key: int, value: Any, kernel: Kernel) -> None:
+    """Raises RegistrationError or RightError unless a right can be made of this; it stays its owner's."""
+    if isinstance(value, MemoryObject):
+        if value.closed:
+            raise RightError(f"key {key_text(key)}: {value!r} was closed, or made before fork")
+        return _check_kernel(key, value, kernel)
+    if not hasattr(value, "fileno"):
+        advice = (
+            ". fileport() makes a right of a descriptor's number"
+            if isinstance(value, int)
+            else ". MemoryObject.from_bytes() makes memory of bytes" if isinstance(value, (bytes, bytearray)) else ""
+        )
+        raise RegistrationError(
+            f"key {key_text(key)}: {value!r} cannot be registered: give a right, a RendezvousPort, a Channel, a MemoryObject, or an "
+            f"open file or socket (what has a fileno()){advice}"
+        )
+    try:
+        descriptor = value.fileno()
+    except (OSError, ValueError, TypeError) as error:  # A StringIO's is an OSError, a closed file's a ValueError.
+        raise RegistrationError(f"key {key_text(key)}: {value!r} has no descriptor: {error}") from error
+    if not isinstance(descriptor, int) or descriptor < 0:
+        raise RegistrationError(f"key {key_text(key)}: {value!r} has no descriptor: it is closed")
+
+
+def _check_kernel(key: int, port: Any, kernel: Kernel) -> None:
+    if port.kernel is not None and port.kernel is not kernel:
+        raise RegistrationError(
+            f"key {key_text(key)}: {port!r} belongs to another port space than the server: make both with one kernel"
+        )
+
+
+def _described(key: int, port: RendezvousPort | Right, kernel: Kernel) -> tuple[int, int, bool]:
     """The name of a port, the MACH_PORT_RIGHT_* that it needs, and whether that right is moved."""
     if isinstance(port, RendezvousPort):
         name, needs, moves = port.name, NEEDED_RIGHT[port.disposition], port.disposition in _MOVES
@@ -150,11 +192,10 @@ def _described(key: int, port: CheckedPort, kernel: Kernel) -> tuple[int, int, b
     elif isinstance(port, Right) and port.move is not None:
         name, needs, moves = port.name, port.right, True
     else:
-        raise RegistrationError(f"key {key:#x}: {port!r} is neither a RendezvousPort nor an owned right nor a Channel")
-    if port.kernel is not None and port.kernel is not kernel:
         raise RegistrationError(
-            f"key {key:#x}: {port!r} belongs to another port space than the server: make both with one kernel"
+            f"key {key_text(key)}: a {type(port).__name__} cannot be moved: register the receive rights that are in it"
         )
+    _check_kernel(key, port, kernel)
     return name, needs, moves
 
 
@@ -172,15 +213,23 @@ def _check_right(name: int, right: int, count: int, kernel: Kernel) -> None:
 
 
 def take_ports(checked: Mapping[int, CheckedPort], kernel: Kernel) -> dict[int, RendezvousPort]:
-    """Take ownership of everything that is to be moved: all of it, or, with RightError, nothing.
+    """Take ownership of everything that is to be moved: all of it, or, if this raises, nothing.
 
-    The objects that were passed in are spent then, but for ports that own nothing (COPY_SEND, MAKE_*).
+    The objects that were passed in are spent then, but for ports that own nothing (COPY_SEND, MAKE_*), and for files,
+    sockets and memory, which stay their owner's: a right to each is made here.
     """
     taken: dict[int, RendezvousPort] = {}
     moved: list[tuple[Right, int]] = []
+    made: list[Right] = []
     try:
         for key, port in checked.items():
-            right = port.owned(kernel) if isinstance(port, RendezvousPort) else port
+            if isinstance(port, RendezvousPort):
+                right = port.owned(kernel)
+            elif isinstance(port, Right):
+                right = port
+            else:
+                right = port.right() if isinstance(port, MemoryObject) else fileport(port, kernel)
+                made.append(right)
             if isinstance(port, RendezvousPort) and right is None:
                 taken[key] = port
             elif right is not None and right.move is not None:
@@ -189,6 +238,8 @@ def take_ports(checked: Mapping[int, CheckedPort], kernel: Kernel) -> dict[int, 
     except BaseException:
         for right, name in moved:
             right.restore(name)
+        for right in made:
+            right.close()
         raise
     for port in taken.values():
         port.owned(kernel)
@@ -196,12 +247,16 @@ def take_ports(checked: Mapping[int, CheckedPort], kernel: Kernel) -> dict[int, 
 
 
 def destroy_ports(ports: Ports) -> None:
-    """Give up everything that these ports own. A failure is logged, and the others are given up all the same."""
-    for key, port in ports.items():
+    """Give up every right here that would have been moved, and leave alone what is nobody's but its owner's: files,
+    memory, whatever else. A failure is logged, and the others are given up all the same."""
+    for key, port in ports.items() if hasattr(ports, "items") else ():
         try:
-            if not isinstance(port, RendezvousPort):
+            if isinstance(port, Movable):
                 port.close()
-            elif port._disposition in _MOVES:
+            elif isinstance(port, Right):
+                if port.move is not None:
+                    port.close()
+            elif isinstance(port, RendezvousPort) and port._disposition in _MOVES:
                 port.destroy()
         except Exception:
             log().exception("giving up %r (key %r) failed", port, key)

@@ -14,7 +14,6 @@ uint64 is not aligned.
 
 from __future__ import annotations
 
-from collections import namedtuple
 from struct import Struct, calcsize
 
 from machrv.errors import MessageFormatError
@@ -34,7 +33,7 @@ from machrv.message.layout import layout
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, NamedTuple
+    from typing import Any
 
 REQUEST_ID: int = MACHRV_REQUEST_ID
 REQUEST_WITH_INFO_PLIST_ID: int = MACHRV_REQUEST_WITH_INFO_PLIST_ID
@@ -51,17 +50,6 @@ RECEIVE_SIZE = REQUEST_SIZE + calcsize("=" + layout("mach_msg_audit_trailer_t"))
 
 _COUNT = Struct("=I")
 _LENGTH = Struct("=Q")
-
-if TYPE_CHECKING:
-
-    class Reply(NamedTuple):
-        """A reply taken apart: each key's descriptor, and the data behind them."""
-
-        descriptors: dict[int, PortDescriptor]
-        additional_data: bytes
-
-else:  # The same without `typing`, which a child would pay for.
-    Reply = namedtuple("Reply", "descriptors additional_data")
 
 
 def request(reply_port: int, request_id: int = REQUEST_ID) -> Message:
@@ -98,8 +86,8 @@ def is_refusal(message: Message) -> bool:
     return message.id == MACH_NOTIFY_SEND_ONCE and message.audit_token is not None and message.audit_token.is_kernel
 
 
-def parse_reply(message: Message) -> Reply:
-    """The ports and the additional data of a reply. Raises MessageFormatError, saying where, for anything else."""
+def parse_reply(message: Message) -> tuple[dict[int, PortDescriptor], bytes]:
+    """The ports by key, and the additional data, of a reply. Raises MessageFormatError, saying where, for anything else."""
     if message.id != REPLY_ID:
         raise MessageFormatError(f"the id of a reply is {REPLY_ID:#x}: found {message.id:#x}")
     if message.audit_token is None or message.audit_token.is_kernel:
@@ -128,7 +116,7 @@ def parse_reply(message: Message) -> Reply:
     numbers = Struct(f"={len(descriptors)}I").unpack(keys)
     if any(first >= second for first, second in zip(numbers, numbers[1:])):
         raise MessageFormatError("the keys of a reply ascend, each once")
-    return Reply(dict(zip(numbers, descriptors)), additional_data)
+    return dict(zip(numbers, descriptors)), additional_data
 
 
 def _split(body: bytes, size: int, what: str) -> tuple[bytes, bytes]:

@@ -14,8 +14,11 @@ import threading
 from _thread import get_ident
 
 from machrv.errors import LockNotHeldError, ProcessGoneError, RegistrationError, RendezvousError
+from machrv.log import listens, log
 from machrv.rendezvous.dispatch import Dispatcher
+from machrv.rendezvous.keys import keys_text
 from machrv.rendezvous.port import checked_ports, destroy_ports, take_ports
+from machrv.rendezvous.telling import process_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -118,11 +121,14 @@ class Registry:
         checked = checked_ports(ports, self._kernel)
         registration = self._registration(pid)
         try:
-            if registration.ports is not None:
+            if registration.ports:  # As in Chromium, one without ports does not stand in the way.
                 raise RegistrationError(
-                    f"process {pid} has ports registered that it has not claimed yet: register all of them in one call"
+                    f"process {pid} has {keys_text(registration.ports)} registered, and has not claimed yet: register "
+                    "everything for a process in one call"
                 )
             registration.ports = take_ports(checked, self._kernel)
+            if checked and listens():
+                log().info("registered %s for process %s", keys_text(checked), process_text(pid))
         except BaseException:
             self._drop_if_empty(registration)
             raise
@@ -164,6 +170,11 @@ class Registry:
         """No longer watch the processes that have claimed."""
         while self._claimed:
             self._unpin(self._claimed.pop())
+
+    def waiting(self, pid: int) -> int:
+        """How many ports are registered for the process `pid` and not claimed, as far as anybody can tell without the lock."""
+        registration = self._registrations.get(pid)
+        return len(registration.ports or ()) if registration is not None else 0
 
     def clear(self) -> None:
         """End every registration. The lock must not be held."""

@@ -16,14 +16,17 @@ import threading
 from machrv.constants import MACH_MSG_MASK, MACH_RCV_BODY_ERROR, MACH_RCV_TIMED_OUT, MACH_RCV_TOO_LARGE
 from machrv.errors import MachError, MessageFormatError, RendezvousError, RightError
 from machrv.kernel import current
-from machrv.log import log
+from machrv.log import listens, log
 from machrv.message import Message
 from machrv.rendezvous.dispatch import Dispatcher
+from machrv.rendezvous.keys import keys_text
 from machrv.rendezvous.names import server_name
-from machrv.rendezvous.policy import add_feature_state_to_environment, refusal
+from machrv.rendezvous.policy import add_feature_state_to_environment
 from machrv.rendezvous.port import checked_ports, destroy_ports, take_ports
 from machrv.rendezvous.protocol import RECEIVE_SIZE, REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, parse_request, reply
 from machrv.rendezvous.registry import Registry
+from machrv.rendezvous.telling import ancestors, process_text
+from machrv.rendezvous.verdict import refusal
 from machrv.requirement.info_plist import own_info_plist
 from machrv.rights.closing import Closing
 from machrv.rights.kinds import ReceiveRight, SendOnceRight
@@ -155,6 +158,8 @@ class RendezvousServerBase(Closing):
                 additional_data = self.additional_data_for_reply(message.id)
                 descriptors = {key: port.descriptor(self._kernel) for key, port in ports.items()}
                 right.send(reply(descriptors, additional_data), timeout=0)
+                if descriptors and listens():
+                    log().info("process %s asked and got %s", process_text(token.pid), keys_text(descriptors))
             except (MachError, RightError) as error:
                 log().warning(
                     "the reply to process %d could not be sent, and its %d ports were given up: %s",
@@ -192,6 +197,9 @@ class RendezvousServer(RendezvousServerBase):
         self._service_name = server_name(os.getpid())
         try:
             port = ReceiveRight(kernel.bootstrap_check_in(self._service_name), kernel)
+            kernel.take_turns(
+                port.name
+            )  # Each asks for what is its own: whoever floods us is not in front of the others.
         except MachError as error:
             raise RendezvousError(f"no server can be set up under the name {self._service_name!r}: {error}") from error
         with port:  # Closed here unless the server takes it over.
@@ -226,9 +234,9 @@ class RendezvousServer(RendezvousServerBase):
     def register_ports_for_pid(self, pid: int, ports: Ports) -> None:
         """Let the process `pid` claim `ports`, once. The lock must be held.
 
-        `ports` maps a uint32 key, or its four characters, to a `RendezvousPort` or an owned right. Everything that is to
-        be moved belongs to the server from now on: it is given up if the process exits without asking, is refused, or
-        cannot be answered. Not again for the same process until it has asked or exited. Raises LockNotHeldError,
+        `ports` is what `launch` takes. Everything that is to be moved belongs to the server from now on: it is given up if
+        the process exits without asking, is refused, or cannot be answered. Once ports were registered, not again for the
+        same process until it has asked or exited. Raises LockNotHeldError,
         ProcessGoneError, KeyFormatError, RegistrationError or RightError; then the caller still owns everything.
         """
         self._registry.register_ports(pid, ports)
@@ -254,12 +262,24 @@ class RendezvousServer(RendezvousServerBase):
         """Claim what is registered for the process; nothing registered: no ports, which is no refusal."""
         registration = self._registry.claim(audit_token)
         if registration is None:
+            if listens():
+                self._tell_that_nothing_is_registered(audit_token.pid)
             return {}
         ports = registration.ports or {}
         if refusal("client", registration.requirement, audit_token) is None:
             return ports
         destroy_ports(ports)
         return None
+
+    def _tell_that_nothing_is_registered(self, pid: int) -> None:
+        text = f"process {process_text(pid)} asked and nothing is registered for it"
+        for number, ancestor in enumerate(ancestors(pid)):
+            count = self._registry.waiting(ancestor)
+            if count:
+                whose = "its parent" if number == 0 else "its grandparent" if number == 1 else "an ancestor of it,"
+                text += f"; {whose} {process_text(ancestor)} has {count} right{'s' * (count > 1)} registered"
+                break
+        log().info("%s", text)
 
     def _answer(self, message: Message, token: AuditToken) -> None:
         super()._answer(message, token)

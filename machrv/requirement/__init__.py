@@ -8,7 +8,7 @@ info_plist  what a server says of itself on macOS
 """
 
 # What must never happen here: rights, and policy. A requirement answers yes or no; what follows from the answer is decided
-# in `machrv.rendezvous.policy`. Nor may a requirement ever say yes because it could not look: what cannot be checked is
+# in `machrv.rendezvous.verdict`. Nor may a requirement ever say yes because it could not look: what cannot be checked is
 # refused when it is built.
 
 from machrv.errors import (

@@ -5,11 +5,11 @@ transfer    into messages and out of them
 kinds       SendRight, SendOnceRight, ReceiveRight, PortSet
 incoming    a received message, which owns what it brought
 received    the same for messages that were decoded by hand
+handover    rights for processes that multiprocessing starts
 files       an open file as a right; memory: shared memory as one
 awaiting    the same from an event loop; loops: what a loop is told
 """
 
-from machrv.rights.files import fileport as fileport, fileport_fd as fileport_fd
 from machrv.rights.incoming import ReceivedMessage as ReceivedMessage
 from machrv.rights.kinds import (
     PortSet as PortSet,
@@ -21,3 +21,16 @@ from machrv.rights.kinds import (
 from machrv.rights.received import take_reply_right as take_reply_right, take_rights as take_rights
 from machrv.rights.right import Right as Right
 from machrv.rights.transfer import destroy_message as destroy_message
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from machrv.rights.files import fileport as fileport, fileport_fd as fileport_fd
+
+else:  # A checker is to know what there is, and that there is nothing else.
+
+    def __getattr__(name: str) -> object:
+        if name not in ("fileport", "fileport_fd"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from machrv.rights import files  # Late: a child that takes no file does not pay for it.
+
+        return getattr(files, name)

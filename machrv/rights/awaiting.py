@@ -52,9 +52,9 @@ async def received(port: Any, attempt: Callable[[], T], timeout: float | None) -
     while True:
         try:
             return attempt()
-        except ReceiveTimeout:
+        except ReceiveTimeout as error:
             if deadline is not None and loop.time() >= deadline:
-                raise
+                raise ReceiveTimeout(error.code, error.operation, None, timeout, error.on) from None
         except RightError:
             if not waited:
                 raise
@@ -117,9 +117,9 @@ async def sent(right: SendRight | SendOnceRight, attempt: Callable[[], T], timeo
     while True:
         try:
             return attempt()
-        except SendTimeout:
+        except SendTimeout as error:
             if deadline is not None and loop.time() >= deadline:
-                raise
+                raise SendTimeout(error.code, error.operation, None, timeout, error.on) from None
         try:
             room = right.kernel.room(right.name)
         except UnsupportedError:

@@ -5,22 +5,43 @@
 
 from __future__ import annotations
 
+import os
+from errno import EBADF
+
+from machrv.errors import MachError
 from machrv.kernel import current
 from machrv.rights.kinds import SendRight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol, Union
+
     from machrv.kernel import Kernel
 
+    class HasFileno(Protocol):
+        """An open file, a socket, an end of a pipe: what has a descriptor."""
 
-def fileport(fd: int, kernel: Kernel | None = None) -> SendRight:
-    """A send right that stands for the open file behind `fd`, sharing its offset and flags as `dup` would.
+        def fileno(self) -> int: ...
 
-    The descriptor stays the caller's and may be closed at once. Raises MachError for what cannot be sent (on macOS, a
-    kqueue) or is not open.
+    FileLike = Union[int, HasFileno]
+
+
+def fileport(file: FileLike, kernel: Kernel | None = None) -> SendRight:
+    """A send right that stands for an open file or socket, sharing its offset and flags as `dup` would.
+
+    `file` is a descriptor, or what has a `fileno()`. It stays the caller's, and may be closed at once; what Python has
+    written into its buffer and not flushed is not in the file yet. Raises OSError (EBADF) for what is not open, and
+    MachError for what cannot be sent (on macOS, a kqueue).
     """
     kernel = kernel if kernel is not None else current()
-    return SendRight(kernel.fileport_makeport(fd), kernel)
+    fd = file if isinstance(file, int) else file.fileno()
+    try:
+        return SendRight(kernel.fileport_makeport(fd), kernel)
+    except OverflowError:
+        raise OSError(EBADF, f"{fd} is no descriptor") from None
+    except MachError:
+        os.fstat(fd)  # Raises what is the matter, if the descriptor is.
+        raise
 
 
 def fileport_fd(right: SendRight) -> int:

@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import sys
-import warnings
 import weakref
 from _thread import RLock
+
+# Not from warnings: this one works until Python has ended.
+from _warnings import warn
 from operator import index
 
 from machrv.errors import MemoryObjectError, ReadOnlyMemoryError, RightError
@@ -21,6 +23,7 @@ from machrv.rights.kinds import SendRight
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mmap import mmap
+    from typing import Any
 
     from typing_extensions import Buffer, Self
 
@@ -104,6 +107,11 @@ class MemoryObject(Closing):
     def size(self) -> int:
         """In bytes: what `map` shows."""
         return self._size
+
+    @property
+    def kernel(self) -> Kernel:
+        """The kernel whose port space the right to this memory is in."""
+        return self._right.kernel
 
     @property
     def read_only(self) -> bool:
@@ -194,12 +202,18 @@ class MemoryObject(Closing):
             with self._lock:
                 self._right.close()
 
+    def __reduce_ex__(self, protocol: object) -> Any:
+        context = sys.modules.get("multiprocessing.context")
+        if context is None or context.get_spawning_popen() is None:
+            return super().__reduce_ex__(protocol)  # Says why not.
+        return type(self).from_right, (self.right(), self._size)
+
     def __del__(self) -> None:
         right = getattr(self, "_right", None)
         if right is not None and not right.closed:
             text = f"{self!r} was forgotten: close it, or use `with`"
             right.close()  # First: where warnings are errors, the next line raises.
-            warnings.warn(text, ResourceWarning, source=self)
+            warn(text, ResourceWarning, source=self)
 
     def __repr__(self) -> str:
         state = "spent" if self.closed else "sealed" if self._sealed else "writable" if self._writable else "read-only"

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import sys
+
 # Not from warnings: this one is there before, costs nothing, and works until Python has ended.
 from _warnings import warn
 
@@ -143,12 +144,6 @@ class Right(Closing):
         text = f"{self!r}{made and f', made at {made},'} was forgotten: close it, or use `with`"
         self.close()  # First: where warnings are errors, the next line raises.
         warn(text, ResourceWarning, stacklevel=2, source=self)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError(
-            f"a {type(self).__name__} cannot be copied or pickled: a SendRight has copy(), and another process gets a right "
-            "with launch(args, {key: right}) or in a message"
-        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {'spent' if self.closed else hex(self._held[0])}>"

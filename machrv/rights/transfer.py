@@ -12,10 +12,8 @@
 
 from __future__ import annotations
 
-from array import array
-
 from machrv.constants import MACH_MSG_TYPE_PORT_RECEIVE, MACH_MSG_TYPE_PORT_SEND, MACH_MSG_TYPE_PORT_SEND_ONCE
-from machrv.errors import MachError, ReceiveTimeout, RightError, SendTimeout
+from machrv.errors import MachError, MessageFormatError, ReceiveTimeout, RightError, SendTimeout
 from machrv.kernel import current
 from machrv.message import (
     MACH_PORT_DEAD,
@@ -41,6 +39,7 @@ from machrv.rights.right import Right, holds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from array import array
     from typing import Any, TypeVar
 
     from machrv.kernel import Kernel
@@ -67,13 +66,19 @@ def send_message(kernel: Kernel, message: Message, name: int, disposition: int, 
     laid out in memory. Raises SendTimeout, MachError, RightError or MessageFormatError; then the rights are still held.
     """
     try:
-        if message.descriptors:
+        descriptors = message.descriptors
+    except AttributeError:
+        raise MessageFormatError(
+            f"a Message is sent, not {type(message).__name__}: send(Message(body=b'...'))"
+        ) from None
+    try:
+        if descriptors:
             _send_descriptors(kernel, message, name, disposition, timeout)
         else:
             kernel.mach_msg(message.encode_to(name, disposition), MACH_SEND_MSG, None, 0, timeout)
     except MachError as error:
         if error.code == MACH_SEND_TIMED_OUT:
-            raise SendTimeout(error.code, error.operation) from None
+            raise SendTimeout(error.code, error.operation, None, timeout, f"sending to port {name:#x}") from None
         raise
 
 
@@ -135,6 +140,8 @@ def _laid_out(descriptor: Any, moved: list[tuple[Right, int]], memory: list[arra
         moved.append((descriptor, name))
         copied = copied and descriptor.move == Disposition.MOVE_SEND
         return PortDescriptor(name, Disposition.COPY_SEND if copied else descriptor.move)
+    from array import array  # Its memory has an address that Python tells. Late: most messages have none.
+
     if isinstance(descriptor, OutOfLineDescriptor) and descriptor.data is not None:
         memory.append(array("B", descriptor.data))
         address, size = memory[-1].buffer_info()
@@ -163,7 +170,7 @@ def receive_as(kind: type[M], kernel: Kernel, name: int, timeout: float | None) 
         received = kernel.mach_msg(None, RECEIVE_OPTIONS, None, name, timeout)
     except MachError as error:
         if error.code == MACH_RCV_TIMED_OUT:
-            raise ReceiveTimeout(error.code, error.operation) from None
+            raise ReceiveTimeout(error.code, error.operation, None, timeout, f"receiving from port {name:#x}") from None
         raise
     message = kind.decode(received or b"")
     for descriptor in message.descriptors:
@@ -193,6 +200,8 @@ def copied_in(kernel: Kernel, descriptor: Any) -> Any:
         data = _vm_take(kernel, descriptor.address, descriptor.size)
         return OutOfLineDescriptor(data, copy=descriptor.copy, type=descriptor.type)
     if isinstance(descriptor, OutOfLinePortsDescriptor) and descriptor.names is None:
+        from array import array  # Late, as above.
+
         names = array("I", _vm_take(kernel, descriptor.address, descriptor.count * array("I").itemsize))
         return OutOfLinePortsDescriptor(names.tolist(), descriptor.disposition, copy=descriptor.copy)
     return descriptor

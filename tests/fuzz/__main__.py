@@ -12,7 +12,7 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
-from . import TARGETS, engine
+from . import NATIVE, TARGETS, engine
 
 EXAMPLES = """\
 examples:
@@ -51,7 +51,7 @@ def main() -> int:
     if arguments.orders:
         from . import machines
 
-        for name in arguments.targets:
+        for name in (name for name in arguments.targets if name not in NATIVE):
             machines.run(name, arguments.orders)
             print(f"{name}: {arguments.orders} orders of events")
         return 0
@@ -69,7 +69,12 @@ def main() -> int:
 def _here(name: str, arguments: argparse.Namespace) -> int:
     if arguments.into is not None:
         arguments.into.mkdir(parents=True, exist_ok=True)
-    if not arguments.plain and engine.has_atheris():
+    if not arguments.plain and name in NATIVE:
+        from . import native
+
+        if native.has_libfuzzer():
+            return native.guided(name.removeprefix("native_"), engine.kept(name), arguments.seconds, arguments.into)
+    elif not arguments.plain and engine.has_atheris():
         engine.guided(name, arguments.seconds, arguments.into)
     print(engine.plain(name, arguments.seconds, arguments.seed))
     return 0

@@ -69,7 +69,9 @@ class Sender(Closing):
         import os
         import socket
 
-        for fd in sockets_of(self.kernel, self.right.name):  # None, if it has been moved away.
+        if self.right.name not in dict(self.kernel.mach_port_names()):
+            return  # It has been moved away.
+        for fd in sockets_of(self.kernel, self.right.name):
             with socket.socket(fileno=os.dup(fd)) as copy:
                 packets.packet(choices).send(copy)
 

@@ -1,7 +1,7 @@
-"""Packets as a hostile sender would write them: the in-flight form of machrv/kernel/linux, mostly right, wrong anywhere.
+"""Packets as a hostile sender would write them: the in-flight form of machrv/native/linux, mostly right, wrong anywhere.
 
 What belongs here: bytes, and descriptors of every kind to go with them. What must never happen here: the library's own
-code: a peer may be anything. See `machrv_wire_header` in include/machrv/linux.h, and machrv/kernel/linux/wire.py.
+code: a peer may be anything. See machrv/native/linux: packet.h, and ipc_transit.c for bundles.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from machrv import (
     Message,
     ReceiveRight,
     RendezvousClient,
+    RightError,
     SendOnceRight,
     SendRight,
     ServerNotFoundError,
@@ -153,6 +154,78 @@ def read_file() -> None:
         contents = os.read(fd, 100)
         os.close(fd)
         port.send(Message(GOOD, contents))
+
+
+def use_values() -> None:
+    """A file, a socket and memory, each as the object that it is in Python; what fails is there as before."""
+    client = instance()
+    assert list(client) == ["file", "memo", "sock"] and "file" in client and "fil" not in client
+    for wrong in (
+        lambda: client.take_memory("file"),
+        lambda: client.take_file("file", "nonsense"),  # type: ignore[call-overload]
+        lambda: client.take_memory("memo", 10**9),
+    ):
+        try:
+            wrong()
+        except ValueError:
+            pass
+        else:
+            raise AssertionError("it was taken")
+    assert isinstance(client["file"], SendRight) and client.port_count == 3
+    with client.take_file("file", "r+") as file:
+        contents = file.read()
+        with client.take_socket("sock") as sock:
+            sock.sendall(contents.encode())
+        file.write("from the child\n")
+        file.flush()
+        file.seek(len(contents))
+    with client.take_memory("memo") as memory, memory.map(writable=True) as view:
+        view[:6] = b"behind"
+    assert client.port_count == 0
+
+
+def send_to(key: str) -> None:
+    """The right under this key: send 'good' on it; what is not there is told of."""
+    client = instance()
+    assert key in client
+    right = client[key]
+    assert isinstance(right, SendRight)
+    right.send(Message(GOOD))
+    try:
+        client["port"]
+    except KeyError as error:
+        assert f"'{key}'" in str(error) and "'port'" in str(error), error
+    else:
+        raise AssertionError("something was found")
+    try:
+        client.take_fd(key)
+    except RightError as error:
+        assert "not an open file" in str(error), error
+    assert key in client
+    for kind in (ReceiveRight, SendOnceRight):
+        try:
+            client.take(key, kind)
+        except RightError as error:
+            assert f"'{key}' is a SendRight, and not a {kind.__name__}" in str(error), error
+        else:
+            raise AssertionError("it was taken")
+    with client.take(key, SendRight) as taken:
+        taken.send(Message(GOOD))
+    assert key not in client and list(client) == []
+    try:
+        client.take(key, SendRight)
+    except KeyError as error:
+        assert "was taken" in str(error), error
+    client.close()
+
+
+def no_right() -> None:
+    """Print why there is nothing under 'port'."""
+    try:
+        with RendezvousClient.connect() as client:
+            client["port"]
+    except (KeyError, ServerNotFoundError) as error:
+        print(error)
 
 
 def answer() -> None:

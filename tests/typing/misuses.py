@@ -68,7 +68,7 @@ def messages(message: Message) -> None:
 def rendezvous(right: SendRight, ports: PortSet, server: RendezvousServer) -> None:
     """Who registers what, and what comes back."""
     launch(["child"], {"port": 7})  # wrong
-    launch(["child"], {"port": ports})  # wrong
+    launch(["child"], {"port": b"ports"})  # wrong
     launch(["child"], ["port", right])  # wrong
     launch(7)  # wrong
     launch(["child"], None, "requirement")  # wrong

@@ -42,7 +42,9 @@ async def sending(right: SendRight, once: SendOnceRight, message: Message) -> No
 async def rendezvous(port: ReceiveRight, requirement: Requirement, right: SendRight) -> None:
     """Launched, served and claimed on the loop."""
     child = await aio.launch(["child"], {"port": port.make_send()}, requirement, limit=1024)
-    assert_type(child, asyncio.subprocess.Process)
+    assert_type(child, aio.Child)
+    process: asyncio.subprocess.Process = child
+    assert_type(process.pid, int)
     assert_type(await child.wait(), int)
     async with aio.RendezvousServer() as server:
         assert_type(server, aio.RendezvousServer)

@@ -62,6 +62,7 @@ def messages(kernel: Kernel, name: int) -> None:
     address = kernel.vm_allocate(4096)
     assert_type(address, int)
     kernel.vm_write(address, b"four")
+    assert_type(kernel.mach_make_memory_entry_64(4096, 0x020003), int)
     kernel.vm_deallocate(address, 4096)
     kernel.mach_msg_destroy(bytes(24))
     kernel.take_turns(name)

@@ -13,18 +13,22 @@ from machrv import (
     ENFORCE_PEER_REQUIREMENTS,
     VALIDATE_PEER_REQUIREMENTS,
     AuditToken,
+    Child,
+    CopyError,
     DirectRendezvousClient,
     DirectRendezvousServer,
     Disposition,
     Feature,
     Kernel,
     KeyFormatError,
+    KeyNotFoundError,
     LockNotHeldError,
     PeerRejectedError,
     PeerValidationPolicy,
     ProcessGoneError,
     ProcessRequirement,
     ReceiveRight,
+    ReceiveTimeout,
     RegistrationError,
     RendezvousClient,
     RendezvousError,
@@ -51,7 +55,10 @@ from machrv import (
 
 def launching(port: ReceiveRight, requirement: Requirement) -> None:
     """Keys are numbers or four characters, or both; ports are rights or `RendezvousPort`s, or both."""
-    assert_type(launch(["child"]), "subprocess.Popen[Any]")
+    child = launch(["child"])
+    assert_type(child, Child)
+    popen: subprocess.Popen[Any] = child
+    popen.wait()
     launch("child", {"port": port.make_send()})
     launch([b"child"], {1: port.make_send(), 2: port.make_send_once()}, requirement)
     launch(["child"], {"port": RendezvousPort.from_right(port), 7: port.make_send()}, requirement=requirement)
@@ -200,3 +207,19 @@ def failures() -> list[type[ValueError] | type[RuntimeError] | type[ProcessLooku
 def once(right: SendOnceRight) -> RendezvousPort:
     """A send-once right can be registered too."""
     return RendezvousPort.from_right(right)
+
+
+def taking(client: RendezvousClient) -> None:
+    """What came under each key, by what it is."""
+    try:
+        assert_type(client.take("port", SendRight), SendRight)
+        assert_type(client.take_fd("fd"), int)
+        client.take_file("file").close()
+        client.take_socket("sock").close()
+        client.take_memory("memo", 4096).close()
+    except KeyNotFoundError as error:
+        print(error)
+    except CopyError as error:
+        print(error)
+    except ReceiveTimeout as error:
+        assert_type(error.waited, "float | None")

@@ -12,7 +12,7 @@ from _functools import partial  # type: ignore[import-not-found]  # functools co
 from machrv._mach import ffi, lib
 
 from machrv.kernel.calls import check
-from machrv.kernel.linux import starvation
+from machrv.kernel.linux.starvation import check as check_starvation, prepare as prepare_starvation
 from machrv.kernel.kernel import Kernel, failed
 from machrv.kernel.messages import milliseconds
 
@@ -61,7 +61,7 @@ class LinuxKernel(Kernel):
 
     def _bootstrap(self, call: str, name: Any, port: Any, timeout: float) -> int:
         if call == "bootstrap_check_in":
-            starvation.prepare()
+            prepare_starvation()
             return lib.bootstrap_check_in(self._task, name, port)
         deadline = monotonic() + timeout
         while True:
@@ -70,7 +70,7 @@ class LinuxKernel(Kernel):
                 return code
 
     def _interrupted(self) -> None:
-        starvation.check()
+        check_starvation()
 
     def _fitting(self, name: bytes, operation: str) -> bytes:
         if b"\0" in name:  # It goes by its digest, as names do that are too long for a file's.
@@ -108,6 +108,7 @@ class LinuxKernel(Kernel):
         return AuditToken(*token.val)
 
     def open_process(self, pid: int) -> LinuxProcess:
+        """See `Kernel.open_process`."""
         from machrv.kernel.linux.waiting import LinuxProcess
 
         return LinuxProcess(pid)

@@ -22,4 +22,6 @@ def check() -> None:
     starved = int(lib.machrv_starved)
     if starved != _told:
         _told = starved
-        log().warning("no descriptor is free: whoever looks a name up waits until one is (raise `ulimit -n`, or close rights)")
+        log().warning(
+            "no descriptor is free: whoever looks a name up waits until one is (raise `ulimit -n`, or close rights)"
+        )

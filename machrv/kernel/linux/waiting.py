@@ -16,7 +16,7 @@ from machrv._mach import lib
 
 from machrv.errors import MachError
 from machrv.kernel.kernel import failed
-from machrv.kernel.linux import starvation
+from machrv.kernel.linux.starvation import check as check_starvation
 from machrv.kernel.waiting import EventQueue, Process, Readiness
 
 TYPE_CHECKING = False
@@ -90,6 +90,9 @@ class LinuxProcess(Process):
     `pidversion` is the inode of the pidfd, which is never given out again (Linux 6.9), else the start time in ticks since
     boot: its lower half, as tokens have it; 0 where it cannot be told.
     """
+
+    pid: int
+    pidversion: int
 
     def __init__(self, pid: int) -> None:
         self._fd = -1
@@ -202,11 +205,14 @@ class LinuxEventQueue(EventQueue):
         try:
             events = self._epoll.poll(-1 if timeout is None else min(max(0.0, timeout), _LONGEST))
             if any(fd == self._due for fd, _ in events):
-                self._kernel.mach_port_get_refs(lib.MACH_PORT_NULL, lib.MACH_PORT_RIGHT_SEND)  # Any call sends what is due.
-                events = self._epoll.poll(0)
+                self._kernel.mach_port_get_refs(
+                    lib.MACH_PORT_NULL, lib.MACH_PORT_RIGHT_SEND
+                )  # Any call sends what is due.
+                exits = [event for event in events if event[0] in self._processes]  # told once
+                events = exits + [event for event in self._epoll.poll(0) if event not in exits]
         except OSError as error:
             raise MachError(lib.KERN_RESOURCE_SHORTAGE, f"EventQueue.wait ({error.strerror})") from error
-        starvation.check()
+        check_starvation()
         ports: list[int] = []
         processes: list[Process] = []
         with self._lock:

@@ -277,7 +277,7 @@ void closing_pause(void)
 {
     if (!handed_over)
         return;
-    int64_t until = now_monotonic() + 20 * PAUSE;
+    int64_t until = now_monotonic() + 50 * PAUSE;
     handed_over = false;
     lock_queue();
     see_to_it();

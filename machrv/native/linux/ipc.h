@@ -187,7 +187,6 @@ struct packet *ipc_task_packet(struct ipc_task *task);
 /* This process: pid and pidversion, asked for once in each process. */
 pid_t self_pid(void);
 uint64_t self_process(void);
-void task_forget_self(void);
 void self_token(uint16_t space, uint32_t uid, uint32_t gid, audit_token_t *token);
 
 /* -- ipc_entry.c: names -------------------------------------------------------------------------------------------------- */

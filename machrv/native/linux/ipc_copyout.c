@@ -8,7 +8,7 @@
 #include "incoming.h"
 
 /* Who has sent so many messages to one end will send more: see attested_process. It takes a descriptor. */
-#define OFTEN 16
+#define OFTEN 64
 
 /* -- out ---------------------------------------------------------------------------------------------------------------------------- */
 

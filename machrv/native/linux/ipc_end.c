@@ -240,9 +240,8 @@ static void each_hung_up(struct ipc_port *port, bool (*found)(struct ipc_end *en
                 some[count] = next;
                 state[count++] = (struct pollfd){.fd = next->fd};
             }
-        while (poll(state, (nfds_t)count, 0) < 0)
-            if (errno != EINTR && errno != EAGAIN)
-                return;
+        if (poll(state, (nfds_t)count, 0) < 0)
+            return;
         for (int i = 0; i < count; i++)
             if (found(some[i], (state[i].revents & (POLLHUP | POLLERR | POLLNVAL)) != 0, into))
                 return;
@@ -465,11 +464,9 @@ static int accept_one(struct ipc_port *port)
     struct ucred peer = {0};
     socklen_t size = sizeof peer;
     int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
-    if (fd < 0 && (errno == EINTR || errno == ECONNABORTED))
-        return 1;
     if (fd < 0) {
         bool short_of = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
-        if (short_of && drop_silent(port))
+        if (errno == EINTR || errno == ECONNABORTED || (short_of && drop_silent(port)))
             return 1;
         set_out_of_room(port, short_of);
         if (errno != EAGAIN && !short_of)

@@ -24,12 +24,12 @@ int ipc_kmsg_deliver(struct ipc_task *task, const struct ipc_right *to, struct w
         return packet_send(to->socket->fd, header, parts, count, fds, nfds, memory);
     if (!to->port || !to->port->alive)
         return -EPIPE;
-    loop = ipc_port_loop(to->port, &error);
+    loop = to->kind == KIND_ONCE ? to->port->loop : ipc_port_loop(to->port, &error);
     if (loop)
         error = packet_send(loop->fd, header, parts, count, fds, nfds, memory);
-    if (error != -EAGAIN || to->kind != KIND_ONCE)
+    if (to->kind != KIND_ONCE || (loop && error != -EAGAIN))
         return error;
-    /* A send-once right always has room for its message. */
+    /* A send-once right always has room for its message, and most are used for one and no more. */
     error = ipc_port_make_end(to->port, KIND_ONCE, false, &sender, NULL);
     if (error)
         return error;

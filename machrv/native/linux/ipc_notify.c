@@ -224,13 +224,22 @@ static kern_return_t copyin_notify(struct ipc_task *task, mach_port_name_t notif
                                    struct ipc_right *right)
 {
     struct ipc_entry *entry;
+    kern_return_t kr;
     *right = NO_RIGHT;
     if (notify == MACH_PORT_NULL)
         return KERN_SUCCESS;
     if (notify == MACH_PORT_DEAD || ipc_right_kind(disposition) != KIND_ONCE)
         return KERN_INVALID_CAPABILITY;
     entry = ipc_entry_lookup(task, notify);
-    return entry ? ipc_right_copyin(task, entry, disposition, true, right) : KERN_INVALID_NAME;
+    if (!entry)
+        return KERN_INVALID_NAME;
+    kr = ipc_right_copyin(task, entry, disposition, true, right);
+    if (kr == KERN_SUCCESS && ipc_right_externalize(right)) { /* when the notification is due, there may be no room for it */
+        if (disposition == MACH_MSG_TYPE_MAKE_SEND_ONCE)
+            spend(right);
+        return KERN_RESOURCE_SHORTAGE;
+    }
+    return kr;
 }
 
 kern_return_t mach_port_request_notification(mach_port_t handle, mach_port_name_t name, mach_msg_id_t id,
@@ -244,11 +253,10 @@ kern_return_t mach_port_request_notification(mach_port_t handle, mach_port_name_
         return KERN_INVALID_TASK;
     *previous = MACH_PORT_NULL;
     kr = copyin_notify(task, notify, disposition, &right);
-    if (kr == KERN_SUCCESS) {
+    if (kr == KERN_SUCCESS)
         kr = request(task, name, id, sync, &right, &before);
-        if (right.kind)
-            ipc_right_release(task, &right);
-    }
+    if (right.kind)
+        ipc_right_release(task, &right);
     if (kr == KERN_SUCCESS && before.kind) {
         if ((before.port && !before.port->alive) || (before.socket && ipc_socket_hung_up(before.socket))) {
             spend(&before); /* of a dead port there is nothing to return */

@@ -246,6 +246,8 @@ mach_port_name_t ipc_right_copyout(struct ipc_task *task, struct ipc_right *righ
     }
     if (right->kind != KIND_ONCE)
         entry = ipc_right_reverse(task, right);
+    else if (right->port)
+        ipc_right_externalize(right); /* so that giving it up takes no room; without room now it is asked for then */
     held = entry != NULL;
     if (!held && name != MACH_PORT_NULL && ipc_entry_alloc_name(task, name, &entry) == KERN_SUCCESS && entry->type)
         entry = NULL; /* it is in use by now */

@@ -19,6 +19,8 @@ struct journey {
     char port[PORT_ID], destination[PORT_ID];
 };
 static struct journey *journeys[ID_BUCKETS];
+static unsigned njourneys;
+#define MOST_JOURNEYS 10000
 
 static struct ipc_port **place_of(struct ipc_port *port)
 {
@@ -61,7 +63,15 @@ static void end_journey(struct journey **place)
     if (gone) {
         *place = gone->next;
         free(gone);
+        njourneys--;
     }
+}
+
+static void forget_all_journeys(void)
+{
+    for (int i = 0; i < ID_BUCKETS; i++)
+        while (journeys[i])
+            end_journey(&journeys[i]);
 }
 
 bool ipc_port_is_circular(const char port[PORT_ID], const char destination[PORT_ID])
@@ -99,6 +109,15 @@ static void forget_journeys_to(const char destination[PORT_ID])
         }
 }
 
+/* Whatever was on its way there is destroyed with it. */
+static void end_journeys_to(const char destination[PORT_ID])
+{
+    pthread_mutex_lock(&ipc_ports_lock);
+    if (njourneys > 0)
+        forget_journeys_to(destination);
+    pthread_mutex_unlock(&ipc_ports_lock);
+}
+
 void ipc_port_departed(struct ipc_port *port, const char destination[PORT_ID])
 {
     bool here;
@@ -106,6 +125,8 @@ void ipc_port_departed(struct ipc_port *port, const char destination[PORT_ID])
     here = *journey_of(destination) || somebody_receives_from(destination);
     if (here) {
         struct journey *journey = malloc(sizeof *journey);
+        if (njourneys >= MOST_JOURNEYS) /* rights that were destroyed unread: a circle is found by the system's own search */
+            forget_all_journeys();
         end_journey(journey_of(port->id));
         if (journey) { /* without memory a circle is found by the kernel's own search, later */
             struct journey **bucket = &journeys[id_hash(port->id)];
@@ -113,6 +134,7 @@ void ipc_port_departed(struct ipc_port *port, const char destination[PORT_ID])
             memcpy(journey->destination, destination, PORT_ID);
             journey->next = *bucket;
             *bucket = journey;
+            njourneys++;
         }
     } else {
         forget_journeys_to(port->id);
@@ -127,9 +149,7 @@ void ipc_port_departed(struct ipc_port *port, const char destination[PORT_ID])
 void ipc_ports_forget(void)
 {
     memset(ports, 0, sizeof ports);
-    for (int i = 0; i < ID_BUCKETS; i++)
-        while (journeys[i])
-            end_journey(&journeys[i]);
+    forget_all_journeys();
 }
 
 /* -- one port --------------------------------------------------------------------------------------------------------------- */
@@ -371,6 +391,7 @@ void ipc_port_destroy(struct ipc_task *task, struct ipc_port *port)
     }
     port->alive = false;
     ipc_port_arrived(port->id);
+    end_journeys_to(port->id);
     for (int some = 0; some < 64 && ipc_port_accept(port); some++)
         ; /* who has just connected is to see it too */
     if (port->nsrequest.kind)

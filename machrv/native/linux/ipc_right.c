@@ -46,9 +46,8 @@ void ipc_socket_release(struct ipc_socket *socket)
 bool ipc_socket_hung_up(const struct ipc_socket *socket)
 {
     struct pollfd state = {.fd = socket->fd};
-    while (poll(&state, 1, 0) < 0)
-        if (errno != EINTR && errno != EAGAIN)
-            return false; /* there is no memory to look with: it is what it was */
+    if (poll(&state, 1, 0) < 0)
+        return false; /* there is no memory to look with: it is what it was */
     return (state.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
 

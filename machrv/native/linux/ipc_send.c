@@ -99,31 +99,37 @@ static void deallocate(const struct ipc_kmsg *kmsg)
 
 /* -- back --------------------------------------------------------------------------------------------------------------------- */
 
-/* A send-once right that was made for the message is unmade: nobody shall be told that it was not used. */
+/* A right that was made for the message is unmade: nobody shall be told that it was not used. */
 static bool unmake(struct ipc_kmsg *kmsg, struct ipc_right *right)
 {
     struct ipc_port *port = right->port;
-    if (right->kind != KIND_ONCE || (!port && !(right->socket && right->socket->ours && right->socket->named)))
-        return false;
-    if (port) {
-        port->onces--;
-        ipc_port_release(port);
-    } else {
+    if (!port && right->socket && right->socket->ours && right->socket->named) {
         port = ipc_port_find(kmsg->task, right->socket->id);
         if (!port || !ipc_port_drop_end_of(port, right->socket))
             return false;
         ipc_socket_release(right->socket);
+    } else if (port && port->task) {
+        if (right->kind == KIND_ONCE)
+            port->onces--;
+        else
+            port->carried--;
+        ipc_port_release(port);
+    } else {
+        return false;
+    }
+    if (right->kind == KIND_SEND) {
+        port->mscount--;
+        port->made--;
     }
     *right = NO_RIGHT;
     return true;
 }
 
-/* The name of a right that comes back: its old one, where that is free. What was made as send-once right goes on being to be
-   made. */
+/* The name of a right that comes back: its old one, where that is free. What was to be made goes on being to be made. */
 static mach_port_name_t give_back(struct ipc_kmsg *kmsg, uint32_t slot, mach_port_name_t old, unsigned *disposition,
                                   unsigned was)
 {
-    if (was == MACH_MSG_TYPE_MAKE_SEND_ONCE && slot != SLOT_NULL && slot != SLOT_DEAD &&
+    if ((was == MACH_MSG_TYPE_MAKE_SEND_ONCE || was == MACH_MSG_TYPE_MAKE_SEND) && slot != SLOT_NULL && slot != SLOT_DEAD &&
         unmake(kmsg, &kmsg->rights[(slot & ~SLOT_FILE) - 1])) {
         *disposition = was;
         return old;
@@ -196,7 +202,7 @@ static void pseudo_receive(struct ipc_kmsg *kmsg)
 {
     char *message = (char *)kmsg->user;
     size_t offset = sizeof(mach_msg_body_t), names = 0;
-    unsigned remote_kind = kmsg->dest.kind, reply_kind = kmsg->reply_kind;
+    unsigned made = kmsg->bits & MACH_MSGH_BITS_REMOTE_MASK, remote_kind = kmsg->dest.kind, reply_kind = kmsg->reply_kind;
     if (ipc_kmsg_is_plain(kmsg)) { /* nothing was taken */
         ipc_right_release(kmsg->task, &kmsg->dest);
         return;
@@ -227,7 +233,10 @@ static void pseudo_receive(struct ipc_kmsg *kmsg)
     }
     kmsg->user->msgh_local_port = give_back(kmsg, kmsg->reply_slot, kmsg->local, &reply_kind,
                                             (kmsg->bits & MACH_MSGH_BITS_LOCAL_MASK) >> 8);
-    kmsg->user->msgh_remote_port = ipc_right_copyout(kmsg->task, &kmsg->dest, kmsg->remote);
+    if (!(made == MACH_MSG_TYPE_MAKE_SEND || made == MACH_MSG_TYPE_MAKE_SEND_ONCE) || !unmake(kmsg, &kmsg->dest))
+        kmsg->user->msgh_remote_port = ipc_right_copyout(kmsg->task, &kmsg->dest, kmsg->remote);
+    else
+        remote_kind = made;
     kmsg->user->msgh_bits = (kmsg->bits & MACH_MSGH_BITS_COMPLEX) | reply_kind << 8 | remote_kind;
 }
 

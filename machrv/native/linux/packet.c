@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 
 /* What is no longer than this is not worth asking how full the socket is. */
-#define SHORT_BODY 2048
+#define SHORT_BODY 512
 /* A longer body goes inline as long as no more than this waits in the socket (its buffer is 208 KiB by default): so there is
    always room for some eighty packets more, whose bodies are elsewhere. */
 #define INLINE_WAITING 98304
@@ -26,17 +26,17 @@ static int send_vector(int fd, const struct iovec *vector, int count, const int 
         struct cmsghdr align;
         char bytes[CMSG_SPACE(MACHRV_MAX_FDS * sizeof(int))];
     } control;
-    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)vector, .msg_iovlen = (size_t)count};
+    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)vector, .msg_iovlen = (__typeof__(((struct msghdr *)0)->msg_iovlen))count};
     if (nfds > MACHRV_MAX_FDS)
         return -EMSGSIZE;
     if (nfds > 0) {
         const size_t size = (size_t)nfds * sizeof(int);
         memset(control.bytes + CMSG_SPACE(size) - sizeof(size_t), 0, sizeof(size_t)); /* padding */
         message.msg_control = control.bytes;
-        message.msg_controllen = CMSG_SPACE(size);
+        message.msg_controllen = (__typeof__(message.msg_controllen))CMSG_SPACE(size); /* musl has other types */
         control.align.cmsg_level = SOL_SOCKET;
         control.align.cmsg_type = SCM_RIGHTS;
-        control.align.cmsg_len = CMSG_LEN(size);
+        control.align.cmsg_len = (__typeof__(control.align.cmsg_len))CMSG_LEN(size);
         memcpy(CMSG_DATA(&control.align), fds, size);
     }
     for (;;) {
@@ -192,9 +192,15 @@ static ssize_t receive_surely(int fd, struct msghdr *message, int flags)
             continue;
         if (got != 0 || message->msg_controllen || look || message->msg_flags & MSG_CTRUNC)
             return got;
-        message->msg_controllen = room;
+        message->msg_controllen = (__typeof__(message->msg_controllen))room;
     }
 }
+
+/* CMSG_NXTHDR, whose macro compares what it should not in musl. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-compare"
+static struct cmsghdr *next_part(struct msghdr *message, struct cmsghdr *c) { return CMSG_NXTHDR(message, c); }
+#pragma GCC diagnostic pop
 
 /* What the system attached in place of a pidfd: the descriptor, or why there is none. */
 static void take_pidfd(int fd, struct packet *into, struct attested_process *known, bool often)
@@ -265,7 +271,7 @@ static int receive_vector(int fd, struct iovec *vector, struct packet *into, str
     into->state = message.msg_flags & MSG_TRUNC ? PACKET_ODD : message.msg_flags & MSG_CTRUNC ? PACKET_LOST : PACKET_WHOLE;
     if (message.msg_flags & MSG_CTRUNC)
         scarce = true;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = next_part(&message, c)) {
         if (c->cmsg_level != SOL_SOCKET)
             continue;
         if (c->cmsg_type == SCM_RIGHTS) {
@@ -354,7 +360,7 @@ int packet_peek(int fd, bool stamped, struct packet_head *into)
     size_t room = (stamped ? CMSG_SPACE(sizeof(struct timespec)) : 0) + CMSG_SPACE(sizeof(struct ucred));
     struct iovec vector = {&into->header, sizeof into->header};
     struct msghdr message = {
-        .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = room};
+        .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = (__typeof__(((struct msghdr *)0)->msg_controllen))room};
     ssize_t got;
 
     into->stamp = 0;
@@ -365,7 +371,7 @@ int packet_peek(int fd, bool stamped, struct packet_head *into)
     if (got < 0)
         return -errno;
     into->length = got > 0 ? got : (message.msg_flags & MSG_CTRUNC) != 0 || message.msg_controllen;
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = next_part(&message, c)) {
         if (c->cmsg_level != SOL_SOCKET)
             continue;
         if (c->cmsg_type == SCM_TIMESTAMPNS) {

@@ -30,7 +30,11 @@ struct pidfd_info_64 { /* struct pidfd_info as of Linux 6.13, include/uapi/linux
 
 int machrv_missing;
 
-void machrv_without(int features) { machrv_missing = features; }
+void machrv_without(int features)
+{
+    machrv_missing = features;
+    task_forget_self(); /* what tells this process from others may be another word of the system's */
+}
 
 static int64_t now(clockid_t clock)
 {
@@ -124,7 +128,7 @@ bool pidfd_ids(int pidfd, uint32_t *euid, uint32_t *egid)
     struct pidfd_info_64 info;
     memset(&info, 0, sizeof info);
     info.mask = INFO_PID | INFO_CREDS;
-    if (!HAVE(PIDFD_INFO) || ioctl(pidfd, PIDFD_GET_INFO_64, &info) || !(info.mask & INFO_CREDS))
+    if (!HAVE(PIDFD_INFO) || syscall(SYS_ioctl, pidfd, PIDFD_GET_INFO_64, &info) || !(info.mask & INFO_CREDS))
         return false;
     *euid = info.euid;
     *egid = info.egid;
@@ -171,6 +175,19 @@ static bool has_option(int fd, int option, void *value, socklen_t length)
  * sender is a process for the purpose, made by the bare system call: nothing that a fork does is done for it, its end sends no
  * signal, and it makes two system calls.
  */
+/* CMSG_NXTHDR compares what it should not in musl. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-compare"
+static int attached_pidfd(struct msghdr *message)
+{
+    int pidfd = -1;
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part))
+        if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_PIDFD)
+            memcpy(&pidfd, CMSG_DATA(part), sizeof pidfd);
+    return pidfd;
+}
+#pragma GCC diagnostic pop
+
 static bool has_dead_pidfds(void)
 {
     union {
@@ -190,9 +207,7 @@ static bool has_dead_pidfds(void)
         while (sender > 0 && waitpid(sender, &status, __WALL) < 0 && errno == EINTR)
             continue;
         if (sender > 0 && recvmsg(ends[0], &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) >= 0)
-            for (struct cmsghdr *part = CMSG_FIRSTHDR(&message); part; part = CMSG_NXTHDR(&message, part))
-                if (part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_PIDFD)
-                    memcpy(&pidfd, CMSG_DATA(part), sizeof pidfd);
+            pidfd = attached_pidfd(&message);
     }
     if (pidfd >= 0)
         close(pidfd);
@@ -230,7 +245,7 @@ static int features_of_pidfds(void)
     info.mask = INFO_PID | INFO_CREDS;
     if (in_pidfs(pidfd))
         found |= MACHRV_WITHOUT_PIDFS;
-    if (ioctl(pidfd, PIDFD_GET_INFO_64, &info) == 0 && info.mask & INFO_CREDS)
+    if (syscall(SYS_ioctl, pidfd, PIDFD_GET_INFO_64, &info) == 0 && info.mask & INFO_CREDS)
         found |= MACHRV_WITHOUT_PIDFD_INFO;
     close(pidfd);
     return found;
@@ -246,5 +261,8 @@ int machrv_features(void)
     }
     if (has_dead_pidfds())
         found |= MACHRV_WITHOUT_PIDFD_OF_GONE;
-    return found & ~machrv_missing;
+    found &= ~machrv_missing;
+    if (!(found & MACHRV_WITHOUT_PASSPIDFD)) /* then there is no pidfd to ask, of the living or of the gone */
+        found &= ~(MACHRV_WITHOUT_PIDFD_INFO | MACHRV_WITHOUT_PIDFD_OF_GONE);
+    return found;
 }

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -57,6 +58,9 @@
 /* MACHRV_WITHOUT_*: what is switched off, for tests. */
 extern int machrv_missing;
 #define HAVE(feature) (!(machrv_missing & MACHRV_WITHOUT_##feature))
+
+/* Who this process is has to be found out again (task.c). */
+void task_forget_self(void);
 
 /* CLOCK_REALTIME in nanoseconds: what time stamps are compared with. */
 int64_t now_real(void);

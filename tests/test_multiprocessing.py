@@ -1,0 +1,157 @@
+"""Rights and memory as arguments of a multiprocessing.Process; and that nothing else pickles or copies them."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import os
+import pickle
+import threading
+import time
+from multiprocessing.popen_spawn_posix import Popen
+from typing import Any
+
+import pytest
+
+from machrv import (
+    CopyError,
+    MemoryObject,
+    Message,
+    PortSet,
+    ReceiveRight,
+    RendezvousServer,
+    RightError,
+    SendOnceRight,
+    SendRight,
+    fileport,
+    fileport_fd,
+)
+from machrv.kernel import Kernel
+
+from .conftest import PATIENCE, wait_for_no_senders
+
+
+@pytest.fixture(scope="module", autouse=True)
+def helpers() -> None:
+    """What multiprocessing keeps running is not the test's."""
+    from multiprocessing import forkserver, resource_tracker
+
+    resource_tracker.ensure_running()
+    forkserver.ensure_running()
+
+
+@pytest.fixture(params=["spawn", "forkserver"])
+def context(request: pytest.FixtureRequest) -> Any:
+    """The ways to start a process that pickle its arguments."""
+    return multiprocessing.get_context(request.param)
+
+
+def use(send: SendRight, inbox: ReceiveRight, once: SendOnceRight, file: SendRight, memory: MemoryObject) -> None:
+    """Every one of them works in the new process."""
+    word = inbox.receive(PATIENCE).body
+    fd = fileport_fd(file)
+    with memory.map(writable=True) as view:
+        view[:4] = word
+    once.send(Message(2, os.pread(fd, 4, 0)))
+    send.send(Message(1, word))
+    os.close(fd)
+    for right in (send, inbox, file, memory):
+        right.close()
+
+
+def not_used(right: SendRight) -> None:
+    os._exit(3)
+
+
+def joined(process: Any) -> int:
+    process.join(PATIENCE)
+    code: int = process.exitcode
+    process.close()
+    return code
+
+
+def wait_until_nothing_is_kept() -> None:
+    deadline = time.monotonic() + PATIENCE
+    while "machrv-handover" in [thread.name for thread in threading.enumerate()]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_process_is_started_with_rights_and_memory(context: Any, tmp_path: Any) -> None:
+    """Rights move there; memory stays its owner's as well."""
+    (tmp_path / "file").write_bytes(b"file")
+    fd = os.open(tmp_path / "file", os.O_RDONLY)
+    with ReceiveRight.allocate() as port, ReceiveRight.allocate() as answers, MemoryObject.create(4) as memory:
+        moved = ReceiveRight.allocate()
+        with moved.make_send() as to_moved:
+            rights = (port.make_send(), moved, answers.make_send_once(), fileport(fd), memory)
+            process = context.Process(target=use, args=rights)
+            process.start()
+            to_moved.send(Message(0, b"word"))
+        assert port.receive(PATIENCE).body == b"word"
+        assert answers.receive(PATIENCE).body == b"file"
+        assert joined(process) == 0
+        with memory.map() as view:
+            assert view[:] == b"word"
+        wait_for_no_senders(port)
+        assert all(right.closed for right in rights[:4]) and not memory.closed
+    os.close(fd)
+    wait_until_nothing_is_kept()
+
+
+def test_what_a_process_does_not_take_is_given_up(context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends before it has unpickled its arguments: here, the module that has its function is not to be found there."""
+    with ReceiveRight.allocate() as port:
+        process = context.Process(target=use, args=(Unfindable(), port.make_send()))
+        process.start()
+        assert joined(process) != 0
+        wait_for_no_senders(port)
+    wait_until_nothing_is_kept()
+
+
+class Unfindable:
+    """Its unpickling fails, before that of what comes behind it."""
+
+    def __reduce__(self) -> Any:
+        return os._exit, (5,)
+
+
+def test_a_process_that_cannot_be_started_leaves_the_right_to_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was pickled for it is held again."""
+
+    def fails(self: Any, process: Any) -> None:
+        from multiprocessing import context, reduction
+        import io
+
+        context.set_spawning_popen(self)
+        try:
+            reduction.dump(process, io.BytesIO())
+        finally:
+            context.set_spawning_popen(None)
+        raise BlockingIOError("no more processes")
+
+    monkeypatch.setattr(Popen, "_launch", fails)
+    with ReceiveRight.allocate() as port, port.make_send() as right:
+        process = multiprocessing.get_context("spawn").Process(target=not_used, args=(right,))
+        with pytest.raises(BlockingIOError):
+            process.start()
+        del process
+        assert not right.closed
+        right.send(Message(1), PATIENCE)
+        assert port.receive(PATIENCE).id == 1
+    wait_until_nothing_is_kept()
+
+
+def test_anywhere_else_nothing_is_pickled_or_copied(server: RendezvousServer) -> None:
+    """And the text says what to do; a queue of multiprocessing is such a place too."""
+    from multiprocessing.reduction import ForkingPickler
+
+    with ReceiveRight.allocate() as port, port.make_send() as right, MemoryObject.create(1) as memory:
+        with PortSet.allocate() as ports:
+            for one in (port, right, memory, ports, server):
+                for way in (copy.copy, copy.deepcopy, pickle.dumps, ForkingPickler.dumps):
+                    with pytest.raises(CopyError, match=r"launch\(\).*multiprocessing.Process") as caught:
+                        way(one)
+                    assert isinstance(caught.value, TypeError) and isinstance(caught.value, RightError)
+                    assert type(one).__name__ in str(caught.value)
+                assert not getattr(one, "closed", False)
