@@ -2,6 +2,7 @@
 
 machrv.launch                   start a child, with ports for it
 machrv.RendezvousClient         in the child: take them
+machrv.Channel                  two ends that talk: bytes of any length, rights, files
 machrv.ReceiveRight             a port; `make_send` gives rights to it, `receive` what was sent
 machrv.Message                  what is sent: bytes, and rights
 machrv.aio                      the same on an event loop
@@ -15,8 +16,9 @@ from os import environ
 
 #: Where each public name comes from.
 _MODULES = {
+    "machrv.channel": "Channel ChannelMessage",
     "machrv.constants": "Disposition",
-    "machrv.errors": "CopyError KeyFormatError KeyNotFoundError LockNotHeldError MachError MachrvError MemoryObjectError MessageFormatError PeerRejectedError ProcessGoneError ReadOnlyMemoryError ReceiveTimeout RegistrationError RendezvousError RendezvousPermissionError RendezvousTimeout RequirementError RightError SendTimeout ServerNotFoundError UnsupportedError UnsupportedRequirementError",
+    "machrv.errors": "ChannelClosedError CopyError KeyFormatError KeyNotFoundError LockNotHeldError MachError MachrvError MemoryObjectError MessageFormatError NoSenders PeerRejectedError ProcessGoneError ReadOnlyMemoryError ReceiveTimeout RegistrationError RendezvousError RendezvousPermissionError RendezvousTimeout RequestDropped RequirementError RightError SendTimeout ServerNotFoundError UnsupportedError UnsupportedRequirementError",
     "machrv.kernel": "Kernel current",
     "machrv.message": "AuditToken GuardedPortDescriptor Message OutOfLineDescriptor OutOfLinePortsDescriptor PortDescriptor Trailer",
     "machrv.rendezvous.client": "DirectRendezvousClient RendezvousClient",
@@ -28,7 +30,7 @@ _MODULES = {
     "machrv.rendezvous.server": "DirectRendezvousServer RendezvousServer RendezvousServerBase",
     "machrv.rendezvous.verdict": "Verdict set_verdict_callback",
     "machrv.requirement": "ProcessRequirement Requirement",
-    "machrv.rights": "PortSet ReceiveRight SendOnceRight SendRight destroy_message fileport fileport_fd take_reply_right take_right take_rights",
+    "machrv.rights": "PortSet ReceiveRight ReceivedMessage SendOnceRight SendRight destroy_message fileport fileport_fd take_reply_right take_right take_rights",
     "machrv.rights.memory": "MemoryObject",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -1,9 +1,14 @@
 """The public names of machrv, for those who check types. (The module itself would have a child read all of this.)"""
 
+from machrv.channel import (
+    Channel as Channel,
+    ChannelMessage as ChannelMessage,
+)
 from machrv.constants import (
     Disposition as Disposition,
 )
 from machrv.errors import (
+    ChannelClosedError as ChannelClosedError,
     CopyError as CopyError,
     KeyFormatError as KeyFormatError,
     KeyNotFoundError as KeyNotFoundError,
@@ -12,6 +17,7 @@ from machrv.errors import (
     MachrvError as MachrvError,
     MemoryObjectError as MemoryObjectError,
     MessageFormatError as MessageFormatError,
+    NoSenders as NoSenders,
     PeerRejectedError as PeerRejectedError,
     ProcessGoneError as ProcessGoneError,
     ReadOnlyMemoryError as ReadOnlyMemoryError,
@@ -20,6 +26,7 @@ from machrv.errors import (
     RendezvousError as RendezvousError,
     RendezvousPermissionError as RendezvousPermissionError,
     RendezvousTimeout as RendezvousTimeout,
+    RequestDropped as RequestDropped,
     RequirementError as RequirementError,
     RightError as RightError,
     SendTimeout as SendTimeout,
@@ -78,6 +85,7 @@ from machrv.requirement import (
 from machrv.rights import (
     PortSet as PortSet,
     ReceiveRight as ReceiveRight,
+    ReceivedMessage as ReceivedMessage,
     SendOnceRight as SendOnceRight,
     SendRight as SendRight,
     destroy_message as destroy_message,

@@ -218,6 +218,18 @@ class MessageFormatError(MachrvError, ValueError):
         return self.problem if self.offset is None else f"offset {self.offset}: {self.problem}"
 
 
+class NoSenders(MachrvError, EOFError):
+    """Every right to send to this port is gone, and every message was received: nothing will come any more."""
+
+
+class RequestDropped(MachrvError, EOFError):
+    """A request was not answered: whoever had it gave the right to answer up, or has ended."""
+
+
+class ChannelClosedError(MachrvError, EOFError):
+    """The other end of the channel is gone. Everything that it sent before was received."""
+
+
 class RightError(MachrvError):
     """A right was used after it was closed, released or moved, or is of another kind than the call needs."""
 

@@ -14,15 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from machrv import Disposition, Message, ReceiveRight, RendezvousServer, RendezvousServerBase
+from machrv import Disposition, Message, NoSenders, ReceiveRight, RendezvousServer, RendezvousServerBase
 from machrv.kernel import Kernel, current
-from machrv.message import MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_SEND_ONCE
+from machrv.message import MACH_NOTIFY_SEND_ONCE
 
 PROGRAMS = Path(__file__).parent / "programs"
 
 #: What runs on a Mac, or shall: docs/macos.md. The rest looks into /proc, or drives the Linux kernel of machrv.
 ON_MACOS = (
     "test_audit.py",
+    "test_channel.py",
     "test_chromium_golden.py",
     "test_collection.py",
     "test_commands.py",
@@ -124,14 +125,8 @@ def finish(process: subprocess.Popen[bytes]) -> int:
 
 def wait_for_no_senders(port: ReceiveRight) -> None:
     """Wait until the last send right to `port` is gone, wherever it was."""
-    kernel = port.kernel
-    before = kernel.mach_port_request_notification(
-        port.name, MACH_NOTIFY_NO_SENDERS, 0, port.name, Disposition.MAKE_SEND_ONCE
-    )
-    assert before == 0
-    message = port.receive(PATIENCE)
-    assert message.id == MACH_NOTIFY_NO_SENDERS, message
-    assert message.audit_token is not None and message.audit_token.is_kernel
+    with pytest.raises(NoSenders):
+        port.receive(PATIENCE)
 
 
 def wait_for_server(server: RendezvousServerBase) -> None:

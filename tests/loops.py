@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from machrv import Disposition, Message, ReceiveRight, SendRight, SendTimeout, aio
-from machrv.message import MACH_NOTIFY_NO_SENDERS
+from machrv import Message, NoSenders, ReceiveRight, SendRight, SendTimeout, aio
 
 from .conftest import PATIENCE
 
@@ -67,8 +66,5 @@ async def turns(count: int) -> None:
 
 async def no_senders(port: ReceiveRight) -> None:
     """Until the last send right to `port` is gone, wherever it was."""
-    port.kernel.mach_port_request_notification(
-        port.name, MACH_NOTIFY_NO_SENDERS, 0, port.name, Disposition.MAKE_SEND_ONCE
-    )
-    message = await aio.receive(port, PATIENCE)
-    assert message.id == MACH_NOTIFY_NO_SENDERS, message
+    with pytest.raises(NoSenders):
+        await aio.receive(port, PATIENCE)

@@ -390,10 +390,10 @@ def test_a_server_that_is_too_busy_to_be_looked_up(run: Run[None]) -> None:
             for right in waiting:
                 kernel.mach_port_deallocate(right)
             with pytest.raises(ReceiveTimeout):
-                port.receive(timeout=0)
-            message = await aio.receive(port, PATIENCE)
+                port.receive(timeout=0, wait_for_senders=True)
+            message = await aio.receive(port, PATIENCE, wait_for_senders=True)
             assert message.id == REQUEST_ID
-            kernel.mach_port_deallocate(message.remote_port)
+            message.close()
             with await connecting as nothing:
                 assert nothing.port_count == 0
 

@@ -96,7 +96,8 @@ def test_back_pressure_without_a_descriptor(mac: StandInKernel) -> None:
                     port.receive(timeout=0)
                 await asyncio.wait_for(sending, PATIENCE)
                 assert travels.closed
-            assert (await aio.receive(port, PATIENCE)).id == 2
+            with await aio.receive(port, PATIENCE) as message:
+                assert message.id == 2
 
     asyncio.run(main())
 

@@ -21,6 +21,7 @@ RENDEZVOUS = {*TESTS.glob("test_rendezvous*.py"), TESTS / "test_validation.py", 
 
 #: What a hardened process must get through; the tests of rights make mistakes on purpose, which would end one.
 ROOMS = [
+    "channel",
     "chromium_golden",
     "dispatch",
     "launch",

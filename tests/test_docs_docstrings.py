@@ -23,9 +23,18 @@ import asyncio
 import sys
 from asyncio.subprocess import PIPE
 
-from machrv import Message, ReceiveRight, RendezvousClient, aio, launch
+from machrv import Channel, Message, ReceiveRight, RendezvousClient, aio, fileport_fd, launch
 
 command = [sys.executable, "child.py"]
+
+TALKER = '''
+from machrv import RendezvousClient
+
+with RendezvousClient.connect() as rights:
+    channel = rights.take_channel("chan")
+with channel:
+    channel.send(channel.receive(30).data)
+'''
 """
 
 #: Around each example, at EXAMPLE: what it needs, and what must be true afterwards.
@@ -46,7 +55,61 @@ AROUND = {
             right = other.make_send()
             with inbox.make_send() as port:
                 EXAMPLE
-            assert right.closed and inbox.receive(0).body == b"four"
+            assert right.closed
+            with inbox.receive(0) as message:
+                assert message.body == b"four" and len(message.rights) == 1
+        """,
+    "aio.request": """
+        async def serve():
+            with await aio.receive(inbox) as message:
+                message.reply(Message(5))
+        with ReceiveRight.allocate() as inbox, inbox.make_send() as port:
+            server = asyncio.create_task(serve())
+            EXAMPLE
+            await server
+            assert answer.id == 5
+        """,
+    "SendRight.request": """
+        def serve():
+            with inbox.receive(30) as message:
+                message.reply(Message(5))
+        with ReceiveRight.allocate() as inbox, inbox.make_send() as port:
+            server = asyncio.create_task(asyncio.to_thread(serve))
+            await asyncio.sleep(0)
+            EXAMPLE
+            await server
+            assert answer.id == 5
+        """,
+    "ReceivedMessage": """
+        with ReceiveRight.allocate() as port, port.make_send() as to, ReceiveRight.allocate() as inbox:
+            to.send(Message(5, descriptors=[inbox.make_send()]))
+            EXAMPLE
+            right.close()
+        """,
+    "Channel": """
+        with open("child.py", "w") as child:
+            child.write(TALKER)
+        EXAMPLE
+        """,
+    "ChannelMessage": """
+        ours, channel = Channel.pair()
+        with ours, channel, open("child.py") as file:
+            ours.send(rights=[file])
+            EXAMPLE
+            assert log.read().startswith("\\nfrom machrv")
+            log.close()
+        """,
+    "aio.Channel": """
+        if len(sys.argv) > 1:
+            with await aio.connect() as rights:
+                EXAMPLE
+        else:
+            ours, theirs = aio.Channel.pair()
+            async with ours:
+                child = await aio.launch([sys.executable, sys.argv[0], "child"], {"chan": theirs})
+                assert (await ours.request(b"echo", timeout=30)).data == b"echo"
+                ours.close()
+                assert await child.wait() == 0
         """,
     "aio.launch": """
         with ReceiveRight.allocate() as inbox:

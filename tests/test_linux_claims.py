@@ -72,7 +72,7 @@ def test_many_threads_claim_at_once(client: LinuxKernel, server: Server) -> None
     with ThreadPoolExecutor(8) as pool:
         done = pool.map(claim, range(200))
         while len(received) < 200:
-            received.add(server.target.receive(PATIENCE).id)
+            received.add(server.target.receive(PATIENCE, wait_for_senders=True).id)
         list(done)
     assert received == set(range(200))
 

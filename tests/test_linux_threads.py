@@ -392,7 +392,7 @@ with tempfile.TemporaryDirectory() as folder:
             thread.start()
         while sum(counts.values()) < 2 * THREADS * ROUNDS:
             try:
-                counts[inbox.receive(1).id] += 1
+                counts[inbox.receive(1, wait_for_senders=True).id] += 1
             except ReceiveTimeout:
                 if failures or not any(thread.is_alive() for thread in threads):
                     break

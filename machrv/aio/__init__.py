@@ -24,6 +24,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from machrv.aio.asking import request as request
+    from machrv.aio.channels import Channel as Channel
     from machrv.aio.connecting import connect as connect, initialize as initialize
     from machrv.aio.launching import Child as Child, launch as launch
     from machrv.aio.locking import LoopLock as LoopLock
@@ -32,10 +34,17 @@ if TYPE_CHECKING:
         RendezvousServer as RendezvousServer,
         RendezvousServerBase as RendezvousServerBase,
     )
-    from machrv.rights.awaiting import Messages as Messages, messages as messages, receive as receive, send as send
+    from machrv.rights.awaiting import (
+        Messages as Messages,
+        messages as messages,
+        receive as receive,
+        send as send,
+    )
 
 #: Where each name comes from: a child that connects does not pay for serving.
 _MODULES = {
+    "machrv.aio.asking": "request",
+    "machrv.aio.channels": "Channel",
     "machrv.aio.connecting": "connect initialize",
     "machrv.aio.launching": "Child launch",
     "machrv.aio.locking": "LoopLock",

@@ -21,7 +21,7 @@ from machrv.rendezvous.client import (
 from machrv.rendezvous.names import service_names
 from machrv.rendezvous.protocol import request
 from machrv.rights.awaiting import receive, send
-from machrv.rights.kinds import ReceiveRight, SendRight
+from machrv.rights.kinds import SendRight, reply_port
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ async def _ask(
 ) -> tuple[dict[int, OwnedRight], AuditToken | None]:
     """Send a request to `server`, whose right is spent then, and take what the reply brings."""
     loop, kernel, requirement = asyncio.get_running_loop(), server.kernel, server_requirement()
-    with ReceiveRight(kernel.mach_reply_port(), kernel) as reply_port:
+    with reply_port(kernel) as answers:
         try:
             # Its right is copied into the request and closed behind it: to the server that is the same as a move, and a
             # request that is given up before it was sent has not touched it.
-            await send(server, request(reply_port.name, request_id(requirement)), max(0.0, deadline - loop.time()))
+            await send(server, request(answers.name, request_id(requirement)), max(0.0, deadline - loop.time()))
             server.close()
-            reply = await receive(reply_port, max(0.0, deadline - loop.time()))
+            reply = await receive(answers, max(0.0, deadline - loop.time()))
         except MachError as error:
             raise explained(error, what, timeout) from error
-    return taken(reply, what, requirement, kernel)
+    return taken(reply, what, requirement)

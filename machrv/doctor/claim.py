@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from machrv.doctor.findings import OK, WARNING, WRONG, Finding
-from machrv.errors import MachrvError, ReceiveTimeout
+from machrv.errors import MachrvError, NoSenders, ReceiveTimeout
 from machrv.kernel import current
 from machrv.rendezvous.launch import launch
 from machrv.rendezvous.server import RendezvousServer
@@ -69,7 +69,7 @@ def _perform() -> tuple[float, Message | None, str]:
         with process, closing(current().open_process(process.pid)) as pinned:
             try:
                 message = inbox.receive(PATIENCE)
-            except ReceiveTimeout:
+            except (NoSenders, ReceiveTimeout):
                 return 0.0, None, _why(process)
             took = perf_counter() - started
             token = message.audit_token

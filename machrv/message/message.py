@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, ClassVar
 
-    from typing_extensions import Buffer
+    from typing_extensions import Buffer, Self
 
 _COMPLEX: int = lib.MACH_MSGH_BITS_COMPLEX
 _REMOTE: int = lib.MACH_MSGH_BITS_REMOTE_MASK
@@ -200,14 +200,14 @@ class Message:
     # -- in ---------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def decode(cls, buffer: Buffer) -> Message:
+    def decode(cls, buffer: Buffer) -> Self:
         """The message in `buffer`: the whole buffer is one message, with or without a trailer.
 
         Raises MessageFormatError, with the offset and what was expected there, for anything else.
         """
         image = buffer if type(buffer) is bytes else bytes(memoryview(buffer))
         length = len(image)
-        message: Message = _new(cls)
+        message: Self = _new(cls)
         # What stands where a count would is read in any case, which is cheaper than to look first and read twice.
         if length >= _MORE:
             bits, size, remote, message.local_port, message.voucher_port, message.id, count, told = _unpack_more(image)
@@ -246,7 +246,7 @@ class Message:
     # -- values -----------------------------------------------------------------------------------------------------
 
     def _fields(self) -> tuple[object, ...]:
-        return (*(getattr(self, name) for name in self.__slots__[:-1]), self.trailer)
+        return (*(getattr(self, name) for name in Message.__slots__[:-1]), self.trailer)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):

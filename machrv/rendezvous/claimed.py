@@ -11,7 +11,7 @@ from machrv.constants import KERN_INVALID_RIGHT, MACH_PORT_RIGHT_RECEIVE
 from machrv.errors import KeyNotFoundError, MachError, RightError
 from machrv.rendezvous.keys import key_text, keys_text, readable_key, uint32_key
 from machrv.rights.closing import Closing
-from machrv.rights.kinds import SendRight
+from machrv.rights.kinds import ReceiveRight, SendRight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from _typeshed import OpenBinaryMode, OpenTextMode
 
+    from machrv.channel import Channel
     from machrv.message import AuditToken
     from machrv.rendezvous.keys import Key
-    from machrv.rights.kinds import OwnedRight, ReceiveRight, SendOnceRight
+    from machrv.rights.kinds import OwnedRight, SendOnceRight
     from machrv.rights.memory import MemoryObject
 
     T = TypeVar("T")
@@ -186,6 +187,15 @@ class Claimed(Closing):
         from machrv.rights.memory import MemoryObject  # Late: as above.
 
         return self._turned(key, lambda right: MemoryObject.from_right(right, size))
+
+    def take_channel(self, key: Key) -> Channel:
+        """The end of a channel under `key`, the caller's to close. It came as a receive right.
+
+        Raises KeyNotFoundError (a KeyError), and RightError if what is there is no receive right; then it stays to be taken.
+        """
+        from machrv.channel import Channel  # Late: as above.
+
+        return Channel(self.take(key, ReceiveRight))
 
     def _turned(self, key: Key, turn: Callable[[SendRight], T]) -> T:
         """What `turn` makes of the send right under `key`. If it raises, the right is there as before."""

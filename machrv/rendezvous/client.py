@@ -35,8 +35,8 @@ from machrv.rendezvous.claimed import Claimed
 from machrv.rendezvous.names import SERVICE_NAME_VARIABLE, service_names
 from machrv.rendezvous.policy import wants_info_plist
 from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, is_refusal, parse_reply, request
-from machrv.rights.kinds import ReceiveRight, SendRight, take_right
-from machrv.rights.transfer import destroy_message, send_message
+from machrv.rights.kinds import SendRight, reply_port
+from machrv.rights.transfer import send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from machrv.kernel import Kernel
-    from machrv.message import AuditToken, Message
+    from machrv.message import AuditToken
     from machrv.requirement import Requirement
+    from machrv.rights.incoming import ReceivedMessage
     from machrv.rights.kinds import OwnedRight
 
 _DEFAULT_TIMEOUT = 30.0
@@ -101,7 +102,7 @@ class RendezvousClient(Claimed):
         name, server = look_up([service_name] if service_name is not None else service_names(), kernel, timeout)
         what = f"server {name!r}"
         with server:
-            client = cls(*taken(ask(server, what, requirement, timeout, deadline), what, requirement, kernel))
+            client = cls(*taken(ask(server, what, requirement, timeout, deadline), what, requirement))
         if not client.port_count:
             client._tell_why()
         return client
@@ -149,8 +150,8 @@ class DirectRendezvousClient(Claimed):
 
         Raises as `RendezvousClient.connect`; if the request could not be sent, the caller still owns the right.
         """
-        deadline, requirement, kernel = monotonic() + timeout, server_requirement(), send_right.kernel
-        return cls(*taken(ask(send_right, "server", requirement, timeout, deadline), "server", requirement, kernel))
+        deadline, requirement = monotonic() + timeout, server_requirement()
+        return cls(*taken(ask(send_right, "server", requirement, timeout, deadline), "server", requirement))
 
 
 # -- step by step, for `machrv.aio` as well ----------------------------------------------------------------------------
@@ -200,13 +201,15 @@ def request_id(requirement: Requirement | None) -> int:
     return REQUEST_WITH_INFO_PLIST_ID if wants_info_plist(requirement) else REQUEST_ID
 
 
-def ask(server: SendRight, what: str, requirement: Requirement | None, timeout: float, deadline: float) -> Message:
+def ask(
+    server: SendRight, what: str, requirement: Requirement | None, timeout: float, deadline: float
+) -> ReceivedMessage:
     """Send a request to `server`, whose right is moved, and receive what it answers."""
     kernel = server.kernel
-    with ReceiveRight(kernel.mach_reply_port(), kernel) as reply_port:
+    with reply_port(kernel) as answers:
         name = server.release()
         try:
-            message = request(reply_port.name, request_id(requirement))
+            message = request(answers.name, request_id(requirement))
             send_message(kernel, message, name, Disposition.MOVE_SEND, max(0.0, deadline - monotonic()))
         except BaseException as error:
             server.restore(name)
@@ -214,13 +217,13 @@ def ask(server: SendRight, what: str, requirement: Requirement | None, timeout: 
                 raise explained(error, what, timeout) from error
             raise
         try:
-            return reply_port.receive(max(0.0, deadline - monotonic()))
+            return answers.receive(max(0.0, deadline - monotonic()))
         except MachError as error:
             raise explained(error, what, timeout) from error
 
 
 def taken(
-    message: Message, what: str, requirement: Requirement | None, kernel: Kernel
+    message: ReceivedMessage, what: str, requirement: Requirement | None
 ) -> tuple[dict[int, OwnedRight], AuditToken | None]:
     """The rights of a reply, owned, once the server was judged."""
     if is_refusal(message):
@@ -230,20 +233,15 @@ def taken(
     try:
         descriptors, additional_data = parse_reply(message)
     except MessageFormatError as error:
-        destroy_message(message, kernel)
+        message.close()
         raise RendezvousError(f"what the {what} sent is no reply: {error}") from error
     sender = message.audit_token
     why = _refusal(requirement, sender, additional_data)
     if why is not None:
-        destroy_message(message, kernel)
-        raise PeerRejectedError(
-            f"the {what} is process {sender and sender.pid}, which does not meet {requirement!r}: {why}"
-        )
-    rights: dict[int, OwnedRight] = {}
-    for key, found in descriptors.items():
-        right = take_right(found.name, found.disposition, kernel)
-        if right is not None:
-            rights[key] = right
+        message.close()
+        raise PeerRejectedError(f"the {what} is process {sender.pid}, which does not meet {requirement!r}: {why}")
+    rights = {key: right for key, right in zip(descriptors, message.rights) if right is not None}
+    message.rights = []
     return rights, sender
 
 

@@ -14,7 +14,7 @@ from machrv.rendezvous.protocol import MAX_PORTS
 from machrv.rights.files import fileport
 from machrv.rights.kinds import ReceiveRight, SendOnceRight, SendRight
 from machrv.rights.memory import MemoryObject
-from machrv.rights.right import Right
+from machrv.rights.right import Movable, Right
 from machrv.rights.transfer import NEEDED_RIGHT
 
 TYPE_CHECKING = False
@@ -25,8 +25,13 @@ if TYPE_CHECKING:
     from machrv.kernel import Kernel
     from machrv.rights.files import HasFileno
 
-    #: What may be registered under a key: any owned right but a port set; memory; what has a descriptor.
-    RendezvousPortLike = Union["RendezvousPort", ReceiveRight, SendRight, SendOnceRight, MemoryObject, HasFileno]
+    #: What may be registered under a key: any owned right but a port set, and what travels as one: an end of a channel; memory;
+    #: what has a descriptor.
+    RendezvousPortLike = Union[
+        "RendezvousPort", ReceiveRight, SendRight, SendOnceRight, Movable, MemoryObject, HasFileno
+    ]
+    #: The same once an end is the right that it travels as.
+    CheckedPort = Union["RendezvousPort", Right, MemoryObject, HasFileno]
     #: The keys are `Key`s. (Mapping is invariant in its keys, so `Mapping[Key, ...]` would refuse a `dict[str, ...]`; and
     #: beside a union of mappings mypy does not see that a right and another kind of right are both welcome.)
     Ports = Mapping[Any, RendezvousPortLike]
@@ -119,7 +124,7 @@ class RendezvousPort:
         return f"RendezvousPort(name={self.name:#x}, disposition={self._disposition.name})"
 
 
-def checked_ports(ports: Ports, kernel: Kernel) -> dict[int, RendezvousPortLike]:
+def checked_ports(ports: Ports, kernel: Kernel) -> dict[int, CheckedPort]:
     """The same ports under integer keys, ascending, after every check that can be made before moving them.
 
     Raises KeyFormatError, RegistrationError (the number of ports, what is no port) and RightError (a right that is spent, or that
@@ -127,20 +132,20 @@ def checked_ports(ports: Ports, kernel: Kernel) -> dict[int, RendezvousPortLike]
     """
     if not hasattr(ports, "items"):
         raise RegistrationError(f"{ports!r} says nothing about keys: register a dict, such as {{'port': right}}")
-    checked: dict[int, RendezvousPortLike] = {}
+    checked: dict[int, CheckedPort] = {}
     for key, port in ports.items():
         number = uint32_key(key)
         if number in checked:
             raise RegistrationError(f"the key {key!r} is given twice, once in another spelling")
-        checked[number] = port
+        checked[number] = port.moving_right() if isinstance(port, Movable) else port
     if len(checked) > MAX_PORTS:
         raise RegistrationError(f"{len(checked)} ports are more than one reply carries: register at most {MAX_PORTS}")
     moved: dict[tuple[int, int], int] = {}
-    for number, port in checked.items():
-        if not isinstance(port, (RendezvousPort, Right)):
-            _check_lent(number, port, kernel)
+    for number, found in checked.items():
+        if not isinstance(found, (RendezvousPort, Right)):
+            _check_lent(number, found, kernel)
             continue
-        name, needs, moves = _described(number, port, kernel)
+        name, needs, moves = _described(number, found, kernel)
         if moves:
             moved[name, needs] = moved.get((name, needs), 0) + 1
         _check_right(name, needs, moved.get((name, needs), 1), kernel)
@@ -160,7 +165,7 @@ def _check_lent(key: int, value: Any, kernel: Kernel) -> None:
             else ". MemoryObject.from_bytes() makes memory of bytes" if isinstance(value, (bytes, bytearray)) else ""
         )
         raise RegistrationError(
-            f"key {key_text(key)}: {value!r} cannot be registered: give a right, a RendezvousPort, a MemoryObject, or an "
+            f"key {key_text(key)}: {value!r} cannot be registered: give a right, a RendezvousPort, a Channel, a MemoryObject, or an "
             f"open file or socket (what has a fileno()){advice}"
         )
     try:
@@ -207,7 +212,7 @@ def _check_right(name: int, right: int, count: int, kernel: Kernel) -> None:
         )
 
 
-def take_ports(checked: Mapping[int, RendezvousPortLike], kernel: Kernel) -> dict[int, RendezvousPort]:
+def take_ports(checked: Mapping[int, CheckedPort], kernel: Kernel) -> dict[int, RendezvousPort]:
     """Take ownership of everything that is to be moved: all of it, or, if this raises, nothing.
 
     The objects that were passed in are spent then, but for ports that own nothing (COPY_SEND, MAKE_*), and for files,
@@ -246,7 +251,9 @@ def destroy_ports(ports: Ports) -> None:
     memory, whatever else. A failure is logged, and the others are given up all the same."""
     for key, port in ports.items() if hasattr(ports, "items") else ():
         try:
-            if isinstance(port, Right):
+            if isinstance(port, Movable):
+                port.close()
+            elif isinstance(port, Right):
                 if port.move is not None:
                     port.close()
             elif isinstance(port, RendezvousPort) and port._disposition in _MOVES:

@@ -3,12 +3,14 @@
 right       Right: what owning a right means
 transfer    into messages and out of them
 kinds       SendRight, SendOnceRight, ReceiveRight, PortSet
-received    the rights in a received message, owned
+incoming    a received message, which owns what it brought
+received    the same for messages that were decoded by hand
 handover    rights for processes that multiprocessing starts
 files       an open file as a right; memory: shared memory as one
 awaiting    the same from an event loop; loops: what a loop is told
 """
 
+from machrv.rights.incoming import ReceivedMessage as ReceivedMessage
 from machrv.rights.kinds import (
     PortSet as PortSet,
     ReceiveRight as ReceiveRight,

@@ -8,35 +8,50 @@ from __future__ import annotations
 import asyncio
 
 from machrv.constants import MACH_RCV_PORT_DIED
-from machrv.errors import MachError, ReceiveTimeout, RightError, SendTimeout, UnsupportedError
+from machrv.errors import MachError, NoSenders, ReceiveTimeout, RightError, SendTimeout, UnsupportedError
 from machrv.rights.loops import Watch, take_turn, wait_readable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
     from machrv.message import Message
+    from machrv.rights.incoming import ReceivedMessage
     from machrv.rights.kinds import PortSet, ReceiveRight, SendOnceRight, SendRight
+
+    T = TypeVar("T")
 
 #: Seconds between two tries where the kernel has no descriptor that tells of room: at first, and at most.
 _FIRST_PAUSE = 0.001
 _LONGEST_PAUSE = 0.1
 
 
-async def receive(port: ReceiveRight | PortSet, timeout: float | None = None) -> Message:
+async def receive(
+    port: ReceiveRight | PortSet, timeout: float | None = None, wait_for_senders: bool = False
+) -> ReceivedMessage:
     """The next message of a port or set, as `port.receive` gives it; the loop goes on meanwhile.
 
     `timeout` in seconds; None waits for ever, 0 does not wait. Several may wait for one port: each gets a message of its
-    own, in the order in which they came. Raises ReceiveTimeout, RightError (the right is spent) and MachError
-    (MACH_RCV_PORT_DIED if it goes away meanwhile). Who is cancelled has received nothing: the message stays in the port.
+    own, in the order in which they came. Raises NoSenders once nobody is left who could send (`wait_for_senders`: waits
+    for somebody to come), ReceiveTimeout, RightError (the right is spent) and MachError (MACH_RCV_PORT_DIED if it goes
+    away meanwhile). Who is cancelled has received nothing: the message stays in the port.
 
         message = await aio.receive(port, timeout=5)
     """
+    waiting = {"wait_for_senders": True} if wait_for_senders else {}
+    return await received(port, lambda: port.receive(timeout=0, **waiting), timeout)
+
+
+async def received(port: Any, attempt: Callable[[], T], timeout: float | None) -> T:
+    """What `attempt` gives once it does not raise ReceiveTimeout; tried again whenever `port` may have something."""
     loop = asyncio.get_running_loop()
     deadline = None if timeout is None else loop.time() + timeout
     waited = False
     await take_turn()
     while True:
         try:
-            return port.receive(timeout=0)
+            return attempt()
         except ReceiveTimeout as error:
             if deadline is not None and loop.time() >= deadline:
                 raise ReceiveTimeout(error.code, error.operation, None, timeout, error.on) from None
@@ -61,9 +76,11 @@ class Messages:
     def __aiter__(self) -> Messages:
         return self
 
-    async def __anext__(self) -> Message:
+    async def __anext__(self) -> ReceivedMessage:
         try:
             return await receive(self._port)
+        except NoSenders:
+            raise StopAsyncIteration from None
         except (MachError, RightError):
             if self._port.closed:
                 raise StopAsyncIteration from None
@@ -73,7 +90,7 @@ class Messages:
 def messages(port: ReceiveRight | PortSet) -> Messages:
     """The messages of a port or set as they come; `async for message in port` is the same.
 
-    Ends when the right is closed, released or sent away. Raises as `receive`; the iteration may go on after that.
+    Ends when nobody is left who could send, and when the right is closed, released or sent away. Raises as `receive`; the iteration may go on after that.
     Leaving it, by `break` or by being cancelled, leaves in the port what has not come yet.
     """
     return Messages(port)
@@ -88,14 +105,18 @@ async def send(right: SendRight | SendOnceRight, message: Message, timeout: floa
 
         await aio.send(port, Message(body=b"four", descriptors=[right]), timeout=5)
     """
+    await sent(right, lambda: right.send(message, timeout=0), timeout)
+
+
+async def sent(right: SendRight | SendOnceRight, attempt: Callable[[], T], timeout: float | None) -> T:
+    """What `attempt` gives once it does not raise SendTimeout; tried again whenever `right` may have room."""
     loop = asyncio.get_running_loop()
     deadline = None if timeout is None else loop.time() + timeout
     pause = _FIRST_PAUSE
     await take_turn()
     while True:
         try:
-            right.send(message, timeout=0)
-            return
+            return attempt()
         except SendTimeout as error:
             if deadline is not None and loop.time() >= deadline:
                 raise SendTimeout(error.code, error.operation, None, timeout, error.on) from None

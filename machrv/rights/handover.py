@@ -154,7 +154,10 @@ def redeem(kind: Callable[[int, Kernel], Any], service: str, nonce: bytes) -> An
         raise RightError(f"the right that this process was started with cannot be had: {error}") from error
     message = Message.decode(answer)
     if message.id == _ANSWER and message.descriptors:
-        return kind(message.descriptors[0].name, kernel)
+        right = kind(message.descriptors[0].name, kernel)
+        if right.right == MACH_PORT_RIGHT_RECEIVE:
+            right._came = True
+        return right
     kernel.mach_msg_destroy(answer)
     why = "was unpickled before, or is not for this process" if message.id == MACH_NOTIFY_SEND_ONCE else "did not come"
     raise RightError(f"the right that this process was started with {why}")

@@ -5,27 +5,34 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from machrv.constants import (
+    MACH_NOTIFY_NO_SENDERS,
+    MACH_NOTIFY_SEND_ONCE,
     MACH_PORT_DEAD,
     MACH_PORT_LIMITS_INFO,
     MACH_PORT_NULL,
+    MACH_PORT_RECEIVE_STATUS,
     MACH_PORT_RIGHT_PORT_SET,
     MACH_PORT_RIGHT_RECEIVE,
     MACH_PORT_RIGHT_SEND,
     MACH_PORT_RIGHT_SEND_ONCE,
     Disposition,
 )
+from machrv.errors import NoSenders, RequestDropped, RightError
 from machrv.kernel import current
+from machrv.message import GuardedPortDescriptor, Message, OutOfLinePortsDescriptor, PortDescriptor
+from machrv.rights.incoming import ReceivedMessage
 from machrv.rights.right import Right, holds
-from machrv.rights.transfer import receive_message, send_message
+from machrv.rights.transfer import copied_in, destroy_message, receive_as, send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import ClassVar, Union
+    from collections.abc import Callable, Iterator
+    from typing import Any, ClassVar, Union
 
     from machrv.kernel import Kernel, Readiness
-    from machrv.message import Message
     from machrv.rights.awaiting import Messages
 
     OwnedRight = Union["ReceiveRight", "SendRight", "SendOnceRight"]
@@ -56,6 +63,19 @@ class SendRight(Right):
         """
         send_message(self._kernel, message, self.name, _COPY_SEND, timeout)
 
+    def request(self, message: Message, timeout: float | None = None) -> ReceivedMessage:
+        """Send `message`, and wait for the answer, which the receiver gives with `message.reply(answer)`.
+
+        `timeout` in seconds covers both; None waits for ever. Raises RequestDropped if the receiver gives the request up
+        unanswered or ends; ReceiveTimeout if no answer came in time: one that comes later is destroyed; and as `send`,
+        if it could not be sent.
+
+            answer = port.request(Message(body=b"2+3 "), timeout=5)
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        with ask(self, message, timeout) as answers:
+            return answer(answers, None if deadline is None else max(0.0, deadline - monotonic()))
+
 
 class SendOnceRight(Right):
     """A send-once right: the power to send one message. Given up unused, its receiver gets a SEND_ONCE notification."""
@@ -83,14 +103,23 @@ class _Receiver(Right):
     #: What is closed with this right, each under the key of whoever wanted it. Unset where nobody did.
     _attachments: dict[object, Readiness]
 
-    def receive(self, timeout: float | None = None) -> Message:
+    def receive(self, timeout: float | None = None) -> ReceivedMessage:
         """The next message, with an audit trailer; out-of-line memory is copied in and given back.
 
-        `timeout` in seconds; None waits for ever, 0 does not wait. The rights in the message belong to the caller, as
-        names: see `machrv.take_rights`, which makes owned objects of them, or gives them up. Raises ReceiveTimeout, and
-        MachError (MACH_RCV_PORT_DIED or MACH_RCV_PORT_CHANGED if the right goes away meanwhile).
+        `timeout` in seconds; None waits for ever, 0 does not wait. The message owns the rights that it brought, in
+        `rights` and `reply_right`: use it in a `with`. Raises ReceiveTimeout, and MachError (MACH_RCV_PORT_DIED or
+        MACH_RCV_PORT_CHANGED if the right goes away meanwhile).
         """
-        return receive_message(self._kernel, self.name, timeout)
+        return owned(receive_as(ReceivedMessage, self._kernel, self.name, timeout), self._kernel)
+
+    def __iter__(self) -> Iterator[ReceivedMessage]:
+        """The messages as they come. Ends where `receive` raises NoSenders, and when the right is closed."""
+        while not self.closed:
+            try:
+                message = self.receive()
+            except NoSenders:
+                return
+            yield message
 
     def fileno(self) -> int:
         """A descriptor that is readable as long as a receive may give something: for any event loop.
@@ -122,8 +151,12 @@ class _Receiver(Right):
         if found is None or found.fileno() < 0:
             for other in [other for other, what in attachments.items() if what.fileno() < 0]:
                 attachments.pop(other, None)
+            self._listen()
             attachments[key] = found = make(self._kernel.readiness(self.name))
         return found
+
+    def _listen(self) -> None:
+        """Have the kernel tell when the last sender goes, where that matters."""
 
     def release(self) -> int:
         """See `Right.release`. What `fileno` gave is closed."""
@@ -155,11 +188,72 @@ class _Receiver(Right):
 
 
 class ReceiveRight(_Receiver):
-    """A receive right: the port itself. When it is closed, every right to the port dies."""
+    """A receive right: the port itself. When it is closed, every right to the port dies.
 
-    __slots__ = ()
+    `for message in port` and `async for message in port` give its messages until nobody is left who could send any.
+    """
+
+    __slots__ = ("_listens", "_came", "_shared")
     right: ClassVar[int] = MACH_PORT_RIGHT_RECEIVE
     move: ClassVar[Disposition] = Disposition.MOVE_RECEIVE
+
+    #: Whether the kernel has been asked for NO_SENDERS, which it tells once; whether this right came in a message, so that
+    #: senders were made elsewhere; whether somebody else may receive what the kernel tells. Unset: no.
+    _listens: bool
+    _came: bool
+    _shared: bool
+
+    def receive(self, timeout: float | None = None, wait_for_senders: bool = False) -> ReceivedMessage:
+        """The next message, with an audit trailer; out-of-line memory is copied in and given back.
+
+        `timeout` in seconds; None waits for ever, 0 does not wait. The message owns the rights that it brought, in
+        `rights` and `reply_right`: use it in a `with`.
+
+        Raises NoSenders, which is an EOFError, once every message was received and the last right to send is gone, those
+        of processes that have died too. A port to which no right was ever made here just waits. `wait_for_senders`: wait
+        in any case, since somebody is going to make one. Raises ReceiveTimeout, and MachError (MACH_RCV_PORT_DIED or
+        MACH_RCV_PORT_CHANGED if the right goes away meanwhile).
+        """
+        deadline = None if timeout is None else monotonic() + timeout
+        kernel, name = self._kernel, self.name
+        while True:
+            if not wait_for_senders:
+                self._listen()
+            message = receive_as(ReceivedMessage, kernel, name, timeout)
+            if message.id != MACH_NOTIFY_NO_SENDERS or not self._told(message):
+                return owned(message, kernel)
+            if not wait_for_senders and not kernel.mach_port_get_attributes(name, MACH_PORT_RECEIVE_STATUS).srights:  # type: ignore[union-attr]
+                raise NoSenders(
+                    "nobody is left who could send to this port: every right to send was closed, or its process has ended. "
+                    "Where one is still to be made, receive with wait_for_senders=True"
+                )
+            if deadline is not None:
+                timeout = max(0.0, deadline - monotonic())
+
+    def _told(self, message: ReceivedMessage) -> bool:
+        """Whether this is what the kernel tells because of `_listen`, and nobody else's message of that id."""
+        if not getattr(self, "_listens", False) or not message.audit_token.is_kernel:
+            return False
+        status = self._kernel.mach_port_get_attributes(self.name, MACH_PORT_RECEIVE_STATUS)
+        if status.nsrequest:  # type: ignore[union-attr]  # This flavor is a PortStatus.
+            return False  # It is still to come: this one is about another port.
+        self._listens = False
+        return True
+
+    def _listen(self) -> None:
+        if getattr(self, "_listens", False) and not getattr(self, "_shared", False):
+            return
+        kernel, name, came = self._kernel, self.name, getattr(self, "_came", False)
+        status = kernel.mach_port_get_attributes(name, MACH_PORT_RECEIVE_STATUS)
+        if status.nsrequest:  # type: ignore[union-attr]
+            # Of a right that came, its previous holder has asked, and the request came along. Else the caller has: by hand.
+            self._listens = came or getattr(self, "_listens", False)
+            return
+        # The count of rights made says whether there was ever a sender; it is not what it was once the port has moved.
+        kernel.mach_port_request_notification(
+            name, MACH_NOTIFY_NO_SENDERS, 0 if came else 1, name, Disposition.MAKE_SEND_ONCE
+        )
+        self._listens = True
 
     @classmethod
     def allocate(cls, queue_limit: int | None = None, kernel: Kernel | None = None) -> ReceiveRight:
@@ -202,6 +296,7 @@ class PortSet(_Receiver):
     def insert(self, member: ReceiveRight) -> None:
         """Add a port, which may be in other sets too. Raises MachError (KERN_ALREADY_IN_SET)."""
         self._kernel.mach_port_insert_member(member.name, self.name)
+        member._shared = True  # What the kernel tells the member may come out here.
 
     def extract(self, member: ReceiveRight) -> None:
         """Take a port out. Raises MachError (KERN_NOT_IN_SET)."""
@@ -221,4 +316,83 @@ def take_right(name: int, disposition: int, kernel: Kernel | None = None) -> Own
     if name == MACH_PORT_NULL or name == MACH_PORT_DEAD:
         return None
     kind = KINDS.get(disposition)
-    return None if kind is None else kind(name, kernel)
+    if kind is None:
+        return None
+    right = kind(name, kernel)
+    if isinstance(right, ReceiveRight):
+        right._came = True
+    return right
+
+
+def rights_of(descriptor: Any, kernel: Kernel) -> list[OwnedRight | None]:
+    """The rights that arrived in one descriptor, owned."""
+    if isinstance(descriptor, (PortDescriptor, GuardedPortDescriptor)):
+        return [take_right(descriptor.name, descriptor.disposition, kernel)]
+    if isinstance(descriptor, OutOfLinePortsDescriptor):
+        names = copied_in(kernel, descriptor).names
+        return [take_right(name, descriptor.disposition, kernel) for name in names]
+    return []
+
+
+def owned(message: ReceivedMessage, kernel: Kernel) -> ReceivedMessage:
+    """Have a message that was just received own what it brought."""
+    message.rights = rights = []
+    message.reply_right = None
+    if message.descriptors or message.remote_port:
+        try:
+            for descriptor in message.descriptors:
+                rights += rights_of(descriptor, kernel)
+            right = take_right(message.remote_port, message.remote_disposition, kernel)
+            if not isinstance(right, ReceiveRight):
+                message.reply_right = right
+        except BaseException:
+            del message.rights
+            for taken in rights:
+                if taken is not None:
+                    taken.release()
+            destroy_message(message, kernel)
+            raise
+    return message
+
+
+def reply_port(kernel: Kernel) -> ReceiveRight:
+    """A port for one answer. It only ever has send-once rights, of which the kernel tells by itself."""
+    port = ReceiveRight(kernel.mach_reply_port(), kernel)
+    port._listens = True
+    return port
+
+
+def ask(right: SendRight, message: Message, timeout: float | None, answers: ReceiveRight | None = None) -> ReceiveRight:
+    """Send `message` with a right to answer it, and return the port that the answer comes to: the caller's.
+
+    `answers` is that port if it is given; if this fails, it is closed.
+    """
+    if message.local_port:
+        raise RightError("a request brings its own right to answer with: leave local_port and local_disposition alone")
+    if answers is None:
+        answers = reply_port(right.kernel)
+    try:
+        asking = Message(
+            message.id,
+            message.body,
+            message.descriptors,
+            bits=message.bits,
+            local_port=answers.name,
+            local_disposition=Disposition.MAKE_SEND_ONCE,
+            voucher_port=message.voucher_port,
+        )
+        right.send(asking, timeout)
+    except BaseException:
+        answers.close()
+        raise
+    return answers
+
+
+def answer(answers: ReceiveRight, timeout: float | None) -> ReceivedMessage:
+    """What comes to the port that `ask` has made. Raises RequestDropped if that is the word that nothing will."""
+    message = answers.receive(timeout)
+    if message.id == MACH_NOTIFY_SEND_ONCE and message.audit_token.is_kernel:
+        raise RequestDropped(
+            "the request was not answered: whoever had it gave the right to answer up, or its process has ended"
+        )
+    return message

@@ -149,6 +149,16 @@ class Right(Closing):
         return f"<{type(self).__name__} {'spent' if self.closed else hex(self._held[0])}>"
 
 
+class Movable(Closing):
+    """What a right stands for on its way: it may be registered, and sent, in the right's place."""
+
+    __slots__ = ()
+
+    def moving_right(self) -> Right:
+        """The right to move, which this holds until it has gone. Idempotent."""
+        raise NotImplementedError
+
+
 def type_bit(right: int) -> int:
     """MACH_PORT_TYPE(right), the macro of <mach/port.h>."""
     return 1 << (right + 16)

@@ -34,16 +34,18 @@ from machrv.message import (
     PortDescriptor,
     trailer_request,
 )
+from machrv.rights.incoming import ReceivedMessage
 from machrv.rights.right import Right, holds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from array import array
-    from typing import Any
+    from typing import Any, TypeVar
 
     from machrv.kernel import Kernel
 
-_decode = Message.decode
+    M = TypeVar("M", bound=Message)
+
 RECEIVE_OPTIONS = MACH_RCV_MSG | trailer_request(MACH_RCV_TRAILER_AUDIT)
 
 #: The MACH_PORT_RIGHT_* that a name must have for each disposition.
@@ -155,19 +157,22 @@ def _laid_out(descriptor: Any, moved: list[tuple[Right, int]], memory: list[arra
 
 
 def receive_message(kernel: Kernel, name: int, timeout: float | None) -> Message:
-    """The next message that waits under `name`, with an audit trailer, its out-of-line memory copied in."""
+    """The next message that waits under `name`, with an audit trailer, its out-of-line memory copied in.
+
+    Whoever calls this owns the rights in it, as names.
+    """
+    return receive_as(Message, kernel, name, timeout)
+
+
+def receive_as(kind: type[M], kernel: Kernel, name: int, timeout: float | None) -> M:
+    """The same as another kind of message."""
     try:
         received = kernel.mach_msg(None, RECEIVE_OPTIONS, None, name, timeout)
     except MachError as error:
         if error.code == MACH_RCV_TIMED_OUT:
             raise ReceiveTimeout(error.code, error.operation, None, timeout, f"receiving from port {name:#x}") from None
         raise
-    return received_message(kernel, received or b"")
-
-
-def received_message(kernel: Kernel, received: bytes) -> Message:
-    """The message in what `Kernel.mach_msg` received, its out-of-line memory copied in."""
-    message = _decode(received)
+    message = kind.decode(received or b"")
     for descriptor in message.descriptors:
         if type(descriptor) is not PortDescriptor:
             _copy_in(kernel, message)
@@ -212,9 +217,12 @@ def _vm_take(kernel: Kernel, address: int, size: int) -> bytes:
 def destroy_message(message: Message, kernel: Kernel | None = None) -> None:
     """Give up every right that a received message brought, as mach_msg_destroy() does.
 
-    For a message as `receive` returns it, of which nothing was taken. Memory that was not copied in (a message that was
-    decoded by hand) is given back too.
+    For a message that was decoded by hand, of which nothing was taken; its memory is given back too. One from `receive`
+    is closed.
     """
+    if isinstance(message, ReceivedMessage) and hasattr(message, "rights"):
+        message.close()
+        return
     kernel = kernel if kernel is not None else current()
     _give_up(kernel, message.remote_port, message.remote_disposition)
     _give_up(kernel, message.voucher_port, message.voucher_disposition)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 
 from machrv import Disposition, PortDescriptor, ReceiveRight, RendezvousClient, SendOnceRight, current, take_reply_right
-from machrv.message import MACH_NOTIFY_NO_SENDERS
 from machrv.rendezvous.protocol import reply
 
 
@@ -24,7 +23,7 @@ def reply_right() -> SendOnceRight:
         service = ReceiveRight(current().bootstrap_check_in(sys.argv[1]))
         print("ready", flush=True)
         with service:
-            right = take_reply_right(service.receive(30))  # type: ignore[assignment]
+            right = take_reply_right(service.receive(30, wait_for_senders=True))  # type: ignore[assignment]
     assert isinstance(right, SendOnceRight)
     return right
 
@@ -34,9 +33,6 @@ with ReceiveRight.allocate() as port:
     print("asked", flush=True)
     key = int.from_bytes(b"port", "big")
     answerable.send(reply({key: PortDescriptor(port.name, Disposition.MAKE_SEND)}))
-    current().mach_port_request_notification(
-        port.name, MACH_NOTIFY_NO_SENDERS, 0, port.name, Disposition.MAKE_SEND_ONCE
-    )
-    while (message := port.receive(30)).id != MACH_NOTIFY_NO_SENDERS:
+    for message in port:
         print(f"used {message.id:#x}", flush=True)
     print("given up", flush=True)

@@ -1,0 +1,41 @@
+"""A child with one end of a channel, under "chan", which does as it is told by the channel; see tests/test_channel.py."""
+
+import os
+import signal
+import sys
+import time
+
+from machrv import RendezvousClient, fileport_fd
+
+with RendezvousClient.connect(timeout=30) as client:
+    if sys.argv[1:] == ["claim-nothing"]:
+        sys.exit(0)
+    channel = client.take_channel("chan")
+assert channel is not None
+
+with channel:
+    for message in channel:
+        with message:
+            word = message.data.partition(b" ")[0]
+            if word == b"echo":
+                channel.send(message.data, [right for right in message.rights if right is not None])
+                message.rights.clear()
+            elif word == b"answer":
+                message.reply(message.data, message.rights)
+            elif word == b"drop":
+                message.close()
+            elif word == b"read":
+                with os.fdopen(fileport_fd(message.rights[0]), "rb") as file:
+                    message.reply(file.read())
+            elif word == b"memory":
+                with message.rights[0].map() as view:
+                    message.reply(bytes(view))
+            elif word == b"over":
+                with message.rights.pop(0) as other:
+                    other.send(b"over another channel")
+            elif word == b"object":
+                message.reply_object({"pid": os.getpid(), "said": message.data.decode()})
+            elif word == b"sleep":
+                time.sleep(600)
+            elif word == b"die":
+                os.kill(os.getpid(), signal.SIGKILL)
