@@ -94,7 +94,8 @@ static int read_out_of_line(struct ipc_kmsg *kmsg)
         memcpy(&d, kmsg->image + offset, size);
         offset += size;
         if (d.port.type == MACH_MSG_OOL_PORTS_DESCRIPTOR) {
-            if (memory_read(kmsg->tail + names, (vm_address_t)d.ool_ports.address, d.ool_ports.count * sizeof(mach_port_name_t)))
+            if (d.ool_ports.count > 0 &&
+                memory_read(kmsg->tail + names, (vm_address_t)d.ool_ports.address, d.ool_ports.count * sizeof(mach_port_name_t)))
                 kmsg->no_names = kmsg->no_names < i ? kmsg->no_names : i;
             for (uint32_t name = 0; name < d.ool_ports.count && kmsg->no_names == UINT32_MAX; name++)
                 carried += !is_null(kmsg->tail[names + name]);

@@ -230,7 +230,7 @@ mach_msg_return_t ipc_kmsg_receive(struct ipc_task *task, struct ipc_end *end, m
         return MACH_RCV_TOO_LARGE;
     if (!ipc_task_packet(task))
         return KERN_RESOURCE_SHORTAGE;
-    error = packet_receive(end->fd, task->packet, end->own ? NULL : &end->sender, end->spoke >= OFTEN);
+    error = packet_receive(end->fd, task->packet, end->stamped, end->own ? NULL : &end->sender, end->spoke >= OFTEN);
     if (error == -EAGAIN && !end->queued)
         return -EAGAIN;
     if (error == -EAGAIN) {

@@ -240,7 +240,7 @@ static void each_hung_up(struct ipc_port *port, bool (*found)(struct ipc_end *en
                 some[count] = next;
                 state[count++] = (struct pollfd){.fd = next->fd};
             }
-        if (poll(state, (nfds_t)count, 0) < 0)
+        if (poll_surely(state, (size_t)count) < 0)
             return;
         for (int i = 0; i < count; i++)
             if (found(some[i], (state[i].revents & (POLLHUP | POLLERR | POLLNVAL)) != 0, into))
@@ -411,7 +411,7 @@ void ipc_port_take_home(struct ipc_port *port, struct ipc_socket *socket)
     struct ipc_end *end = other_end(port, socket);
     struct pollfd state = {.fd = end ? end->fd : -1};
     ipc_socket_release(socket);
-    if (end && !end->own && !end->queued && poll(&state, 1, 0) > 0 && state.revents & POLLHUP && packet_waiting(end->fd) == 0)
+    if (end && !end->own && !end->queued && poll_surely(&state, 1) > 0 && state.revents & POLLHUP && packet_waiting(end->fd) == 0)
         ipc_end_drop(end);
 }
 

@@ -179,7 +179,7 @@ static int take_rights(struct ipc_task *task, struct incoming *in, const uint8_t
     for (int i = 0; i < count; i++)
         state[i] = (struct pollfd){.fd = kinds[i] == KIND_MEMORY || files[i] ? -1 : packet->fds[i]};
     if (count > 0)
-        poll(state, (nfds_t)count, 0); /* of files and memory nothing is asked that could wait */
+        poll_surely(state, (size_t)count); /* of files and memory nothing is asked that could wait */
     for (int i = 0; i < count && !error; i++) {
         int fd = packet->fds[i];
         packet->fds[i] = -1;
@@ -282,7 +282,7 @@ void ipc_kmsg_collect(struct ipc_task *task, struct ipc_port *port)
             continue;
         shutdown(end->fd, SHUT_RD); /* nothing more can be sent here */
         for (;;) {
-            if (packet_receive(end->fd, task->packet, end->own ? NULL : &end->sender, false) ||
+            if (packet_receive(end->fd, task->packet, end->stamped, end->own ? NULL : &end->sender, false) ||
                 (task->packet->length == 0 && task->packet->nfds == 0))
                 break;
             ipc_incoming_init(&in, task->packet);

@@ -46,7 +46,7 @@ void ipc_socket_release(struct ipc_socket *socket)
 bool ipc_socket_hung_up(const struct ipc_socket *socket)
 {
     struct pollfd state = {.fd = socket->fd};
-    if (poll(&state, 1, 0) < 0)
+    if (poll_surely(&state, 1) < 0)
         return false; /* there is no memory to look with: it is what it was */
     return (state.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
@@ -128,7 +128,7 @@ void ipc_right_check_all(struct ipc_task *task)
             entries[count] = entry;
             some[count++] = (struct pollfd){.fd = entry->socket->fd};
         }
-        if (poll(some, (nfds_t)count, 0) > 0)
+        if (poll_surely(some, (size_t)count) > 0)
             for (int i = 0; i < count; i++)
                 if (some[i].revents & (POLLHUP | POLLERR | POLLNVAL))
                     ipc_right_bury(task, entries[i]);

@@ -308,25 +308,31 @@ static int receive_vector(int fd, struct iovec *vector, struct packet *into, str
 }
 
 /*
- * Whether the process that is known on a socket has sent what is at its head. What waits there was sent later than what it
- * was known by; and while it runs, which is looked at after the head, nobody else has its pid.
+ * Whether the process that is known on a socket has sent what is at its head, or a negative errno. What waits there was sent
+ * later than what it was known by; and while it runs, which is looked at after the head, nobody else has its pid.
  */
-static bool still_known(int fd, const struct attested_process *known)
+static int still_known(int fd, bool stamped, const struct attested_process *known)
 {
     struct packet_head head;
     uint32_t euid, egid;
-    return packet_peek(fd, false, &head) == 0 && head.pid == known->pid && pidfd_ids(known->pidfd, &euid, &egid);
+    int error = packet_peek(fd, stamped, &head);
+    return error ? error : head.pid == known->pid && pidfd_ids(known->pidfd, &euid, &egid);
 }
 
-int packet_receive(int fd, struct packet *into, struct attested_process *known, bool often)
+int packet_receive(int fd, struct packet *into, bool stamped, struct attested_process *known, bool often)
 {
     struct iovec vector = {&into->header, sizeof into->header + MAX_INLINE};
     int off = 0, on = 1, error;
     bool was = known && known->pidfd >= 0;
-    if (was && !still_known(fd, known)) {
-        setsockopt(fd, SOL_SOCKET, SO_PASSPIDFD, &on, sizeof on);
-        attested_process_forget(known);
-        was = false;
+    if (was) {
+        int still = still_known(fd, stamped, known);
+        if (still == -EAGAIN)
+            return still; /* nothing waits, and who sends is known as before */
+        if (still <= 0) {
+            setsockopt(fd, SOL_SOCKET, SO_PASSPIDFD, &on, sizeof on);
+            attested_process_forget(known);
+            was = false;
+        }
     }
     error = receive_vector(fd, &vector, into, known, often);
     if (!error && into->length > 0 &&

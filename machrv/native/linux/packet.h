@@ -92,7 +92,7 @@ int packet_send_raw(int fd, const void *bytes, size_t size, const int *fds, int 
 
 /* Receives a packet: 0 or a negative errno. `known` is updated (NULL: the process need not be known for sure), `often`:
    there will be more, so that it is worth while to know. */
-int packet_receive(int fd, struct packet *into, struct attested_process *known, bool often);
+int packet_receive(int fd, struct packet *into, bool stamped, struct attested_process *known, bool often);
 /* The same for a packet of a bundle, which has no header: the bytes go to into->body. */
 int packet_receive_raw(int fd, struct packet *into);
 /* The descriptors of a packet are given up. */

@@ -102,14 +102,28 @@ static bool in_pidfs(int pidfd)
     return answer > 0;
 }
 
+int poll_surely(struct pollfd *polled, size_t count)
+{
+    int ready = 0, one;
+    do
+        one = poll(polled, (nfds_t)count, 0);
+    while (one < 0 && errno == EINTR);
+    if (one >= 0)
+        return one;
+    if (count <= 1) {
+        if (count == 1)
+            polled->revents = 0;
+        return -errno;
+    }
+    for (size_t i = 0; i < count; i++) /* no memory, or more than RLIMIT_NOFILE at once */
+        ready += (one = poll_surely(polled + i, 1)) > 0;
+    return ready;
+}
+
 static bool has_exited(int pidfd)
 {
     struct pollfd exit = {.fd = pidfd, .events = POLLIN};
-    int ready;
-    do
-        ready = poll(&exit, 1, 0);
-    while (ready < 0 && errno == EINTR);
-    return ready != 0; /* where it cannot be told, too */
+    return poll_surely(&exit, 1) != 0; /* where it cannot be told, too */
 }
 
 uint64_t machrv_process(int pid, int pidfd)

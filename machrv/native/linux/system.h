@@ -69,6 +69,10 @@ int64_t now_monotonic(void);
 /* Fills in random bytes that nobody can guess: 0 or a negative errno. */
 int random_bytes(void *into, size_t size);
 
+/* poll() that does not wait, and whose interruptions and lack of memory nobody has to think of: what could not be looked at is
+   as if nothing were there. How many are ready; a negative errno if only one was asked for and could not be looked at. */
+int poll_surely(struct pollfd *polled, size_t count);
+
 /* The ids that PIDFD_GET_INFO tells (Linux 6.13) of a process that is running: true if so. */
 bool pidfd_ids(int pidfd, uint32_t *euid, uint32_t *egid);
 /* Which process made the other end of a connected socket: as machrv_process() tells it, by SO_PEERPIDFD, else by the start
