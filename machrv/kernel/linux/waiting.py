@@ -118,7 +118,10 @@ class LinuxProcess(Process):
             return False
         watch = select.poll()
         watch.register(self._fd, select.POLLIN)
-        return not watch.poll(0)
+        try:
+            return not watch.poll(0)
+        except OSError:  # The kernel was out of memory for a moment; that it is again is for the caller to know.
+            return not watch.poll(0)
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1
