@@ -56,6 +56,8 @@ extern unsigned int machrv_starved;
 kern_return_t machrv_task_token(mach_port_t task, audit_token_t *token);
 /* pidfd_open(2), which C libraries lack. */
 int machrv_pidfd_open(int pid);
+/* Whether the process of a pidfd has exited: 1 or 0, or a negative errno. */
+int machrv_has_exited(int pidfd);
 /* What tells this process from others with its number (the low half is a token's pidversion): its pidfd's inode, or its
    start time before pidfs (Linux 6.9). 0: gone, or it cannot be told. `pidfd` may be -1. */
 uint64_t machrv_process(int pid, int pidfd);

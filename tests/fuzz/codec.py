@@ -93,7 +93,8 @@ def check_protocol(message: Message, image: bytes) -> None:
         return
     assert list(ports) == sorted(ports), image
     written = reply(ports, data)
-    assert written.body == message.body or not message.is_complex, image
+    short = message.body + bytes(8)  # Chromium before 2025 sends no length.
+    assert written.body in (message.body, short) or not message.is_complex, image
     assert written.descriptors == message.descriptors, image
 
 

@@ -219,7 +219,7 @@ class Rendezvous(RuleBasedStateMachine):
         return found
 
     def _has_ports(self, number: int) -> bool:
-        return number in self.registered
+        return bool(self.registered.get(number))  # One without ports does not stand in the way.
 
     def _forget(self, number: int) -> None:
         self.required.discard(number)

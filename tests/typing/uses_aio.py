@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from typing_extensions import assert_type
 
 from machrv import (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +23,6 @@ from machrv import (
     KeyFormatError,
     KeyNotFoundError,
     LockNotHeldError,
-    MemoryObject,
     PeerRejectedError,
     PeerValidationPolicy,
     ProcessGoneError,
@@ -62,22 +60,6 @@ def launching(port: ReceiveRight, requirement: Requirement) -> None:
     popen: subprocess.Popen[Any] = child
     popen.wait()
     launch("child", {"port": port.make_send()})
-    with open("file") as file, socket.socket() as sock, MemoryObject.create(1) as memory:
-        launch("child", {"file": file, "sock": sock, "memo": memory, "port": port.make_send()})
-
-
-def taking(rights: RendezvousClient) -> None:
-    """What came, by what it is."""
-    assert_type(rights.take("port", SendRight), SendRight)
-    assert_type(rights.take_file("file").read(), str)
-    assert_type(rights.take_file("file", "rb").read(), bytes)
-    assert_type(rights.take_socket("sock"), socket.socket)
-    assert_type(rights.take_memory("memo"), MemoryObject)
-    assert "port" in rights and [rights[key] for key in rights]
-
-
-def launching_with(port: ReceiveRight, requirement: Requirement) -> None:
-    """The same, with what else there is."""
     launch([b"child"], {1: port.make_send(), 2: port.make_send_once()}, requirement)
     launch(["child"], {"port": RendezvousPort.from_right(port), 7: port.make_send()}, requirement=requirement)
     with RendezvousServer.get_instance() as server:
@@ -218,7 +200,6 @@ def failures() -> list[type[ValueError] | type[RuntimeError] | type[ProcessLooku
         RequirementError,
         UnsupportedRequirementError,
         LockNotHeldError,
-        MemoryObject,
         ProcessGoneError,
     ]
 

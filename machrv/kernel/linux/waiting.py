@@ -116,12 +116,8 @@ class LinuxProcess(Process):
     def is_running(self) -> bool:
         if self._fd < 0:
             return False
-        watch = select.poll()
-        watch.register(self._fd, select.POLLIN)
-        try:
-            return not watch.poll(0)
-        except OSError:  # The kernel was out of memory for a moment; that it is again is for the caller to know.
-            return not watch.poll(0)
+        # Not by select.poll: where a signal interrupts one that does not wait, that says "not yet" (CPython, select_poll_poll).
+        return bool(lib.machrv_has_exited(self._fd) <= 0)
 
     def close(self) -> None:
         fd, self._fd = self._fd, -1

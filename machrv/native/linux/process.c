@@ -110,20 +110,17 @@ int poll_surely(struct pollfd *polled, size_t count)
     while (one < 0 && errno == EINTR);
     if (one >= 0)
         return one;
-    if (count <= 1) {
-        if (count == 1)
-            polled->revents = 0;
-        return -errno;
-    }
+    if (count == 1) /* needs no memory (Linux 6.12, fs/select.c, do_sys_poll: it is on the stack): once more, for who injects it */
+        return (one = poll(polled, 1, 0)) < 0 ? polled->revents = 0, -errno : one;
     for (size_t i = 0; i < count; i++) /* no memory, or more than RLIMIT_NOFILE at once */
         ready += (one = poll_surely(polled + i, 1)) > 0;
     return ready;
 }
 
-static bool has_exited(int pidfd)
+int machrv_has_exited(int pidfd)
 {
     struct pollfd exit = {.fd = pidfd, .events = POLLIN};
-    return poll_surely(&exit, 1) != 0; /* where it cannot be told, too */
+    return poll_surely(&exit, 1);
 }
 
 uint64_t machrv_process(int pid, int pidfd)
@@ -134,7 +131,7 @@ uint64_t machrv_process(int pid, int pidfd)
         return fstat(pidfd, &file) ? 0 : file.st_ino;
     start = start_time(pid);
     /* Once it has exited, what /proc said may be of another process already. */
-    return pidfd >= 0 && has_exited(pidfd) ? 0 : start;
+    return pidfd >= 0 && machrv_has_exited(pidfd) ? 0 : start; /* where it cannot be told, too */
 }
 
 bool pidfd_ids(int pidfd, uint32_t *euid, uint32_t *egid)
