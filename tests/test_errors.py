@@ -194,11 +194,12 @@ def test_every_code_that_is_raised_is_explained() -> None:
     codes = set()
     for path in SOURCE.rglob("*.py"):
         codes |= set(re.findall(r"MachError\(\s*(?:lib|constants)\.(\w+)", path.read_text()))
-    for path in (Path(__file__).parent.parent / "machrv").rglob("*.c"):  # what is installed has no C
+    written_in_c = list((Path(__file__).parent.parent / "machrv").rglob("*.c"))  # What is installed has none.
+    for path in written_in_c:
         codes |= set(re.findall(r"\b((?:KERN|MACH_SEND|MACH_RCV|BOOTSTRAP)_[A-Z_]+)\b", path.read_text()))
     codes &= {name for name, _ in KERN + MACH_MSG + BOOTSTRAP}
     codes -= {"KERN_SUCCESS", "BOOTSTRAP_SUCCESS"}
-    assert len(codes) > 20
+    assert len(codes) > (20 if written_in_c else 5)
     assert sorted(codes - set(errors._MEANING)) == []
 
 

@@ -8,6 +8,7 @@ import os
 import pickle
 import threading
 import time
+from collections.abc import Iterator
 from multiprocessing.popen_spawn_posix import Popen
 from typing import Any
 
@@ -32,12 +33,15 @@ from .conftest import PATIENCE, wait_for_no_senders
 
 
 @pytest.fixture(scope="module", autouse=True)
-def helpers() -> None:
-    """What multiprocessing keeps running is not the test's."""
+def helpers() -> Iterator[None]:
+    """What multiprocessing keeps running is not one test's, and ends with these tests."""
     from multiprocessing import forkserver, resource_tracker
 
     resource_tracker.ensure_running()
     forkserver.ensure_running()
+    yield
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
 
 @pytest.fixture(params=["spawn", "forkserver"])
