@@ -8,6 +8,7 @@ from __future__ import annotations
 from time import monotonic
 
 from machrv.constants import (
+    KERN_RESOURCE_SHORTAGE,
     MACH_NOTIFY_NO_SENDERS,
     MACH_NOTIFY_SEND_ONCE,
     MACH_PORT_DEAD,
@@ -20,7 +21,7 @@ from machrv.constants import (
     MACH_PORT_RIGHT_SEND_ONCE,
     Disposition,
 )
-from machrv.errors import NoSenders, RequestDropped, RightError
+from machrv.errors import MachError, NoSenders, RequestDropped, RightError
 from machrv.kernel import current
 from machrv.message import GuardedPortDescriptor, Message, OutOfLinePortsDescriptor, PortDescriptor
 from machrv.rights.incoming import ReceivedMessage
@@ -37,8 +38,9 @@ if TYPE_CHECKING:
 
     OwnedRight = Union["ReceiveRight", "SendRight", "SendOnceRight"]
 
-#: a plain number costs less than one with a name, each time that it is looked at
-_COPY_SEND = int(Disposition.COPY_SEND)
+_NOBODY = "nobody is left who could send to this port: every right to send was closed, or its process has ended. "
+_NOBODY += "Where one is still to be made, receive with wait_for_senders=True"
+_COPY_SEND = int(Disposition.COPY_SEND)  # A plain number costs less, each time that it is looked at.
 
 
 class SendRight(Right):
@@ -223,10 +225,7 @@ class ReceiveRight(_Receiver):
             if message.id != MACH_NOTIFY_NO_SENDERS or not self._told(message):
                 return owned(message, kernel)
             if not wait_for_senders and not kernel.mach_port_get_attributes(name, MACH_PORT_RECEIVE_STATUS).srights:  # type: ignore[union-attr]
-                raise NoSenders(
-                    "nobody is left who could send to this port: every right to send was closed, or its process has ended. "
-                    "Where one is still to be made, receive with wait_for_senders=True"
-                )
+                raise NoSenders(_NOBODY)
             if deadline is not None:
                 timeout = max(0.0, deadline - monotonic())
 
@@ -250,10 +249,13 @@ class ReceiveRight(_Receiver):
             self._listens = came or getattr(self, "_listens", False)
             return
         # The count of rights made says whether there was ever a sender; it is not what it was once the port has moved.
-        kernel.mach_port_request_notification(
-            name, MACH_NOTIFY_NO_SENDERS, 0 if came else 1, name, Disposition.MAKE_SEND_ONCE
-        )
-        self._listens = True
+        sync, once = 0 if came else 1, Disposition.MAKE_SEND_ONCE
+        try:
+            kernel.mach_port_request_notification(name, MACH_NOTIFY_NO_SENDERS, sync, name, once)
+            self._listens = True
+        except MachError as error:
+            if error.code != KERN_RESOURCE_SHORTAGE:  # Without a descriptor to listen with there are still messages:
+                raise  # the next receive asks again.
 
     @classmethod
     def allocate(cls, queue_limit: int | None = None, kernel: Kernel | None = None) -> ReceiveRight:

@@ -23,6 +23,7 @@ from machrv import (
     Disposition,
     MachrvError,
     Message,
+    NoSenders,
     ReceiveRight,
     ReceiveTimeout,
     RendezvousClient,
@@ -34,7 +35,7 @@ from machrv import (
     four_char_code,
 )
 from machrv.kernel import current
-from machrv.message import MACH_NOTIFY_DEAD_NAME, MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_SEND_ONCE
+from machrv.message import MACH_NOTIFY_DEAD_NAME, MACH_NOTIFY_SEND_ONCE
 
 Report = dict[str, Any]
 
@@ -259,16 +260,12 @@ class _Rights:
         return wrong
 
     def _sent(self) -> str:
-        kernel = self.inbox.kernel
-        kernel.mach_port_request_notification(
-            self.inbox.name, MACH_NOTIFY_NO_SENDERS, 0, self.inbox.name, Disposition.MAKE_SEND_ONCE
-        )
+        ids = []
         try:
-            ids = []
-            while (found := self.inbox.receive(PATIENCE)).id != MACH_NOTIFY_NO_SENDERS:
-                if found.id == MACH_NOTIFY_SEND_ONCE:
-                    return self._sent()  # The notification was what could not be sent: ask for another one.
-                ids.append(found.id)
+            while True:
+                ids.append(self.inbox.receive(PATIENCE).id)
+        except NoSenders:
+            pass
         except ReceiveTimeout:
             return "the send right was not given up"
         return "" if ids in ([], [GOOD]) else f"over the send right came {ids}"

@@ -56,7 +56,7 @@ class Target:
         from machrv.rights.received import take_reply_right, take_rights
 
         try:
-            message = self.port.receive(timeout=0)
+            message = self.port.receive(timeout=0, wait_for_senders=True)
         except MachError as error:
             return None if error.code == MACH_RCV_TIMED_OUT else False
         token = message.audit_token

@@ -12,16 +12,17 @@ import os
 import socket
 import tempfile
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from machrv import (
     ENFORCE_PEER_REQUIREMENTS,
     VALIDATE_PEER_REQUIREMENTS,
-    Disposition,
     MachError,
     MachrvError,
     Message,
+    NoSenders,
     ProcessRequirement,
     ReceiveRight,
     RendezvousClient,
@@ -30,7 +31,6 @@ from machrv import (
 )
 from machrv.errors import RendezvousError
 from machrv.kernel import current
-from machrv.message import MACH_NOTIFY_NO_SENDERS
 from machrv.errors import RegistrationError
 
 from ..faults.actors import Actor
@@ -229,7 +229,5 @@ class Rendezvous(RuleBasedStateMachine):
         """Nobody has a right to any of these ports any more."""
         for port in ports:
             with port:
-                self.kernel.mach_port_request_notification(
-                    port.name, MACH_NOTIFY_NO_SENDERS, 0, port.name, Disposition.MAKE_SEND_ONCE
-                )
-                assert port.receive(_PATIENCE).id == MACH_NOTIFY_NO_SENDERS
+                with pytest.raises(NoSenders):
+                    port.receive(_PATIENCE)

@@ -103,7 +103,7 @@ async def loops(port: ReceiveRight, right: SendRight) -> None:
     await port.receive()  # wrong
     await aio.receive(right)  # wrong
     await aio.send(port, Message())  # wrong
-    list(port)  # wrong
+    list(right)  # wrong
     aio.nonsense  # wrong
     MemoryObject.create("4096")  # wrong
     MemoryObject.from_right(port)  # wrong

@@ -10,6 +10,7 @@ from machrv import (
     DirectRendezvousClient,
     Message,
     PortSet,
+    ReceivedMessage,
     ReceiveRight,
     RendezvousClient,
     Requirement,
@@ -21,14 +22,14 @@ from machrv import (
 
 async def receiving(port: ReceiveRight, ports: PortSet) -> None:
     """One message, or one after the other; a descriptor, for any loop."""
-    assert_type(await aio.receive(port), Message)
-    assert_type(await aio.receive(ports, timeout=1.0), Message)
+    assert_type(await aio.receive(port), ReceivedMessage)
+    assert_type(await aio.receive(ports, timeout=1.0), ReceivedMessage)
     async for message in port:
-        assert_type(message, Message)
+        assert_type(message, ReceivedMessage)
     async for message in ports:
-        assert_type(message, Message)
+        assert_type(message, ReceivedMessage)
     async for message in aio.messages(port):
-        assert_type(message, Message)
+        assert_type(message, ReceivedMessage)
     assert_type(aio.messages(ports), aio.Messages)
     assert_type(port.fileno() + ports.fileno(), int)
 

@@ -9,6 +9,7 @@ from machrv import (
     Kernel,
     Message,
     PortSet,
+    ReceivedMessage,
     ReceiveRight,
     ReceiveTimeout,
     RightError,
@@ -33,8 +34,8 @@ def ports(kernel: Kernel) -> None:
         assert_type(port, ReceiveRight)
         assert_type(port.make_send(), SendRight)
         assert_type(port.make_send_once(), SendOnceRight)
-        assert_type(port.receive(), Message)
-        assert_type(port.receive(timeout=0), Message)
+        assert_type(port.receive(), ReceivedMessage)
+        assert_type(port.receive(timeout=0), ReceivedMessage)
         assert_type(port.name, int)
         assert_type(port.kernel, Kernel)
         assert_type(port.closed, bool)
@@ -67,7 +68,7 @@ def sets(first: ReceiveRight, second: ReceiveRight) -> None:
         ports.insert(first)
         ports.insert(second)
         ports.extract(first)
-        assert_type(ports.receive(1.0), Message)
+        assert_type(ports.receive(1.0), ReceivedMessage)
         assert_type(ports.move, "Disposition | None")
     assert_type(PortSet.allocate(current()), PortSet)
 
@@ -77,7 +78,7 @@ def taking(message: Message) -> None:
     for right in take_rights(message):
         assert_type(right, "ReceiveRight | SendRight | SendOnceRight | None")
         if isinstance(right, ReceiveRight):
-            assert_type(right.receive(), Message)
+            assert_type(right.receive(), ReceivedMessage)
         elif right is not None:
             right.send(Message())
     assert_type(take_right(0x103, Disposition.PORT_SEND), "ReceiveRight | SendRight | SendOnceRight | None")
