@@ -225,6 +225,11 @@ class Channel(Movable):
             self._idle.pop().close()
         return self._port
 
+    def _held_again(self, right: ReceiveRight) -> None:
+        """In the child of a fork, to which it was handed over: the end as if it had just come."""
+        self._port._held_again(right)
+        self._peer, self._lock, self._gone = None, allocate_lock(), False
+
     def __reduce_ex__(self, protocol: object) -> Any:
         """An end can be an argument of a `multiprocessing.Process`; anywhere else, it cannot be pickled or copied."""
         context = sys.modules.get("multiprocessing.context")

@@ -187,6 +187,10 @@ class MemoryObject(Closing):
         finally:
             held.restore(name)
 
+    def _held_again(self, right: SendRight) -> None:
+        """In the child of a fork, to which it was handed over: the memory as if it had just come."""
+        self._right, self._settled, self._maps, self._lock = right, True, [], RLock()
+
     def _use(self) -> RLock:
         self._held()  # First: in the child of a fork, the lock may be held by a thread that is not there.
         return self._lock

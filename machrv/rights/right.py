@@ -43,7 +43,14 @@ def _new_epoch() -> None:
     _epoch = object()
 
 
-os.register_at_fork(after_in_child=_new_epoch)
+def _before_fork() -> None:
+    if "multiprocessing.popen_fork" in sys.modules:
+        from machrv.rights.forking import before_fork  # Late: few programs start processes so.
+
+        before_fork(sys._getframe(1))
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_new_epoch)
 
 # Whether memory is traced is asked of tracemalloc, for each right, if anybody has imported it. Python, told to trace from
 # the beginning, does not import it.
@@ -123,6 +130,16 @@ class Right(Closing):
     def restore(self, name: int) -> None:
         """Hold again what `release` gave up, after a move that failed."""
         self._held.append(name)
+
+    def _held_again(self, right: Right) -> None:
+        """In the child of a fork, to which the right was handed over: hold it, as if it had just come."""
+        for kind in type(self).__mro__:
+            for slot in getattr(kind, "__slots__", ()):
+                if slot not in ("_made", "__weakref__") and hasattr(self, slot):
+                    delattr(self, slot)
+                if hasattr(right, slot) and slot not in ("_made", "__weakref__"):
+                    setattr(self, slot, getattr(right, slot))
+        right._held = []  # One reference, one holder.
 
     def close(self) -> None:
         """Give the right up. Idempotent."""
