@@ -227,7 +227,7 @@ def ask(
     """Send a request to `server`, whose right is moved, and receive what it answers."""
     kernel = server.kernel
     with reply_port(kernel) as answers:
-        name = server.release()
+        name = server.moved("moved away: the server was asked with it")
         try:
             message = request(answers.name, request_id(requirement))
             send_message(kernel, message, name, Disposition.MOVE_SEND, max(0.0, deadline - monotonic()))

@@ -17,9 +17,7 @@ from multiprocessing import process as processes, util
 from typing import TYPE_CHECKING
 
 from machrv.log import log
-from machrv.rights.closing import Closing
 from machrv.rights.handover import offer
-from machrv.rights.right import Movable, Right
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     #: What holds a right again, and how the right is asked for.
-    Handed = tuple[Closing, Callable[..., Any], tuple[Any, ...]]
+    Handed = tuple[Any, Callable[..., Any], tuple[Any, ...]]
 
 
 def before_fork(frame: FrameType) -> None:
@@ -39,13 +37,13 @@ def before_fork(frame: FrameType) -> None:
     process = frame.f_locals["process_obj"]
     for thing in _arguments(process):
         try:
-            right = thing.moving_right() if isinstance(thing, Movable) else thing
+            right = thing.moving_right() if hasattr(thing, "moving_right") else thing
             right = right.right() if hasattr(right, "from_right") else right  # A MemoryObject: it stays here as well.
             handed.append((thing, *offer(right, frame.f_locals["self"])))
         except Exception as error:
             log().error("%r cannot be handed to the process that is started: %s", thing, error)
     if handed:
-        util.register_after_fork(process, partial(_take, handed))  # type: ignore[no-untyped-call]
+        util.register_after_fork(process, partial(_take, handed))
 
 
 def _arguments(process: Any) -> Iterator[Any]:
@@ -59,7 +57,7 @@ def _arguments(process: Any) -> Iterator[Any]:
         if isinstance(thing, (list, tuple, set, frozenset, dict)):
             seen.add(id(thing))
             waiting.extend(thing.values() if isinstance(thing, dict) else thing)
-        elif isinstance(thing, (Right, Movable)) or hasattr(type(thing), "from_right"):
+        elif hasattr(type(thing), "_held_again"):
             seen.add(id(thing))
             if not thing.closed and getattr(thing, "move", True) is not None:
                 yield thing
@@ -74,6 +72,6 @@ def _take(handed: list[Handed], process: Any) -> None:
         return
     for thing, redeem, arguments in handed:
         try:
-            thing._held_again(redeem(*arguments))  # type: ignore[attr-defined]
+            thing._held_again(redeem(*arguments))
         except Exception as error:
             log().error("%r: %s", thing, error)
