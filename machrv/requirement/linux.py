@@ -13,6 +13,7 @@ import sys
 from machrv.errors import RequirementError, UnsupportedError, UnsupportedRequirementError
 from machrv.requirement.image import digest_mismatch
 from machrv.requirement.pinned import PinnedProcess, own_number, parent_number
+from machrv.requirement.requirement import Mismatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class LinuxEvaluator:
                         return reason
                 process.confirm()
         except (OSError, OverflowError) as error:  # A number that no process can have.
-            return f"it could not be looked at: {error}"
+            return Mismatch(f"it could not be looked at: {error}", getattr(error, "errno", None))
         return None
 
 
