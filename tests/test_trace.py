@@ -34,10 +34,11 @@ def test_the_demo_is_seen_whole(demo: Traced) -> None:
     expected += [(child, parent, f"message {number}") for number in (1, 2, 3, 4)] + [(parent, child, "message 10")]
     assert sorted((*ends, True) for ends in expected) == sorted(demo.messages)
     moved = [arrow[3:] for arrow in demo.data["arrows"] if arrow[3]]
-    assert [[5, "2 files, 1 send-once right, 1 receive right, 1 send right"]] == [
-        [count, demo.data["strings"][words]] for count, words in moved
-    ]
-    assert ["looks a name up: BOOTSTRAP_UNKNOWN_SERVICE"] == demo.failures  # The demo makes sure that it is free.
+    words = "'file' file, 'once' send-once right, 'recv' receive right, 'send' send right, 'sock' file"
+    assert [[5, words]] == [[count, demo.data["strings"][words]] for count, words in moved]
+    assert demo.failures == [] and "nothing failed" in demo.said
+    [look_up] = [event for event in demo.events if "BOOTSTRAP_UNKNOWN_SERVICE" in event["more"]]
+    assert look_up["failure"] == "" and look_up["more"].endswith("as expected")  # The demo makes sure that it is free.
 
 
 def test_a_receive_right_is_followed_to_where_it_goes(demo: Traced) -> None:
@@ -58,6 +59,7 @@ def test_the_fields_of_a_message_are_there_but_not_its_body(demo: Traced) -> Non
     assert rows["28 name"].endswith(" = a file") and "PORT_RECEIVE" in rows["62 disposition"]
     assert "= port " in rows["52 name"] and any(value.startswith("process ") for value in rows.values())
     assert rows["body"] == "28 bytes not recorded (--bodies)"
+    assert rows["keys"].startswith("'file': a file; 'once': port ") and rows["keys"].endswith("; 'sock': a file")
 
 
 def test_the_page_needs_nothing_and_is_for_its_owner_alone(demo: Traced, tmp_path: Path) -> None:
@@ -132,6 +134,35 @@ def test_how_a_child_ended_is_told_by_the_kernel(tmp_path: Path) -> None:
     told = ["ends otherwise than it should: exit status 3"] if release >= (6, 15) else []
     assert result.failures == told
     assert ", 1 failed: " in result.said or not told
+
+
+def test_a_child_that_dies_before_it_uses_machrv_has_a_lane(tmp_path: Path) -> None:
+    """Its start, its command, and how it ended, since who launched it knows: an exit status, or a signal."""
+    code = (
+        "with ReceiveRight.allocate() as port:\n"
+        "    launch(['sh', '-c', 'exit 3'], {'port': port.make_send(), 'log': open(os.devnull)}).wait()\n"
+        "    launch([sys.executable, '-c', 'import os; os.kill(os.getpid(), 9)'], {'port': port.make_send()}).wait()\n"
+        "    launch(['true']).wait()\n"
+    )
+    result = trace(tmp_path, *python(code))
+    assert result.status == 0, result.said
+    parent, *children = result.data["lanes"]
+    assert [child[0] for child in children] == ["sh", "python -c", "true"]
+    assert all("did not use machrv" in child[1] for child in children)
+    for lane, expected in ((1, "exit status 3"), (2, "SIGKILL"), (3, "")):
+        begins, ends = (event for event in result.events if event["lane"] == lane)
+        assert begins["text"] == "is launched" and begins["rows"]["program"] == children[lane - 1][0]
+        assert ends["failure"] == expected and ends["at"] > begins["at"]
+    first, *_ = [event for event in result.events if event["text"].startswith("launches ")]
+    assert first["lane"] == 0 and first["rows"]["rights"] == "'log', 'port'" and "'log', 'port'" in first["more"]
+    assert ", 2 failed: " in result.said and result.said.startswith("machrv trace: 1 process, ")
+
+
+def test_a_look_ups_timeout_is_a_number(tmp_path: Path) -> None:
+    """In seconds, not the name of its type."""
+    result = trace(tmp_path, *python("try: current().bootstrap_look_up('nobody', 2.5)\nexcept MachError: pass"))
+    [event] = [event for event in result.events if event["text"] == "looks a name up"]
+    assert event["rows"]["call"] == "bootstrap_look_up('nobody', 2.5)"
 
 
 def test_what_fails_is_listed_with_its_symbol(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from machrv.trace.wording import (
     Labels,
     call_rows,
     exchange_rows,
+    launch_rows,
     message_name,
     parcel_rows,
     plural,
@@ -109,6 +110,7 @@ class Story:
 def tell(processes: Iterable[Process]) -> Story:
     """The story of these processes."""
     lanes = list(processes)
+    _recognise(lanes)
     labels = Labels(_services(lanes))
     pairs = match(lanes)
     teller = _Teller(lanes, labels, pairs)
@@ -116,6 +118,19 @@ def tell(processes: Iterable[Process]) -> Story:
         teller.tell_process(process)
     teller.events.sort(key=lambda event: event.at)
     return Story(lanes, teller.events, teller.arrows, _stays(lanes), _notes(lanes, teller), labels)
+
+
+def _recognise(lanes: list[Process]) -> None:
+    """A child that was launched and did not record itself, but sent messages: the kernel told their receivers who it is."""
+    tokens = {}
+    for process in lanes:
+        for exchange in process.exchanges:
+            token = None if exchange.received is None else exchange.received.token
+            if token is not None:
+                tokens.setdefault(token.pid, token)
+    for process in lanes:
+        if process.silent and process.pid in tokens:
+            process.silent, process.token, process.title = False, tokens[process.pid], ""
 
 
 def _services(processes: list[Process]) -> dict[str, str]:
@@ -146,7 +161,13 @@ class _Teller:
         who = f"process {process.pid}, started by {process.parent}"
         rows = [("program", process.title), ("pid", str(process.pid)), ("parent", str(process.parent))]
         begins = "comes from a fork" if process.forked else "begins to use ports"
+        begins = "is launched" if process.parent and not process.recorded else begins
         self.events.append(Event(process, process.began, "life", begins, who, rows=lambda: rows))
+        for launch in process.launches:
+            with_keys = f", with {', '.join(map(repr, launch.keys))}" if launch.keys else ""
+            event = Event(process, launch.at, "life", f"launches {launch.title}", f"process {launch.pid}{with_keys}")
+            event.rows = partial(launch_rows, launch)
+            self.events.append(event)
         for call in process.calls:
             self._tell_call(call)
         for exchange in process.exchanges:
@@ -166,7 +187,7 @@ class _Teller:
             failure = f"exit status {process.status}"
         elif process.executed:
             text = "becomes another program"
-        elif process.status is None and not process.said_goodbye:
+        elif process.status is None and not process.said_goodbye and process.recorded:
             text, failure = "is gone", "it did not end in the usual way; how is not known"
         at = max([process.ended, *(call.began for call in process.calls), *(e.began for e in process.exchanges)])
         self.events.append(Event(process, at, "life", text, failure=failure, alarming=bool(failure)))
@@ -177,7 +198,9 @@ class _Teller:
         more = self._labels.cut(str(call.arguments[0])) if kind == "name" and call.arguments else ""
         event = Event(call.process, call.began, kind, told(call, self._labels), more, port=port, thread=call.thread)
         event.rows = partial(call_rows, call, self._labels)
-        if call.failure is not None:
+        if call.failure is not None and call.expected:
+            event.more = f"{event.more}: {call.failure}, as expected"
+        elif call.failure is not None:
             event.failure, event.alarming = call.failure, True
         self.events.append(event)
 
@@ -341,7 +364,11 @@ def _notes(lanes: list[Process], teller: _Teller) -> list[str]:
     notes = []
     for process in lanes:
         who = f"{title(process)} ({process.pid})" if process.recorded else title(process)
-        if not process.recorded:
+        if process.silent:
+            notes.append(
+                f"{who} ({process.pid}) was launched, and has not used machrv: of it is known what its parent knows"
+            )
+        elif not process.recorded:
             notes.append(f"{who} was not recorded: of it is known what others received from it")
         if process.survived:
             notes.append(f"{who} was still running when the recording ended: what it did later is not here")

@@ -168,6 +168,8 @@ def _data(story: Story, events: list[Event]) -> dict[str, Any]:
 
 
 def _about(process: Any) -> str:
+    if process.silent:
+        return f"pid {process.pid}, did not use machrv"
     if not process.recorded:
         return "not recorded"
     return f"pid {process.pid}" + (f", {_ending(process)}" if process.ended is None else "")
