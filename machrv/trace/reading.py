@@ -216,42 +216,42 @@ def _enter(record: Any, process: Process, waiting: dict[int, Exchange]) -> bool:
         began, version, pid, parent, forked, kernel, token, title = rest
         if version != VERSION:
             raise ValueError("another version")
-        process.began, process.pid, process.parent = _number(began), _number(pid), _number(parent)
+        process.began, process.pid, process.parent = number(began), number(pid), number(parent)
         process.forked, process.kernel, process.title = bool(forked), _text(kernel), _text(title)
-        process.token = None if token is None else AuditToken(*map(_number, token))
+        process.token = None if token is None else AuditToken(*map(number, token))
         return True
     if kind == "end":
-        process.ended, process.said_goodbye = _number(rest[0]), True
+        process.ended, process.said_goodbye = number(rest[0]), True
     elif kind == "lost":
-        process.lost += _number(rest[0])
+        process.lost += number(rest[0])
     elif kind == "full":
         process.full = True
     elif kind == "call":
         process.calls.append(_call(rest, process))
     elif kind == "launched":
         at, pid, title, keys = rest
-        process.launches.append(Launch(process, _number(at), _number(pid), _text(title), [_text(key) for key in keys]))
+        process.launches.append(Launch(process, number(at), number(pid), _text(title), [_text(key) for key in keys]))
     elif kind == "exited":
-        at, pid, status = map(_number, rest)
+        at, pid, status = map(number, rest)
         process.exits.append((at, pid, status))
     elif kind == "expected":
-        thread = _number(rest[0])
+        thread = number(rest[0])
         failed = [call for call in process.calls[-64:] if call.thread == thread and call.failure is not None]
         failed[-1].expected = True
     elif kind == "began":
-        number, began, thread, option, timeout, name, port, sent = rest
-        began, thread, option = _number(began), _number(thread), _number(option)
-        wanted = _number(timeout), _number(name), _identity(port), _parcel(sent)
+        which, began, thread, option, timeout, name, port, sent = rest
+        began, thread, option = number(began), number(thread), number(option)
+        wanted = number(timeout), number(name), _identity(port), _parcel(sent)
         exchange = Exchange(process, began, thread, option, *wanted)
-        waiting[_number(number)] = exchange
+        waiting[number(which)] = exchange
         process.exchanges.append(exchange)
     elif kind == "ended":
-        number, ended, failure, received = rest
-        exchange = waiting.pop(_number(number))
-        exchange.ended, exchange.received = _number(ended), _parcel(received)
+        which, ended, failure, received = rest
+        exchange = waiting.pop(number(which))
+        exchange.ended, exchange.received = number(ended), _parcel(received)
         if failure is not None:
             exchange.failure = _text(failure[0])
-            exchange.failed_size = None if failure[1] is None else _number(failure[1])
+            exchange.failed_size = None if failure[1] is None else number(failure[1])
     else:
         raise ValueError("no such record")
     return False
@@ -263,9 +263,9 @@ def _call(rest: list[Any], process: Process) -> Call:
         raise TypeError("arguments")
     return Call(
         process,
-        _number(began),
-        _number(ended),
-        _number(thread),
+        number(began),
+        number(ended),
+        number(thread),
         _text(operation),
         arguments,
         [None if right is None else _identity(right) for right in rights],
@@ -306,10 +306,11 @@ def _is_array(right: Any) -> bool:
 
 
 def _identity(value: Any) -> Identity:
-    return Identity() if value is None else Identity(_text(value[0]), _number(value[1]))
+    return Identity() if value is None else Identity(_text(value[0]), number(value[1]))
 
 
-def _number(value: Any) -> int:
+def number(value: Any) -> int:
+    """A number of a file, if it is one. Raises TypeError."""
     if type(value) is not int or not -_LARGEST < value < _LARGEST:
         raise TypeError("a number is expected")
     return value
