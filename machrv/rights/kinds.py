@@ -222,15 +222,15 @@ class ReceiveRight(_Receiver):
             if not wait_for_senders:
                 self._listen()
             message = receive_as(ReceivedMessage, kernel, name, timeout)
-            if message.id != MACH_NOTIFY_NO_SENDERS or not self._told(message):
+            told = message.id in (MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_SEND_ONCE) and self._told(message)
+            if not told or message.id == MACH_NOTIFY_SEND_ONCE:  # It could not be told: the next receive asks again.
                 return owned(message, kernel)
             if not wait_for_senders and not kernel.mach_port_get_attributes(name, MACH_PORT_RECEIVE_STATUS).srights:  # type: ignore[union-attr]
                 raise NoSenders(_NOBODY)
             if deadline is not None:
                 timeout = max(0.0, deadline - monotonic())
 
-    def _told(self, message: ReceivedMessage) -> bool:
-        """Whether this is what the kernel tells because of `_listen`, and nobody else's message of that id."""
+    def _told(self, message: ReceivedMessage) -> bool:  # Whether it is what the kernel tells because of `_listen`.
         if not getattr(self, "_listens", False) or not message.audit_token.is_kernel:
             return False
         status = self._kernel.mach_port_get_attributes(self.name, MACH_PORT_RECEIVE_STATUS)
@@ -254,8 +254,8 @@ class ReceiveRight(_Receiver):
             kernel.mach_port_request_notification(name, MACH_NOTIFY_NO_SENDERS, sync, name, once)
             self._listens = True
         except MachError as error:
-            if error.code != KERN_RESOURCE_SHORTAGE:  # Without a descriptor to listen with there are still messages:
-                raise  # the next receive asks again.
+            if error.code != KERN_RESOURCE_SHORTAGE:  # Else there are still messages: the next receive asks again.
+                raise
 
     @classmethod
     def allocate(cls, queue_limit: int | None = None, kernel: Kernel | None = None) -> ReceiveRight:

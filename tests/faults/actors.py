@@ -263,7 +263,9 @@ class _Rights:
         ids = []
         try:
             while True:
-                ids.append(self.inbox.receive(PATIENCE).id)
+                found = self.inbox.receive(PATIENCE).id
+                if found != MACH_NOTIFY_SEND_ONCE:  # What could not be told: the next receive asks again.
+                    ids.append(found)
         except NoSenders:
             pass
         except ReceiveTimeout:
