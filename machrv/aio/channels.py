@@ -9,6 +9,7 @@ import asyncio
 
 from machrv.channel import Channel as BlockingChannel
 from machrv.channel.encoding import encoded
+from machrv.channel.parcel import listed
 from machrv.errors import ChannelClosedError
 from machrv.rights.awaiting import received, sent
 from machrv.rights.kinds import ReceiveRight
@@ -67,7 +68,7 @@ class Channel(Movable):
         """Send, and wait for the answer. See `machrv.Channel.request`. Cancelled, the answer is dropped when it comes."""
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
-        rights = list(rights)
+        rights = listed(rights)
         answers = await sent(self._end._open(), lambda: self._end._ask(data, rights, 0), timeout)
         try:
             left = None if deadline is None else max(0.0, deadline - loop.time())

@@ -70,7 +70,7 @@ class PinnedProcess(Closing):
 
     def security_label(self) -> str:
         """The label that the security module in force has for the process."""
-        return self._read("attr/current").rstrip("\0\n")
+        return self._read("attr/current").partition("\0")[0].rstrip("\n")
 
     def confirm(self) -> None:
         """See that all that was read is true of one process that still runs, and of one program."""
