@@ -40,7 +40,7 @@ static void read_status(struct ipc_port *port, mach_port_status_t *status)
         status->mps_sorights += end->kind == KIND_ONCE;
     end = ipc_mqueue_next(port, &error);
     /* Something waits: how much, the system does not tell. An only end nobody has looked at may be at its end. */
-    status->mps_msgcount = end && (end->queued || packet_waiting(end->fd) > 0);
+    status->mps_msgcount = end && (end->queued || ipc_end_waiting(end) > 0);
     if (port->guarded)
         status->mps_flags |= MACH_PORT_STATUS_FLAG_GUARDED;
     if (port->strict)
@@ -190,7 +190,7 @@ static kern_return_t peek(struct ipc_port *port, mach_port_seqno_t *seqno, mach_
     if (*seqno && *seqno != port->seqno)
         return KERN_FAILURE; /* only the head is within reach */
     end = ipc_mqueue_next(port, &error);
-    if (!end || packet_peek(end->fd, end->stamped, &head) || (head.length == 0 && end->kind == KIND_SEND))
+    if (!end || ipc_end_peek(end, &head) || (head.length == 0 && end->kind == KIND_SEND))
         return KERN_FAILURE;
     *seqno = port->seqno;
     *size = head.length && head.header.size ? head.header.size : (mach_msg_size_t)sizeof(mach_msg_header_t);
