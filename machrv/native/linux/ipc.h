@@ -173,6 +173,7 @@ struct ipc_port {
     unsigned carried;  /* send rights in messages of this task that nobody has received yet, and those that they were sent with */
     uint64_t context;
     bool guarded, strict, immovable;
+    uint8_t importance; /* MACH_PORT_STATUS_FLAG_*: kept, and of no consequence */
     struct ipc_left *left; /* what it left behind with its name, as long as it may come back */
     struct ipc_right nsrequest, pdrequest;
     struct ipc_pset **sets;
@@ -354,6 +355,8 @@ struct ipc_end *ipc_local(struct ipc_port *port);
 /* A message to a port of this task. The rights are the message's, unless it returns a negative errno: -EAGAIN if too much waits. */
 int ipc_local_send(struct ipc_task *task, const struct ipc_right *to, const struct wire_header *header, const struct iovec *parts,
                    int count, struct ipc_right *rights, size_t nrights);
+/* Whether one more need not wait (not ip_full). */
+bool ipc_local_has_room(const struct ipc_port *port);
 /* The next message, which is the caller's; NULL. The rights are still where ipc_held tells, until they are released. */
 struct ipc_message *ipc_local_take(struct ipc_end *end);
 void ipc_local_free(struct ipc_message *message);

@@ -23,23 +23,26 @@ struct ipc_end *ipc_local(struct ipc_port *port)
         return NULL;
     end->local = end->told = end->stamped = true;
     end->last = &end->first;
-    if (ipc_port_add_end(port, end)) {
-        if (end->fd >= 0)
-            close(end->fd);
-        free(end);
-        return NULL;
-    }
     port->local = end;
-    return end;
+    if (ipc_port_add_end(port, end) == 0)
+        return end;
+    port->local = NULL;
+    if (end->fd >= 0)
+        close(end->fd);
+    free(end);
+    return NULL;
 }
 
-static bool has_room(const struct ipc_end *end) { return end->count < ROOM || end->count < end->port->qlimit; }
+bool ipc_local_has_room(const struct ipc_port *port)
+{
+    return !port || !port->local || port->local->count < ROOM || port->local->count < port->qlimit;
+}
 
 /* The eventfd counts 0: nothing waits; 1: something does; so much that nothing can be added: and there is no room. */
 static void light(struct ipc_end *end)
 {
     const uint64_t counts[] = {0, 1, UINT64_MAX - 1};
-    unsigned lit = end->count == 0 ? 0 : has_room(end) ? 1 : 2;
+    unsigned lit = end->count == 0 ? 0 : ipc_local_has_room(end->port) ? 1 : 2;
     uint64_t count;
     if (end->fd < 0 || lit == end->lit)
         return;
@@ -119,7 +122,7 @@ int ipc_local_send(struct ipc_task *task, const struct ipc_right *to, const stru
     struct ipc_message *message;
     if (!end)
         return -ENOMEM;
-    if (to->kind == KIND_SEND && !has_room(end)) /* a send-once right always has room for its message */
+    if (to->kind == KIND_SEND && !ipc_local_has_room(port)) /* a send-once right always has room for its message */
         return -EAGAIN;
     message = make(task, header, parts, count, rights, nrights);
     if (!message)
@@ -168,6 +171,8 @@ int ipc_end_peek(const struct ipc_end *end, struct packet_head *into)
     into->length = (int64_t)(sizeof message->header + message->length);
     into->stamp = into->before = message->header.sent;
     into->pid = self_pid();
+    into->uid = message->ruid;
+    into->gid = message->rgid;
     into->header = message->header;
     return 0;
 }

@@ -126,7 +126,8 @@ static kern_return_t request_name(struct ipc_task *task, mach_port_name_t name, 
         ipc_unwatch_entry(task, entry);
         entry->request = (struct ipc_request){0};
         if (possible && immediate && may_be_told(right) &&
-            (entry->type & MACH_PORT_TYPE_SEND_ONCE || !entry->socket || poll_surely(&room, 1) > 0)) {
+            (entry->type & MACH_PORT_TYPE_SEND_ONCE ||
+             (entry->socket ? poll_surely(&room, 1) > 0 : ipc_local_has_room(entry->port)))) {
             ipc_notify_send_possible(task, right, name);
             return KERN_SUCCESS;
         }
