@@ -117,6 +117,9 @@ def test_a_receive_right_that_is_none(
     """Refused, or a port of which nothing comes but timeouts and errors; waiting for it costs no time of the processor."""
     port, to = introduce(task, peer)
     way = give(task, other, port, Disposition.MAKE_SEND)
+    once, _ = task.mach_port_extract_right(port, Disposition.MAKE_SEND_ONCE)
+    send(task, once, how=Disposition.MOVE_SEND_ONCE)  # What the port keeps for the task's own messages is there from now on.
+    receive(task, port)
     before = descriptors()
     peer.raw(to, packet)
     got = take(task, port)
