@@ -288,6 +288,7 @@ def test_a_missing_reply_is_a_failure_where_the_server_must_show_itself(
             DirectRendezvousClient.initialize(server.send_right()).close()
         expected = [("server", None, ALWAYS, False, policy == ENFORCE, "there is no answer to judge it by")]
         assert verdicts == expected * (policy != NO_VALIDATION)
+        assert all(verdict.status is None and 0 <= verdict.seconds < 30 for verdict in verdicts)
         RendezvousClient.set_server_process_requirement(None)
         DirectRendezvousClient.initialize(server.send_right()).close()
 
