@@ -28,8 +28,7 @@ EVERY, ONE = "x86_64", {"aarch64": "6.12"}
 TESTS = (
     *("test_sender_gone", "test_linux_identity", "test_audit", "test_pid_reuse", "test_requirement_linux"),
     *("test_linux_transfer", "test_linux_receive_rights", "test_linux_death", "test_linux_order", "test_linux_events"),
-    *("test_linux_bootstrap", "test_linux_fileports", "test_linux_found", "test_linux_fork", "test_linux_deviations"),
-    *("test_rights", "test_launch", "test_doctor"),
+    *("test_linux_bootstrap", "test_linux_fileports", "test_linux_fork", "test_launch", "test_doctor"),
 )
 PYTEST = "-q -rfEs --tb=short -p no:cacheprovider -m 'not slow' " + " ".join(f"tests/{name}.py" for name in TESTS)
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "machrv-platforms"
