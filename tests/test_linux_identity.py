@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from machrv.doctor.linux import GONE, features
+from machrv.doctor.linux import GONE
 from machrv.message.audit import AuditToken
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, PortDescriptor
 
 from . import linux_hostile as h
 from .conftest import PATIENCE
+from .linux_features import HAS, needs
 from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
 from .sockets import socket_of
 from .linux_tasks import (
@@ -35,6 +36,11 @@ from .linux_tasks import (
 MAKE_SEND, MAKE_SEND_ONCE, COPY_SEND = Disposition.MAKE_SEND, Disposition.MAKE_SEND_ONCE, Disposition.COPY_SEND
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs to become another user")
+
+
+def version_of(pid: int) -> int:
+    """What tells a process from the next one with its pid: its pidfd's inode, else when it started."""
+    return inode_of(pid) if HAS["pidfs"] else start_time_of(pid)
 
 
 def inode_of(pid: int) -> int:
@@ -63,7 +69,7 @@ def test_every_word_of_a_token(task: LinuxKernel, peer: Peer) -> None:
     send(peer, to)
     token = token_of(task, port)
     uid, gid = os.getuid(), os.getgid()
-    assert token == AuditToken(0xFFFFFFFF, uid, gid, uid, gid, peer.pid, 0, inode_of(peer.pid))
+    assert token == AuditToken(0xFFFFFFFF, uid, gid, uid, gid, peer.pid, 0, version_of(peer.pid))
     assert tuple(token) == peer.token()
     with task.open_process(peer.pid) as process:  # type: ignore[attr-defined]
         assert process.matches(token) and process.is_running()
@@ -83,7 +89,7 @@ def test_ones_own_token(task: LinuxKernel) -> None:
     for number in (1, 2, 3):
         message = receive(task, port)
         assert message.id == number and message.audit_token == task.audit_token()
-        assert message.audit_token.pidversion == inode_of(os.getpid())
+        assert message.audit_token.pidversion == version_of(os.getpid())
     task.mach_port_destroy(port)
 
 
@@ -138,6 +144,7 @@ def test_a_sender_that_changes_its_user(task: LinuxKernel) -> None:
 
 
 @as_root
+@needs("PIDFD_GET_INFO")
 @pytest.mark.parametrize("uid", [1234, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFD])
 def test_effective_ids(task: LinuxKernel, uid: int) -> None:
     """They are in the security token and the audit token, beside the real ones; of other processes and of one's own."""
@@ -195,14 +202,13 @@ def test_a_token_outlives_its_process(task: LinuxKernel, peer: Peer) -> None:
 
     Where the kernel does not tell any more which process it was (doctor: "pidfds of the gone", pidfs), it says the rest.
     """
-    known = features()
     port, to = introduce(task, peer)
     with task.open_process(peer.pid) as process:  # type: ignore[attr-defined]
         expected = peer.token()
         send(peer, to)
         peer.kill()
         token = token_of(task, port)
-        if known[GONE] and known["pidfs"]:
+        if HAS[GONE] and HAS["pidfs"]:
             assert tuple(token) == expected
             assert process.matches(token) and not process.is_running()
         else:
@@ -278,11 +284,11 @@ def test_what_an_older_kernel_says_of_a_sender(task: LinuxKernel, older: Peer, p
         assert token is not None
         assert (token.pid, token.ruid, token.rgid) == (pid, os.getuid(), os.getgid())
         assert (token.euid, token.egid) == (os.geteuid(), os.getegid())
-        without = older.without
-        if "pidfs" in without or "passpidfd" in without:
-            assert token.pidversion in (start_time_of(pid), inode_of(pid), 0)
+        pinned = "passpidfd" not in older.without and HAS["SO_PASSPIDFD"]
+        if "pidfs" not in older.without and pinned:
+            assert token.pidversion == version_of(pid)
         else:
-            assert token.pidversion == inode_of(pid)
+            assert token.pidversion in (start_time_of(pid), inode_of(pid), 0)
         matches = older.run(
             "process = kernel.open_process(pid)\nresult = process.matches(AuditToken(*token)), process.pidversion\n"
             "process.close()",
@@ -291,7 +297,7 @@ def test_what_an_older_kernel_says_of_a_sender(task: LinuxKernel, older: Peer, p
             AuditToken=AuditToken,
         )
         assert matches[0] is (token.pidversion != 0 and matches[1] == token.pidversion)
-        assert matches[0] or "passpidfd" in without
+        assert matches[0] or not pinned
     end(older, port)
     task.mach_port_deallocate(mine)
     peer.mach_port_deallocate(theirs)
@@ -310,6 +316,7 @@ def test_an_older_kernel_knows_its_own(older: Peer) -> None:
 
 def test_rights_travel_on_an_older_kernel(task: LinuxKernel, older: Peer, peer: Peer) -> None:
     """Every kind of right there and back; receive rights with their queue; what comes home merges where that can be told."""
+    comes_home = "netns_cookie" not in older.without and HAS["SO_NETNS_COOKIE"]
     port, to = introduce(older, peer)
     theirs = allocate(peer)
     rights = [PortDescriptor(theirs, how) for how in (MAKE_SEND, MAKE_SEND_ONCE)]
@@ -326,9 +333,9 @@ def test_rights_travel_on_an_older_kernel(task: LinuxKernel, older: Peer, peer: 
     if there == right:
         assert older.mach_port_type(there) == RECEIVE | SEND
     else:
-        assert "netns_cookie" in older.without
+        assert not comes_home
     home = give(peer, older, to, Disposition.MOVE_SEND)
-    assert home == port or "netns_cookie" in older.without
+    assert home == port or not comes_home
     for name, _ in older.mach_port_names():
         older.mach_port_destroy(name)
 

@@ -8,6 +8,7 @@ from machrv._mach import lib
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, PortDescriptor
 
+from .linux_features import needs
 from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
     DEAD_NAME,
@@ -111,6 +112,7 @@ def test_queued_rights_travel_with_the_port(task: LinuxKernel, peer: Peer, other
     other.mach_port_destroy(far)
 
 
+@needs("SO_NETNS_COOKIE")
 def test_a_receive_right_meets_the_send_right_that_its_taker_has(task: LinuxKernel, peer: Peer) -> None:
     """Receiver and sender of one port become one name, and sending to it is sending to oneself."""
     port, theirs = introduce(task, peer)
