@@ -211,6 +211,33 @@ served.hoard.append(listener.detach())
 """
 
 
+def test_a_listener_does_not_come_from_another_process(victim: Peer, peer: Peer) -> None:
+    """Not even one that is a name of the victim's own directory, and does not block: nobody is let in there."""
+    port, to = introduce(victim, peer)
+    path = os.environ["MACHRV_BOOTSTRAP_DIR"] + "/." + "3" * 32
+    peer.run(LISTEN, path=path)
+    peer.run("served.blocking(0, False)")
+    peer.raw(to, moved((HEAD(bytes([h.LISTENER])), [("hoard", 0)])))
+    for name in (got := take(victim, port)):
+        peer.run(CONNECT, path=path, packet=h.packet(id=5)[0])
+        assert nothing_waits(victim, name)
+    for name in got:
+        end(victim, name)
+    os.unlink(path)
+    peer.free()
+    peer.mach_port_deallocate(to)
+    end(victim, port)
+
+
+CONNECT = """
+import socket
+one = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+one.connect(path)
+one.send(packet)
+served.hoard.append(one.detach())
+"""
+
+
 def test_an_endless_bundle(task: LinuxKernel, peer: Peer) -> None:
     """The peer goes on writing while it is read: the reader comes to an end all the same, and closes everything."""
     port, to = introduce(task, peer)
