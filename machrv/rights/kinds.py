@@ -26,7 +26,7 @@ from machrv.kernel import current
 from machrv.message import GuardedPortDescriptor, Message, OutOfLinePortsDescriptor, PortDescriptor
 from machrv.rights.incoming import ReceivedMessage
 from machrv.rights.right import Right, holds
-from machrv.rights.transfer import copied_in, destroy_message, receive_as, send_message
+from machrv.rights.transfer import check_message, copied_in, destroy_message, receive_as, send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ class SendRight(Right):
 
     def copy(self) -> SendRight:
         """Another reference of the same right. Raises MachError if the port has died."""
-        name = self.name
-        self._kernel.mach_port_mod_refs(name, MACH_PORT_RIGHT_SEND, 1)
+        self._kernel.mach_port_mod_refs(name := self.name, MACH_PORT_RIGHT_SEND, 1)
         return SendRight(name, self._kernel)
 
     def send(self, message: Message, timeout: float | None = None) -> None:
@@ -88,7 +87,7 @@ class SendOnceRight(Right):
 
     def send(self, message: Message, timeout: float | None = None) -> None:
         """As `SendRight.send`, but sending spends this right. If the send fails, it is still held."""
-        name = self.release()
+        name = self.moved("used: it sends one message")
         try:
             send_message(self._kernel, message, name, Disposition.MOVE_SEND_ONCE, timeout)
         except BaseException:
@@ -222,15 +221,15 @@ class ReceiveRight(_Receiver):
             if not wait_for_senders:
                 self._listen()
             message = receive_as(ReceivedMessage, kernel, name, timeout)
-            if message.id != MACH_NOTIFY_NO_SENDERS or not self._told(message):
+            told = message.id in (MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_SEND_ONCE) and self._told(message)
+            if not told or message.id == MACH_NOTIFY_SEND_ONCE:  # It could not be told: the next receive asks again.
                 return owned(message, kernel)
             if not wait_for_senders and not kernel.mach_port_get_attributes(name, MACH_PORT_RECEIVE_STATUS).srights:  # type: ignore[union-attr]
                 raise NoSenders(_NOBODY)
             if deadline is not None:
                 timeout = max(0.0, deadline - monotonic())
 
-    def _told(self, message: ReceivedMessage) -> bool:
-        """Whether this is what the kernel tells because of `_listen`, and nobody else's message of that id."""
+    def _told(self, message: ReceivedMessage) -> bool:  # Whether it is what the kernel tells because of `_listen`.
         if not getattr(self, "_listens", False) or not message.audit_token.is_kernel:
             return False
         status = self._kernel.mach_port_get_attributes(self.name, MACH_PORT_RECEIVE_STATUS)
@@ -254,8 +253,8 @@ class ReceiveRight(_Receiver):
             kernel.mach_port_request_notification(name, MACH_NOTIFY_NO_SENDERS, sync, name, once)
             self._listens = True
         except MachError as error:
-            if error.code != KERN_RESOURCE_SHORTAGE:  # Without a descriptor to listen with there are still messages:
-                raise  # the next receive asks again.
+            if error.code != KERN_RESOURCE_SHORTAGE:  # Else there are still messages: the next receive asks again.
+                raise
 
     @classmethod
     def allocate(cls, queue_limit: int | None = None, kernel: Kernel | None = None) -> ReceiveRight:
@@ -369,6 +368,7 @@ def ask(right: SendRight, message: Message, timeout: float | None, answers: Rece
 
     `answers` is that port if it is given; if this fails, it is closed.
     """
+    check_message(message)
     if message.local_port:
         raise RightError("a request brings its own right to answer with: leave local_port and local_disposition alone")
     if answers is None:
