@@ -127,7 +127,8 @@ _MEANING = {
     "MACH_SEND_NO_BUFFER": "the kernel has no memory for the message",
     "MACH_SEND_TIMED_OUT": "the receiver's queue stayed full; the rights are still the sender's. Send again, or have the "
     "receiver take its messages sooner",
-    "MACH_SEND_TOO_LARGE": "the message or the number of its rights is more than one message can carry",
+    "MACH_SEND_TOO_LARGE": f"one message carries at most {'48' if sys.platform == 'darwin' else '64'} MiB, header included, and "
+    "253 rights. Put more into a MemoryObject, and send that one's right",
 }
 
 

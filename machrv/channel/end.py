@@ -80,7 +80,7 @@ class Channel(Movable):
         """Take an end over that came as a receive right. `pair` and `client.take_channel` are the usual ways."""
         if not isinstance(right, ReceiveRight):
             raise RightError(f"an end of a channel comes as a ReceiveRight, not as {right!r}")
-        self._port = ReceiveRight(right.release(), right.kernel)
+        self._port = ReceiveRight(right.moved("moved into a Channel"), right.kernel)
         self._port._came = True  # Whoever has the other end has been there before.
         #: The right to send to the other end, and whether the HELLO that brings it was taken out; the right may be dead by then.
         self._peer: SendRight | None = None
@@ -245,6 +245,11 @@ class Channel(Movable):
         while self._idle:
             self._idle.pop().close()
         return self._port
+
+    def _held_again(self, right: ReceiveRight) -> None:
+        """In the child of a fork, to which it was handed over: the end as if it had just come."""
+        self._port._held_again(right)
+        self._peer, self._lock, self._gone = None, allocate_lock(), False
 
     def __reduce_ex__(self, protocol: object) -> Any:
         """An end can be an argument of a `multiprocessing.Process`; anywhere else, it cannot be pickled or copied."""

@@ -34,14 +34,17 @@ def fileport(file: FileLike, kernel: Kernel | None = None) -> SendRight:
     MachError for what cannot be sent (on macOS, a kqueue).
     """
     kernel = kernel if kernel is not None else current()
+    if isinstance(file, (str, bytes, os.PathLike)):
+        raise TypeError(f"fileport takes an open file, not a path: fileport(open({file!r}))")
     fd = file if isinstance(file, int) else file.fileno()
     try:
         return SendRight(kernel.fileport_makeport(fd), kernel)
     except OverflowError:
         raise OSError(EBADF, f"{fd} is no descriptor") from None
-    except MachError:
-        os.fstat(fd)  # Raises what is the matter, if the descriptor is.
-        raise
+    except MachError as error:
+        failure = error
+    os.fstat(fd)  # Raises what is the matter, if the descriptor is.
+    raise failure
 
 
 def fileport_fd(right: SendRight) -> int:

@@ -26,7 +26,7 @@ from machrv.message import GuardedPortDescriptor, Message, OutOfLinePortsDescrip
 from machrv.rights.incoming import ReceivedMessage
 from machrv.rights.right import Right, holds
 from machrv.rights.senders import ask_for_word, is_word
-from machrv.rights.transfer import copied_in, destroy_message, receive_as, send_message
+from machrv.rights.transfer import check_message, copied_in, destroy_message, receive_as, send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ class SendRight(Right):
 
     def copy(self) -> SendRight:
         """Another reference of the same right. Raises MachError if the port has died."""
-        name = self.name
-        self._kernel.mach_port_mod_refs(name, MACH_PORT_RIGHT_SEND, 1)
+        self._kernel.mach_port_mod_refs(name := self.name, MACH_PORT_RIGHT_SEND, 1)
         return SendRight(name, self._kernel)
 
     def send(self, message: Message, timeout: float | None = None) -> None:
@@ -88,7 +87,7 @@ class SendOnceRight(Right):
 
     def send(self, message: Message, timeout: float | None = None) -> None:
         """As `SendRight.send`, but sending spends this right. If the send fails, it is still held."""
-        name = self.release()
+        name = self.moved("used: it sends one message")
         try:
             send_message(self._kernel, message, name, Disposition.MOVE_SEND_ONCE, timeout)
         except BaseException:
@@ -228,7 +227,8 @@ class ReceiveRight(_Receiver):
             if not wait_for_senders:
                 self._listen()
             message = receive_as(ReceivedMessage, kernel, name, timeout)
-            if message.id != MACH_NOTIFY_NO_SENDERS or not is_word(self, message):
+            word = message.id in (MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_SEND_ONCE) and is_word(self, message)
+            if not word or message.id == MACH_NOTIFY_SEND_ONCE:  # It could not be told: the next receive asks again.
                 return owned(message, kernel)
             if not wait_for_senders and not kernel.mach_port_get_attributes(name, MACH_PORT_RECEIVE_STATUS).srights:  # type: ignore[union-attr]
                 # Told at once, once more: for others who wait here, in other threads, and behind what a sender has sent that
@@ -356,6 +356,7 @@ def ask(right: SendRight, message: Message, timeout: float | None, answers: Rece
 
     `answers` is that port if it is given; if this fails, it is closed.
     """
+    check_message(message)
     if message.local_port:
         raise RightError("a request brings its own right to answer with: leave local_port and local_disposition alone")
     if answers is None:

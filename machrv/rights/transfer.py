@@ -68,9 +68,8 @@ def send_message(kernel: Kernel, message: Message, name: int, disposition: int, 
     try:
         descriptors = message.descriptors
     except AttributeError:
-        raise MessageFormatError(
-            f"a Message is sent, not {type(message).__name__}: send(Message(body=b'...'))"
-        ) from None
+        descriptors = ()
+        check_message(message)
     try:
         if descriptors:
             _send_descriptors(kernel, message, name, disposition, timeout)
@@ -80,6 +79,12 @@ def send_message(kernel: Kernel, message: Message, name: int, disposition: int, 
         if error.code == MACH_SEND_TIMED_OUT:
             raise SendTimeout(error.code, error.operation, None, timeout, f"sending to port {name:#x}") from None
         raise
+
+
+def check_message(message: Any) -> None:
+    """Raises MessageFormatError, which says what to write, for what is no message."""
+    if not isinstance(message, Message):
+        raise MessageFormatError(f"a Message is sent, not {type(message).__name__}: send(Message(body=b'...'))")
 
 
 def _send_descriptors(kernel: Kernel, message: Message, name: int, disposition: int, timeout: float | None) -> None:
@@ -136,7 +141,7 @@ def _laid_out(descriptor: Any, moved: list[tuple[Right, int]], memory: list[arra
             raise RightError(
                 f"a {type(descriptor).__name__} cannot be moved in a message: move the receive rights that are in it"
             )
-        name = descriptor.release()
+        name = descriptor.moved("moved away in a message")
         moved.append((descriptor, name))
         copied = copied and descriptor.move == Disposition.MOVE_SEND
         return PortDescriptor(name, Disposition.COPY_SEND if copied else descriptor.move)

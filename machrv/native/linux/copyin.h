@@ -36,6 +36,7 @@ struct ipc_kmsg {
     bool circular;
 
     uint32_t count;      /* descriptors */
+    uint32_t taken;      /* so many of them are copied in: memory that was given away with them is gone, whatever comes of the rest */
     char *image;         /* their count and they themselves, with slots in place of names */
     size_t area;         /* so long */
     uint32_t *tail;      /* names of out-of-line ports, then their slots */

@@ -156,6 +156,7 @@ struct ipc_port {
     unsigned carried;  /* send rights in messages of this task that are not sent yet */
     uint64_t context;
     bool guarded, strict, immovable;
+    uint8_t importance; /* MACH_PORT_STATUS_FLAG_*: kept, and of no consequence */
     struct ipc_left *left; /* what it left behind with its name, as long as it may come back */
     struct ipc_right nsrequest, pdrequest;
     struct ipc_pset **sets;

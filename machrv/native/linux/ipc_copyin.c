@@ -355,6 +355,7 @@ mach_msg_return_t ipc_kmsg_copyin_body(struct ipc_kmsg *kmsg)
         case MACH_MSG_OOL_PORTS_DESCRIPTOR:
             mr = i >= kmsg->no_names ? MACH_SEND_INVALID_MEMORY : copyin_ports(kmsg, names, &d);
             names += d.ool_ports.count;
+            kmsg->taken += mr == MACH_SEND_INVALID_RIGHT; /* its names are read, and their memory given up, before its rights */
             break;
         case MACH_MSG_OOL_DESCRIPTOR:
         case MACH_MSG_OOL_VOLATILE_DESCRIPTOR:
@@ -367,6 +368,7 @@ mach_msg_return_t ipc_kmsg_copyin_body(struct ipc_kmsg *kmsg)
             return mr;
         memcpy(kmsg->image + offset, &d, size);
         offset += size;
+        kmsg->taken++;
     }
     return kmsg->refused;
 }

@@ -63,14 +63,18 @@ static void copyout_guarded(struct ipc_task *task, struct incoming *in, mach_msg
     uint32_t slot = d->guarded.name;
     struct ipc_port *port = slot == SLOT_NULL || slot == SLOT_DEAD ? NULL : in->rights[(slot & ~SLOT_FILE) - 1].port;
     d->guarded.name = name_of(task, in, slot);
-    d->guarded.flags = d->guarded.flags & (MACH_MSG_GUARD_FLAGS_MASK & ~MACH_MSG_GUARD_FLAGS_UNGUARDED_ON_SEND);
-    if (!(option & MACH_RCV_GUARDED_DESC)) /* XNU destroys the right then; here its flags are carried, and not enforced */
+    d->guarded.context = 0;
+    if (!(option & MACH_RCV_GUARDED_DESC)) { /* XNU destroys the right then; here its flags are carried, and not enforced */
+        d->guarded.flags = d->guarded.flags & MACH_MSG_GUARD_FLAGS_IMMOVABLE_RECEIVE;
         return;
+    }
+    d->guarded.flags = d->guarded.flags & MACH_MSG_GUARD_FLAGS_MASK;
     if (port && d->guarded.flags & MACH_MSG_GUARD_FLAGS_IMMOVABLE_RECEIVE && d->guarded.name != MACH_PORT_NULL) {
         port->guarded = port->immovable = true;
         port->strict = false;
         port->context = (uintptr_t)msg;
         d->guarded.context = port->context;
+        d->guarded.flags = MACH_MSG_GUARD_FLAGS_IMMOVABLE_RECEIVE;
     }
 }
 

@@ -119,6 +119,13 @@ void ipc_notify_check_senders(struct ipc_port *port)
 
 static bool may_be_told(const struct ipc_right *right) { return right->kind != 0; }
 
+/* Whether a message to a port of one's own would have to wait (ip_full). */
+static bool own_queue_is_full(const struct ipc_port *port)
+{
+    struct pollfd room = {.fd = port && port->loop ? port->loop->fd : -1, .events = POLLOUT};
+    return room.fd >= 0 && poll_surely(&room, 1) == 0;
+}
+
 static kern_return_t request_name(struct ipc_task *task, mach_port_name_t name, bool possible, bool immediate,
                                   struct ipc_right *right, struct ipc_right *previous)
 {
@@ -137,7 +144,8 @@ static kern_return_t request_name(struct ipc_task *task, mach_port_name_t name, 
         ipc_unwatch_entry(task, entry);
         entry->request = (struct ipc_request){0};
         if (possible && immediate && may_be_told(right) &&
-            (entry->type & MACH_PORT_TYPE_SEND_ONCE || !entry->socket || poll_surely(&room, 1) > 0)) {
+            (entry->type & MACH_PORT_TYPE_SEND_ONCE ||
+             (entry->socket ? poll_surely(&room, 1) > 0 : !own_queue_is_full(entry->port)))) {
             ipc_notify_send_possible(task, right, name);
             return KERN_SUCCESS;
         }

@@ -85,7 +85,7 @@ static void deallocate(const struct ipc_kmsg *kmsg)
 {
     const char *message = (const char *)kmsg->user;
     size_t offset = sizeof(mach_msg_base_t);
-    for (uint32_t i = 0; i < kmsg->count; i++) {
+    for (uint32_t i = 0; i < kmsg->taken; i++) {
         union ipc_descriptor d;
         size_t size = ipc_descriptor_size((unsigned char)message[offset + 11]), length;
         memcpy(&d, message + offset, size);
@@ -364,12 +364,12 @@ mach_msg_return_t ipc_kmsg_send(struct ipc_task *task, mach_msg_header_t *msg, m
         mr = ipc_kmsg_copyin_body(&kmsg);
         if (mr != MACH_MSG_SUCCESS || kmsg.circular)
             destroy(&kmsg, mr == MACH_MSG_SUCCESS);
-        else
-            mr = put_or_give_back(&kmsg, option, timeout);
+        else if ((mr = put_or_give_back(&kmsg, option, timeout)) != MACH_MSG_SUCCESS)
+            kmsg.taken = 0; /* it came back, and its memory has never left */
     }
     pthread_mutex_unlock(&task->lock);
     closing_pause();
-    if (mr == MACH_MSG_SUCCESS && kmsg.count)
+    if (kmsg.taken)
         deallocate(&kmsg);
     ipc_kmsg_free(&kmsg);
     return mr;

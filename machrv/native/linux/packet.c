@@ -371,6 +371,7 @@ int packet_peek(int fd, bool stamped, struct packet_head *into)
 
     into->stamp = 0;
     into->pid = 0;
+    into->uid = into->gid = UINT32_MAX;
     into->header.magic = 0;
     into->before = now_real();
     got = receive_surely(fd, &message, MSG_PEEK | MSG_TRUNC | MSG_CMSG_CLOEXEC);
@@ -386,6 +387,8 @@ int packet_peek(int fd, bool stamped, struct packet_head *into)
             struct ucred who;
             memcpy(&who, CMSG_DATA(c), sizeof who);
             into->pid = who.pid;
+            into->uid = who.uid;
+            into->gid = who.gid;
         } else if (c->cmsg_type == SCM_RIGHTS || c->cmsg_type == SCM_PIDFD) {
             /* Somebody else who holds this socket has switched credentials or stamps off. */
             for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {

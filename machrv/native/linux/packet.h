@@ -80,6 +80,7 @@ struct packet_head {
     int64_t stamp;
     int64_t before; /* the time just before the look */
     pid_t pid;      /* the system's word on who sent it; 0: unknown */
+    uint32_t uid, gid;
     struct wire_header header; /* all zero if it is none of ours */
 };
 
