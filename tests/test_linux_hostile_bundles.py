@@ -158,7 +158,9 @@ def test_a_receive_right_that_is_none(victim: Peer, peer: Peer, other: Peer, pac
     port, to = introduce(victim, peer)
     way = give(victim, other, port, Disposition.MAKE_SEND)
     once, _ = victim.mach_port_extract_right(port, Disposition.MAKE_SEND_ONCE)
-    send(victim, once, how=Disposition.MOVE_SEND_ONCE)  # What the port keeps for the task's own messages is there from now on.
+    send(
+        victim, once, how=Disposition.MOVE_SEND_ONCE
+    )  # What the port keeps for the task's own messages is there from now on.
     receive(victim, port)
     before = victim.state()["descriptors"]
     peer.raw(to, packet)

@@ -55,7 +55,7 @@ def listed(things: Iterable[Thing]) -> list[Thing]:
 
 def packed(data: Buffer, things: Iterable[Thing], kernel: Kernel) -> tuple[Message, list[Right]]:
     """The message, and the rights that were made for it: close them once it was sent, or was not."""
-    image = data if type(data) is bytes else bytes(memoryview(data))
+    image: Any = data if type(data) is bytes else _bytes_of(data)
     size = len(image)
     descriptors: list[Any] = []
     made: list[Right] = []
@@ -80,6 +80,12 @@ def packed(data: Buffer, things: Iterable[Thing], kernel: Kernel) -> tuple[Messa
         descriptors.append(OutOfLineDescriptor(image))
         image = b""
     return Message(DATA_ID, _HEAD.pack(count, size > INLINE, size) + table + image, descriptors), made
+
+
+def _bytes_of(data: Buffer) -> bytes | memoryview:
+    """What lies in a buffer; where it is long and in one piece, without copying it."""
+    view = memoryview(data)
+    return view.cast("B") if view.nbytes > INLINE and view.c_contiguous else bytes(view)
 
 
 def _described(thing: Thing, kernel: Kernel) -> tuple[int, Right, int]:
