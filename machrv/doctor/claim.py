@@ -44,7 +44,7 @@ def look() -> Iterator[Finding]:
     if message is None or problem:
         yield Finding(SECTION, "a claim", WRONG, problem, "the lines above may say why")
         return
-    account = json.loads(message.body.rstrip(b"\0"))
+    account = json.loads(message.body.partition(b"\0")[0])
     yield Finding(SECTION, "a claim", OK, "a child was launched, claimed a port and a file, and used both")
     yield Finding(
         SECTION,

@@ -88,7 +88,7 @@ class PinnedProcess:
 
     def security_label(self) -> str:
         """The label that the security module in force has for the process."""
-        return self._read("attr/current").rstrip("\0\n")
+        return self._read("attr/current").partition("\0")[0].rstrip("\n")
 
     def exe(self) -> str:
         """The path of the file that it runs, for a person to read: in a mount namespace of its own it is any path it likes."""
