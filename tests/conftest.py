@@ -9,6 +9,7 @@ import gc
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -49,6 +50,8 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 #: Seconds that no wait in a test reaches unless the test fails.
 PATIENCE = 30.0
+#: Seconds that what has a time of its own may take beyond it: ten times and more what it does on a machine that is busy.
+SLACK = 10.0
 
 
 def open_descriptors() -> dict[str, str]:
@@ -101,6 +104,19 @@ def server() -> Iterator[RendezvousServer]:
     """The rendezvous server of this process, closed afterwards."""
     with RendezvousServer.get_instance() as server:
         yield server
+
+
+def idles(wait: Callable[[float], object], used: Callable[[], float] = time.process_time) -> bool:
+    """Whether a wait of so many seconds, in vain, costs less than half of that of the processor: a short one, or a longer one.
+
+    What spins uses up all that it gets, however long it takes; what a busy machine adds does not grow with the time.
+    """
+    for seconds in (0.2, 0.6, 2.0):
+        before = used()
+        wait(seconds)
+        if used() - before < seconds / 2:
+            return True
+    return False
 
 
 Program = Callable[..., "list[str]"]

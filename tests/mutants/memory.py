@@ -49,8 +49,8 @@ FAULTS = [
     Fault(
         "a fileport's copy outlives exec: no CLOEXEC",
         f"{C}fileport.c",
-        "int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);",
-        "int copy = fcntl(fd, F_DUPFD, 3);",
+        "{\n    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);\n    if (copy < 0)\n        return -errno;\n    packet_note",
+        "{\n    int copy = fcntl(fd, F_DUPFD, 3);\n    if (copy < 0)\n        return -errno;\n    packet_note",
         (INHERITS,),
     ),
     Fault(
