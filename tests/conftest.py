@@ -24,6 +24,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 ON_MACOS = (
     "test_audit.py",
     "test_channel.py",
+    "test_channel_methods.py",
     "test_chromium_golden.py",
     "test_collection.py",
     "test_commands.py",
