@@ -77,9 +77,10 @@ typedef struct {
     mach_port_urefs_t urefs;
     int32_t file;            /* it is a fileport */
     uint64_t socket;         /* inode of the socket of a send or send-once right, 0: none */
-    uint64_t loop;           /* of the socket that the task's own messages to a port go into */
     uint32_t ends;           /* how many receiving ends a port has */
+    uint32_t own;            /* rights of the task's own to it, which need no socket */
     uint32_t messages;       /* how many messages wait there */
+    uint64_t bytes;          /* of those of the task's own */
     uint32_t members;        /* of a port set */
     char id[33];             /* as for machrv_port_identity */
 } machrv_account_t;

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from machrv.channel.end import Channel
     from machrv.channel.parcel import Arrived, Thing
     from machrv.message import AuditToken
-    from machrv.rights.kinds import SendOnceRight
+    from machrv.rights.kinds import SendOnceRight, SendRight
+    from machrv.rights.sender import Sender
 
     T = TypeVar("T")
 
@@ -67,6 +68,13 @@ class ChannelMessage(Closing):
         self.rights = rights
         self.audit_token = audit_token
         self.reply_right = reply_right
+
+    @property
+    def sender(self) -> Sender:
+        """What the kernel knows of the process that sent the message, while that lives: see `Sender`."""
+        from machrv.rights.sender import Sender  # Late: few look.
+
+        return Sender(self.audit_token)
 
     def object(self, encoding: Encoding = "json") -> Any:
         """The object that `send_object` made these bytes of. Raises what the encoding raises."""

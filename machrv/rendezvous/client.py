@@ -140,8 +140,12 @@ class RendezvousClient(Claimed):
             )
 
 
-class DirectRendezvousClient(Claimed):
-    """The client of a server whose send right came by other means."""
+class DirectRendezvousClient(RendezvousClient):
+    """The client of a server whose send right came by other means.
+
+    As in Chromium, the first one is the rendezvous of this process, which `RendezvousClient.get_instance()` gives, until it is
+    closed; not where that was asked for before.
+    """
 
     __slots__ = ()
 
@@ -152,7 +156,26 @@ class DirectRendezvousClient(Claimed):
         Raises as `RendezvousClient.connect`; if the request could not be sent, the caller still owns the right.
         """
         deadline, requirement = monotonic() + timeout, server_requirement()
-        return cls(*taken(ask(send_right, "server", requirement, timeout, deadline), "server", requirement))
+        client = cls(*taken(ask(send_right, "server", requirement, timeout, deadline), "server", requirement))
+        return client.known()
+
+    def _why_nothing(self) -> str:
+        return Claimed._why_nothing(self)
+
+    def known(self) -> Self:
+        """Be what `get_instance` gives, unless there is one."""
+        with _instance_lock:
+            if not RendezvousClient._asked:
+                RendezvousClient._asked, RendezvousClient._instance = True, self
+                atexit.register(_close_instance)
+        return self
+
+    def close(self) -> None:
+        """Give up every right that nobody took; `get_instance` knows this client no longer. Idempotent."""
+        with _instance_lock:
+            if RendezvousClient._instance is self:
+                RendezvousClient._asked, RendezvousClient._instance = False, None
+        super().close()
 
 
 # -- step by step, for `machrv.aio` as well ----------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from machrv.kernel import current
 from machrv.message import GuardedPortDescriptor, Message, OutOfLinePortsDescriptor, PortDescriptor
 from machrv.rights.incoming import ReceivedMessage
 from machrv.rights.right import Right, holds
-from machrv.rights.senders import ask_for_word, is_word
+from machrv.rights.no_senders import ask_for_word, is_word
 from machrv.rights.transfer import check_message, copied_in, destroy_message, receive_as, send_message
 
 TYPE_CHECKING = False
