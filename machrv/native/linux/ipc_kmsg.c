@@ -13,6 +13,13 @@ struct ipc_doomed {
     struct ipc_right rights[];
 };
 
+/* packet_send(), and once more where a full socket can be made to take more. */
+static int send_to(int fd, struct wire_header *header, const struct iovec *parts, int count, int *fds, int nfds, int *memory)
+{
+    int error = packet_send(fd, header, parts, count, fds, nfds, memory);
+    return error == -EAGAIN && packet_widen(fd) ? packet_send(fd, header, parts, count, fds, nfds, memory) : error;
+}
+
 int ipc_kmsg_deliver(struct ipc_task *task, const struct ipc_right *to, struct wire_header *header,
                      const struct iovec *parts, int count, int *fds, int nfds, int *memory)
 {
@@ -21,12 +28,12 @@ int ipc_kmsg_deliver(struct ipc_task *task, const struct ipc_right *to, struct w
     header->space = task->number;
     header->bits |= to->kind;
     if (to->socket)
-        return packet_send(to->socket->fd, header, parts, count, fds, nfds, memory);
+        return send_to(to->socket->fd, header, parts, count, fds, nfds, memory);
     if (!to->port || !to->port->alive)
         return -EPIPE;
     loop = to->kind == KIND_ONCE ? to->port->loop : ipc_port_loop(to->port, &error);
     if (loop)
-        error = packet_send(loop->fd, header, parts, count, fds, nfds, memory);
+        error = send_to(loop->fd, header, parts, count, fds, nfds, memory);
     if (to->kind != KIND_ONCE || (loop && error != -EAGAIN))
         return error;
     /* A send-once right always has room for its message, and most are used for one and no more. */
