@@ -77,8 +77,8 @@ class Calls:
         self._call("mach_port_allocate_name", right, name)
 
     def mach_port_construct(self, flags: int, context: int = 0, queue_limit: int | None = None) -> int:
-        """A new receive right with MPO_* flags, and the queue limit if one is given (Linux keeps it, and does not enforce
-        it). `context` is the guard where MPO_CONTEXT_AS_GUARD asks for one."""
+        """A new receive right with MPO_* flags, and the queue limit if one is given (on Linux the least that a queue
+        takes). `context` is the guard where MPO_CONTEXT_AS_GUARD asks for one."""
         options, name = self._ffi.new("mach_port_options_t *"), self._ffi.new("mach_port_name_t *")
         options.flags = flags
         if queue_limit is not None:
@@ -192,7 +192,7 @@ class Calls:
         return found
 
     def mach_port_set_attributes(self, name: int, flavor: int, value: int) -> None:
-        """MACH_PORT_LIMITS_INFO: set the queue limit, 0 to MACH_PORT_QLIMIT_MAX. Linux keeps it, and does not enforce it."""
+        """MACH_PORT_LIMITS_INFO: set the queue limit, 0 to MACH_PORT_QLIMIT_MAX. On Linux a queue takes more for all that."""
         operation, count = "mach_port_set_attributes", constants.MACH_PORT_LIMITS_INFO_COUNT
         if flavor != constants.MACH_PORT_LIMITS_INFO:
             raise MachError(constants.KERN_INVALID_ARGUMENT, operation)

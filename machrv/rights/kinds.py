@@ -246,8 +246,8 @@ class ReceiveRight(_Receiver):
 
     @classmethod
     def allocate(cls, queue_limit: int | None = None, kernel: Kernel | None = None) -> ReceiveRight:
-        """A new port. `queue_limit`: how many messages may wait before a sender has to, 0 to 1024 (default: 5). On Linux it
-        is stored, not enforced: each right has room for some 80 messages of any size, or more of small ones."""
+        """A new port. `queue_limit`: how many messages may wait before a sender has to, 0 to 1024 (default: 5). On Linux that
+        is the least: each right has room for some 80 of any size, or for as many as the limit says if that is more."""
         kernel = kernel if kernel is not None else current()
         right = cls(kernel.mach_port_allocate(MACH_PORT_RIGHT_RECEIVE), kernel)
         if queue_limit is not None:

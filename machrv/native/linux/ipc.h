@@ -375,6 +375,9 @@ struct ipc_end *ipc_mqueue_next(struct ipc_port *port, int *error);
 /* The head of an end has been received: see what stands behind it. */
 void ipc_mqueue_taken(struct ipc_end *end);
 void ipc_mqueue_unqueue(struct ipc_end *end);
+/* How many messages the port's queue takes at least; whoever finds a new end full is to know if that is many. */
+void ipc_mqueue_set_qlimit(struct ipc_port *port, mach_port_msgcount_t qlimit);
+void ipc_mqueue_tell_qlimit(struct ipc_end *end);
 mach_msg_return_t ipc_mqueue_receive(struct ipc_task *task, mach_msg_header_t *msg, mach_msg_option_t option,
                                      mach_msg_size_t size, mach_port_name_t name, mach_msg_timeout_t timeout);
 

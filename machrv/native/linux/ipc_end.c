@@ -183,6 +183,7 @@ int ipc_port_add_end(struct ipc_port *port, struct ipc_end *end)
     if (!error && port->nsrequest.kind && port->task)
         error = ipc_watch_end(end);
     if (!error) {
+        ipc_mqueue_tell_qlimit(end);
         if (port->task && port->nends == 2)
             ipc_kick(port->task); /* whoever waits on the other end alone */
         return 0;

@@ -30,6 +30,8 @@ static int send_away(struct ipc_task *task, struct ipc_socket *to, struct wire_h
     error = make_descriptors(task, rights, nrights, fds);
     if (!error)
         error = packet_send(to->fd, header, parts, count, fds, (int)nrights, memory);
+    if (error == -EAGAIN && packet_widen(to->fd))
+        error = packet_send(to->fd, header, parts, count, fds, (int)nrights, memory);
     for (size_t i = 0; i < nrights && i < MACHRV_MAX_FDS; i++) {
         if (rights[i].kind == KIND_RECEIVE && fds[i] >= 0)
             close(fds[i]); /* a copy is in flight, or nobody's ends were ever anywhere else */

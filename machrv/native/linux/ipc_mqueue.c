@@ -225,6 +225,26 @@ void ipc_mqueue_taken(struct ipc_end *end)
         look(end); /* where that fails, the next scan finds it */
 }
 
+/* -- how much waits ------------------------------------------------------------------------------------------------------------ */
+
+/* Of so many messages, each of any size, a socket takes in its default buffer (packet.c, INLINE_WAITING). */
+#define USUAL_LIMIT 64
+
+/* A receiving end has nothing to send: that its sending side is shut down says that the port is to take more than usual, to
+   whoever sends, whenever that was decided. The sender makes its buffer larger then (packet.c, packet_widen). */
+void ipc_mqueue_tell_qlimit(struct ipc_end *end)
+{
+    if (end->port->qlimit > USUAL_LIMIT && end->kind != KIND_LISTENER && !end->local)
+        shutdown(end->fd, SHUT_WR);
+}
+
+void ipc_mqueue_set_qlimit(struct ipc_port *port, mach_port_msgcount_t qlimit)
+{
+    port->qlimit = qlimit;
+    for (struct ipc_end *end = port->ends; end; end = end->next)
+        ipc_mqueue_tell_qlimit(end);
+}
+
 /* -- receiving ------------------------------------------------------------------------------------------------------------------ */
 
 struct source {

@@ -132,7 +132,7 @@ kern_return_t mach_port_construct(mach_port_t handle, mach_port_options_t *optio
     if (kr == KERN_SUCCESS) {
         struct ipc_port *port = entry->port;
         if (options->flags & MPO_QLIMIT)
-            port->qlimit = options->mpl.mpl_qlimit;
+            ipc_mqueue_set_qlimit(port, options->mpl.mpl_qlimit);
         port->context = context;
         port->guarded = options->flags & MPO_CONTEXT_AS_GUARD;
         port->strict = port->guarded && options->flags & MPO_STRICT;

@@ -124,7 +124,7 @@ kern_return_t mach_port_set_attributes(mach_port_t handle, mach_port_name_t name
     if (!port)
         return kr;
     if (flavor == MACH_PORT_LIMITS_INFO)
-        port->qlimit = ((mach_port_limits_t *)info)->mpl_qlimit;
+        ipc_mqueue_set_qlimit(port, ((mach_port_limits_t *)info)->mpl_qlimit);
     else if (flavor != MACH_PORT_DNREQUESTS_SIZE)
         port->importance |= flavor == MACH_PORT_TEMPOWNER ? TEMPOWNER : DONATES;
     task_leave(task);

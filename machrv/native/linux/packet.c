@@ -19,6 +19,9 @@
 /* A longer body goes inline as long as no more than this waits in the socket (its buffer is 208 KiB by default): so there is
    always room for some eighty packets more, whose bodies are elsewhere. */
 #define INLINE_WAITING 98304
+/* What MACH_PORT_QLIMIT_MAX packets need besides: at most 1,280 bytes each with the system's bookkeeping (Linux 6.18: 768, and 1,280
+   with a short body). The system grants what net.core.wmem_max says twice: 8 MiB since Linux 6.17, 416 KiB before. */
+#define WIDE_BUFFER (INLINE_WAITING + MACH_PORT_QLIMIT_MAX * 1280)
 
 static int send_vector(int fd, const struct iovec *vector, int count, const int *fds, int nfds)
 {
@@ -105,6 +108,18 @@ int packet_send(int fd, struct wire_header *header, const struct iovec *parts, i
     header->flags |= WIRE_LARGE;
     fds[nfds] = *memory;
     return send_vector(fd, vector, 1, fds, nfds + 1);
+}
+
+bool packet_widen(int fd)
+{
+    struct pollfd state = {.fd = fd, .events = POLLRDHUP}; /* ipc_mqueue_tell_qlimit() */
+    int before = 0, after = 0, wanted = WIDE_BUFFER / 2; /* which the system doubles */
+    socklen_t size = sizeof before;
+    if (poll_surely(&state, 1) <= 0 || !(state.revents & POLLRDHUP) || state.revents & (POLLHUP | POLLERR) ||
+        getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &before, &size) || before >= WIDE_BUFFER ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted) || getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &after, &size))
+        return false;
+    return after > before;
 }
 
 /* -- descriptors run short ---------------------------------------------------------------------------------------------- */
