@@ -59,7 +59,7 @@ async def initialize(send_right: SendRight, timeout: float = 30.0) -> DirectRend
     Raises as `connect`, and is cancelled as that; as long as the request was not sent, the caller still owns the right.
     """
     deadline = asyncio.get_running_loop().time() + timeout
-    return DirectRendezvousClient(*await _ask(send_right, "server", timeout, deadline)).known()
+    return DirectRendezvousClient(*await _ask(send_right, "server", timeout, deadline))._known()
 
 
 async def _found(service_name: str | None, kernel: Kernel, timeout: float, deadline: float) -> tuple[SendRight, str]:

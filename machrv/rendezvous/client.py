@@ -157,12 +157,12 @@ class DirectRendezvousClient(RendezvousClient):
         """
         deadline, requirement = monotonic() + timeout, server_requirement()
         client = cls(*taken(ask(send_right, "server", requirement, timeout, deadline), "server", requirement))
-        return client.known()
+        return client._known()
 
     def _why_nothing(self) -> str:
         return Claimed._why_nothing(self)
 
-    def known(self) -> Self:
+    def _known(self) -> Self:
         """Be what `get_instance` gives, unless there is one."""
         with _instance_lock:
             if not RendezvousClient._asked:
@@ -250,7 +250,7 @@ def ask(
     """Send a request to `server`, whose right is moved, and receive what it answers."""
     kernel = server.kernel
     with reply_port(kernel) as answers:
-        name = server.moved("moved away: the server was asked with it")
+        name = server._moved_away("moved away: the server was asked with it")
         try:
             message = request(answers.name, request_id(requirement))
             send_message(kernel, message, name, Disposition.MOVE_SEND, max(0.0, deadline - monotonic()))

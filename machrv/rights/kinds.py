@@ -87,7 +87,7 @@ class SendOnceRight(Right):
 
     def send(self, message: Message, timeout: float | None = None) -> None:
         """As `SendRight.send`, but sending spends this right. If the send fails, it is still held."""
-        name = self.moved("used: it sends one message")
+        name = self._moved_away("used: it sends one message")
         try:
             send_message(self._kernel, message, name, Disposition.MOVE_SEND_ONCE, timeout)
         except BaseException:

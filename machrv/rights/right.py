@@ -148,7 +148,7 @@ class Right(Closing):
             pass
         return self.name
 
-    def moved(self, fate: str) -> int:
+    def _moved_away(self, fate: str) -> int:
         """As `release`, for a move: `fate` is what its text says of it from then on."""
         name = self.release()
         self._fate = fate
