@@ -12,7 +12,7 @@
 /* Gives every right of the message a descriptor. Bundles are new ones, the message's: their number in *nbundles. */
 static int make_descriptors(struct ipc_kmsg *kmsg, int fds[MACHRV_MAX_FDS + 1], int *bundles, int *nbundles)
 {
-    if (kmsg->nrights > MACHRV_MAX_FDS)
+    if (!packet_carries(kmsg->nrights))
         return -EMSGSIZE;
     /* A receive right takes the ends of all rights to it along: those are made first. */
     for (size_t i = 0; i < kmsg->nrights; i++) {

@@ -88,6 +88,8 @@ struct packet_head {
    *memory: a memfd with the body, once one was made (else -1), which is the caller's and serves for the next try too.
    0 or a negative errno: -EAGAIN if there is no room, -EMSGSIZE for too many descriptors. */
 int packet_send(int fd, struct wire_header *header, const struct iovec *parts, int count, int *fds, int nfds, int *memory);
+/* Whether one packet takes so many descriptors. */
+bool packet_carries(size_t nfds);
 /* Sends bytes as they are, as bundles do. */
 int packet_send_raw(int fd, const void *bytes, size_t size, const int *fds, int nfds);
 
