@@ -354,6 +354,7 @@ class _Lib:
     MACHRV_WITHOUT_NOEXEC_SEAL: int
     MACHRV_WITHOUT_PIDFD_OF_GONE: int
     MACHRV_WITHOUT_PEERPIDFD: int
+    MACHRV_WITHOUT_LARGE_CONTROL: int
     MACHRV_MAX_FDS: int
     MACHRV_MAX_MESSAGE: int
     MACHRV_SEAL_FUTURE_WRITE: int
@@ -383,6 +384,7 @@ class _Lib:
     def machrv_without(self, *arguments: Any) -> None: ...
     def machrv_features(self, *arguments: Any) -> int: ...
     def machrv_settle(self, *arguments: Any) -> int: ...
+    def machrv_max_fds(self, *arguments: Any) -> int: ...
 
 ffi: Any
 lib: _Lib

@@ -94,6 +94,8 @@ def test_a_fork_inherits_nothing_of_it(server: RendezvousServer) -> None:
     claims(
         server,
         """
+import warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and newer warn of a fork beside the library's thread
 pid = os.fork()
 if pid == 0:
     assert right.closed and descriptors() == bare

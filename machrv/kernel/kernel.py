@@ -124,6 +124,10 @@ class Kernel(Messages):
 
     # -- what each system has its own for -----------------------------------------------------------------------------
 
+    def most_rights(self) -> int | None:
+        """How many rights and memory objects one message takes; None where only its size counts."""
+        return None
+
     def memory(self) -> MemoryCalls:
         """The calls for memory that is behind a right: `machrv.MemoryObject` is made of them."""
         raise _unsupported("memory objects")

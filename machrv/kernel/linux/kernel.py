@@ -103,6 +103,9 @@ class LinuxKernel(Kernel):
         check(lib.machrv_right_makeport(self._task, fd, made), f"right_makeport of descriptor {fd}")
         return int(made[0])
 
+    def most_rights(self) -> int:
+        return lib.machrv_max_fds()
+
     def memory(self) -> LinuxMemory:
         from machrv.kernel.linux.memory import LinuxMemory
 

@@ -111,7 +111,7 @@ static int read_out_of_line(struct ipc_kmsg *kmsg)
         } else if (d.port.type == MACH_MSG_GUARDED_PORT_DESCRIPTOR) {
             carried += !is_null(d.guarded.name);
         }
-        if (carried > MACHRV_MAX_FDS)
+        if (!packet_carries(carried))
             return -EMSGSIZE;
     }
     return 0;

@@ -10,7 +10,7 @@
 /* Gives every right of a message a descriptor. Bundles are new ones, the caller's. */
 static int make_descriptors(struct ipc_task *task, struct ipc_right *rights, size_t nrights, int fds[])
 {
-    int error = nrights > MACHRV_MAX_FDS ? -EMSGSIZE : 0;
+    int error = packet_carries(nrights) ? 0 : -EMSGSIZE;
     /* A receive right takes the ends of all rights to it along: those are made first. */
     for (size_t i = 0; i < nrights && !error; i++)
         error = rights[i].kind == KIND_RECEIVE ? ipc_port_externalize(task, rights[i].port) : ipc_right_externalize(&rights[i]);
@@ -28,10 +28,11 @@ static int send_away(struct ipc_task *task, struct ipc_socket *to, struct wire_h
     int fds[MACHRV_MAX_FDS + 1], error;
     memset(fds, -1, sizeof fds);
     error = make_descriptors(task, rights, nrights, fds);
-    if (!error)
+    if (!error) {
         error = packet_send(to->fd, header, parts, count, fds, (int)nrights, memory);
-    if (error == -EAGAIN && packet_widen(to->fd))
-        error = packet_send(to->fd, header, parts, count, fds, (int)nrights, memory);
+        if (error == -EAGAIN && packet_widen(to->fd))
+            error = packet_send(to->fd, header, parts, count, fds, (int)nrights, memory);
+    }
     for (size_t i = 0; i < nrights && i < MACHRV_MAX_FDS; i++) {
         if (rights[i].kind == KIND_RECEIVE && fds[i] >= 0)
             close(fds[i]); /* a copy is in flight, or nobody's ends were ever anywhere else */

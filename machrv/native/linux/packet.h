@@ -90,6 +90,8 @@ struct packet_head {
 int packet_send(int fd, struct wire_header *header, const struct iovec *parts, int count, int *fds, int nfds, int *memory);
 /* Makes room in a socket that is full, if its port is to take more than usual: false if not, or if there is as much already. */
 bool packet_widen(int fd);
+/* Whether one packet takes so many descriptors. */
+bool packet_carries(size_t nfds);
 /* Sends bytes as they are, as bundles do. */
 int packet_send_raw(int fd, const void *bytes, size_t size, const int *fds, int nfds);
 
