@@ -302,8 +302,11 @@ void ipc_port_arrived(const char port[PORT_ID]);
 
 /* -- ipc_transit.c: rights as descriptors of a packet ------------------------------------------------------------------------- */
 
-/* What a descriptor from a peer is as a right of this kind; it is used up. `hung`: its other end has gone. `own`: this process
-   has sent it. 0 (a dead right where the port has died), -EBADMSG: it is no such right; -EMFILE and the like. */
+/* Whether a descriptor from a peer may be a right that is no file. Never waits. */
+bool ipc_transit_is_right(int fd);
+/* What a descriptor from a peer is as a right of this kind (one that may be one, or a file); it is used up. `hung`: its other
+   end has gone. `own`: this process has sent it. 0 (a dead right where the port has died), -EBADMSG: it is no such right;
+   -EMFILE and the like. */
 int ipc_transit_arrived(struct ipc_task *task, int fd, unsigned kind, bool file, bool hung, bool own, struct ipc_right *right);
 /* A descriptor that holds a port, or a negative errno. The port keeps its own descriptors. */
 int ipc_transit_pack(struct ipc_port *port);
