@@ -53,6 +53,7 @@ class Served:
     def state(self) -> dict[str, Any]:
         """What the task owns."""
         names = self.kernel.mach_port_names()
+        lib.machrv_settle(5000)
         return {"names": names, "descriptors": len(os.listdir("/proc/self/fd")) - 1}
 
     def send_message(self, *args: Any) -> None:

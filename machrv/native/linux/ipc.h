@@ -119,7 +119,7 @@ struct ipc_end {
     bool gone;     /* it is closed as soon as nobody polls it */
     int32_t late;  /* how many of the bytes that wait were sent before there were stamps */
     int64_t stamp; /* of its head, while it is queued */
-    pid_t peer;    /* who connected, where senders take turns */
+    pid_t peer;    /* who connected, where senders take turns; -1: nobody that is known here */
     struct attested_process sender; /* who sent here last, so long as that is known for sure */
     int address_length;
     char address[ADDRESS_MAX]; /* that it is bound to */
@@ -271,10 +271,12 @@ struct ipc_end *ipc_end_new(int fd, unsigned kind);
 /* Closes an end: its right is dead, or used up. */
 void ipc_end_drop(struct ipc_end *end);
 void ipc_end_unpin(struct ipc_end *end);
+/* Has the port's epoll tell of an end (`add`), or tell anew what it is to tell: 0 or a negative errno. */
+int ipc_end_poll(struct ipc_port *port, struct ipc_end *end, bool add);
 /* Where this task's own messages to its port go in: borrowed; NULL, and *error. */
 struct ipc_socket *ipc_port_loop(struct ipc_port *port, int *error);
 void ipc_port_count_made(struct ipc_port *port);
-/* Takes in who has looked the port up: how many. */
+/* Takes in who has looked the port up: how many (ipc_accept.c). */
 unsigned ipc_port_accept(struct ipc_port *port);
 bool ipc_port_has_senders(struct ipc_port *port);
 /* There is an epoll over its ends: 0 or a negative errno. */

@@ -333,9 +333,18 @@ int ipc_right_externalize(struct ipc_right *right)
     return error;
 }
 
+/* The same for a port whose receive right leaves: whoever gets its ends can put what he likes into the socket's queue. */
+static int externalize_away(struct ipc_port *port, struct ipc_right *right)
+{
+    int error = externalize(port, right);
+    if (!error)
+        right->socket->ours = false;
+    return error;
+}
+
 static int externalize_request(struct ipc_port *port, struct ipc_right *right)
 {
-    return right->kind && right->port == port ? externalize(port, right) : 0;
+    return right->kind && right->port == port ? externalize_away(port, right) : 0;
 }
 
 int ipc_port_externalize(struct ipc_task *task, struct ipc_port *port)
@@ -350,7 +359,7 @@ int ipc_port_externalize(struct ipc_task *task, struct ipc_port *port)
             continue;
         if (entry->port == port && entry->type & (MACH_PORT_TYPE_SEND | MACH_PORT_TYPE_SEND_ONCE)) {
             struct ipc_right right = {entry->type & MACH_PORT_TYPE_SEND ? KIND_SEND : KIND_ONCE, port, NULL};
-            if (!(error = externalize(port, &right))) {
+            if (!(error = externalize_away(port, &right))) {
                 entry->port = NULL;
                 entry->socket = right.socket;
                 ipc_entry_remember(task, entry);

@@ -58,8 +58,13 @@ static int put(struct ipc_kmsg *kmsg)
 static void sent(struct ipc_kmsg *kmsg)
 {
     const char *destination = ipc_right_id(&kmsg->dest);
+    bool away = false; /* the receiver may have the ends of our sockets by now, and have put something into their queues */
+    for (size_t i = 0; i < kmsg->nrights; i++)
+        away = away || kmsg->rights[i].kind == KIND_RECEIVE;
     for (size_t i = 0; i < kmsg->nrights; i++) {
         struct ipc_right *right = &kmsg->rights[i];
+        if (away && right->socket)
+            right->socket->ours = false;
         if (right->kind == KIND_RECEIVE) {
             ipc_port_departed(right->port, destination ? destination : right->port->id);
             ipc_transit_sent(right->port);
