@@ -112,6 +112,7 @@ struct ipc_end {
     bool told;     /* send and send-once rights share it: each packet tells its kind */
     bool moved;    /* it goes on living elsewhere */
     bool foreign;  /* it came from elsewhere: whoever had it may have a copy */
+    bool hidden;   /* something waits that was not shown */
     bool stamped;  /* the system stamps its messages with the time */
     bool queued;   /* it stands in its port's heap */
     bool watched;  /* it is in its task's watcher */
@@ -143,6 +144,8 @@ struct ipc_port {
     unsigned nevents;          /* so many there is room for */
     bool ordered;              /* all its messages bear stamps */
     bool turns;                /* no order: senders take turns */
+    bool spread;               /* rights of this task to it have had sockets */
+    uint8_t vain;              /* how often in a row nothing was found here */
     bool out_of_room;          /* accept() found no free descriptor */
     pid_t served;              /* whose turn it was last */
     struct ipc_socket *loop;   /* where the task's own messages go in */

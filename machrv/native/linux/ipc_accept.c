@@ -12,11 +12,12 @@
 /* How many look-ups are taken in at a time: others may have sent messages. */
 #define AT_ONCE 64
 /* Where senders take turns, one process has no more connections than this. */
-#define TOO_MANY 256
+#define TOO_MANY 128
 /* Who has no more than this is asking, and not flooding. */
 #define SOME 16
-/* So many descriptors are left to those who register, as long as there is a connection to be had for them. */
-#define RESERVE 48
+/* So many descriptors are left to those who register, and to the rights of a message, as long as there is a connection to be
+   had for them: a quarter of what there may be, and no more than this. */
+#define RESERVE 320
 #define NOBODY (-1) /* connected from outside this pid namespace */
 
 unsigned machrv_starved;
@@ -97,7 +98,9 @@ static bool make_room(struct ipc_port *port)
 static bool few_are_left(int fd)
 {
     struct rlimit limit;
-    return fd >= RESERVE && getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)fd + RESERVE >= limit.rlim_cur;
+    if (fd < SOME || getrlimit(RLIMIT_NOFILE, &limit))
+        return false;
+    return (rlim_t)fd + (limit.rlim_cur / 4 < RESERVE ? limit.rlim_cur / 4 : RESERVE) >= limit.rlim_cur;
 }
 
 /* A process that has so many connections which wait for its turn loses the oldest: another one would only be in the way. */

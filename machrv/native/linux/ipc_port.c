@@ -329,28 +329,29 @@ int ipc_right_externalize(struct ipc_right *right)
     error = externalize(port, right);
     if (!error && right->kind == KIND_SEND)
         port->carried--;
+    port->spread = true;
     ipc_port_release(port);
     return error;
 }
 
-/* The same for a port whose receive right leaves: whoever gets its ends can put what he likes into the socket's queue. */
-static int externalize_away(struct ipc_port *port, struct ipc_right *right)
+/* The port's receive right leaves: whoever gets its ends can put what he likes into the queue of the socket. */
+static void disown(const struct ipc_port *port, struct ipc_socket *socket)
 {
-    int error = externalize(port, right);
-    if (!error)
-        right->socket->ours = false;
-    return error;
+    if (socket && socket->ours && socket->named && memcmp(socket->id, port->id, PORT_ID) == 0)
+        socket->ours = false;
 }
 
 static int externalize_request(struct ipc_port *port, struct ipc_right *right)
 {
-    return right->kind && right->port == port ? externalize_away(port, right) : 0;
+    int error = right->kind && right->port == port ? externalize(port, right) : 0;
+    disown(port, right->socket);
+    return error;
 }
 
 int ipc_port_externalize(struct ipc_task *task, struct ipc_port *port)
 {
     int error = 0;
-    if (port->refs < 2)
+    if (port->refs < 2 && !port->spread)
         return 0;
     for (uint32_t index = 0; index < task->table_size && !error; index++) {
         struct ipc_entry *entry = task->table[index];
@@ -359,7 +360,7 @@ int ipc_port_externalize(struct ipc_task *task, struct ipc_port *port)
             continue;
         if (entry->port == port && entry->type & (MACH_PORT_TYPE_SEND | MACH_PORT_TYPE_SEND_ONCE)) {
             struct ipc_right right = {entry->type & MACH_PORT_TYPE_SEND ? KIND_SEND : KIND_ONCE, port, NULL};
-            if (!(error = externalize_away(port, &right))) {
+            if (!(error = externalize(port, &right))) {
                 entry->port = NULL;
                 entry->socket = right.socket;
                 ipc_entry_remember(task, entry);
@@ -367,6 +368,7 @@ int ipc_port_externalize(struct ipc_task *task, struct ipc_port *port)
                     ipc_watch_entry(task, entry);
             }
         }
+        disown(port, entry->socket);
         if (!error)
             error = externalize_request(port, &entry->request.notify);
         if (!error && other)

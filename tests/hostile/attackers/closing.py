@@ -9,7 +9,7 @@ import threading
 
 import raw
 
-SECONDS = 20
+SECONDS = 5
 
 
 def linger():

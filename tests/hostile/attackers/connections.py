@@ -19,7 +19,8 @@ def hold(service, count, processes="1"):
         else:
             mine, theirs = raw.pair()
             if os.fork() == 0:
-                socket.send_fds(theirs, [b"x"], [raw.connect(service).fileno()])
+                made = raw.connect(service)
+                socket.send_fds(theirs, [b"x"], [made.fileno()])
                 os._exit(0)
             one = socket.socket(fileno=socket.recv_fds(mine, 1, 1)[1][0])
             os.wait()

@@ -188,16 +188,20 @@ def too_much(service, rounds="1"):
 
 
 def too_much_right(service):
-    """The same to a port of the program's, whose right is registered under 1: until it is told to stop."""
+    """The same to a port of the program's, over rights that were registered for us: each that is taken away is followed by another."""
     raw.many()
-    (to,) = raw.claim(service).values()
+    rights = [*raw.claim(service).values()]
     made = [*large()]
     raw.tell("ready")
     while True:
         for data, fd in made:
-            raw.send(to, data, [fd])
             right = laden(data, fd)
-            raw.send(to, raw.complex(raw.port(1, raw.RECEIVE)), [right])
+            try:
+                raw.send(rights[-1], data, [fd])
+                raw.send(rights[-1], raw.complex(raw.port(1, raw.RECEIVE)), [right])
+            except OSError:
+                if len(rights) > 1:
+                    rights.pop()
             right.close()
             held.clear()
 
@@ -325,7 +329,7 @@ def peek(service):
 def drops(service, count="60000"):
     """Receive rights that say they have so many ends, which come one at a time."""
     raw.many()
-    (to,) = raw.claim(service).values()
+    rights = [*raw.claim(service).values()]
     raw.tell("ready")
     while True:
         feeding, theirs = raw.pair()
@@ -334,7 +338,11 @@ def drops(service, count="60000"):
         raw.send(feeding, head, [])
         for _ in range(100):
             raw.send(feeding, bytes([raw.SEND]), [end])
-        raw.send(to, raw.complex(raw.port(1, raw.RECEIVE)), [theirs])
+        try:
+            raw.send(rights[-1], raw.complex(raw.port(1, raw.RECEIVE)), [theirs])
+        except OSError:
+            if len(rights) > 1:
+                rights.pop()
         theirs.close()
         try:
             for _ in range(int(count)):
