@@ -51,7 +51,11 @@ PATIENCE = 30.0
 
 
 def open_descriptors() -> dict[str, str]:
-    """The open descriptors of this process, and what each is."""
+    """The open descriptors of this process, and what each is, once what was given up is closed."""
+    if sys.platform == "linux":
+        from machrv._mach import lib
+
+        lib.machrv_settle(5000)
     found = {}
     folder = Path("/proc/self/fd") if Path("/proc/self/fd").exists() else Path("/dev/fd")
     for entry in os.listdir(folder):

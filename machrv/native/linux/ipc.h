@@ -148,6 +148,7 @@ struct ipc_port {
     uint8_t vain;              /* how often in a row nothing was found here */
     bool out_of_room;          /* accept() found no free descriptor */
     pid_t served;              /* whose turn it was last */
+    unsigned most;             /* so many connections leave some descriptors for others; 0: not known */
     struct ipc_socket *loop;   /* where the task's own messages go in */
     struct ipc_end *loop_end;
 

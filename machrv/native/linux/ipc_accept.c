@@ -42,34 +42,28 @@ static int compare(const void *one, const void *other)
     return (a > b) - (a < b);
 }
 
-/* Who has the most connections, and how many; 0 if that cannot be told. */
-static pid_t who_has_most(const struct ipc_port *port, unsigned *many)
+/* How many of a sorted array are this one. */
+static unsigned count_of(const pid_t *peers, unsigned count, pid_t peer)
 {
-    pid_t *peers = malloc((port->nends + 1) * sizeof *peers), most = 0;
-    unsigned count = 0, run = 0;
-    *many = 0;
-    if (!peers)
-        return 0;
-    for (const struct ipc_end *end = port->ends; end; end = end->next)
-        if (end->peer)
-            peers[count++] = end->peer;
-    qsort(peers, count, sizeof *peers, compare);
-    for (unsigned i = 0; i < count; i++) {
-        run = i > 0 && peers[i] == peers[i - 1] ? run + 1 : 1;
-        if (run > *many) {
-            *many = run;
-            most = peers[i];
-        }
+    unsigned low = 0, high = count, last;
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+        if (peers[middle] < peer)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    free(peers);
-    return most;
+    for (last = low; last < count && peers[last] == peer;)
+        last++;
+    return last - low;
 }
 
-/* The oldest connection of a process (0: of anybody) that has said nothing. */
-static struct ipc_end *oldest_silent(const struct ipc_port *port, pid_t peer)
+/* The oldest connection, the newest is none, of somebody who has at least so many; that has said nothing, if `silent`. */
+static struct ipc_end *oldest_of(const struct ipc_port *port, const pid_t *peers, unsigned count, unsigned many, bool silent)
 {
-    for (struct ipc_end *end = port->ends; end; end = end->next)
-        if (end->peer && (!peer || end->peer == peer) && !end->queued && packet_waiting(end->fd) <= 0)
+    for (struct ipc_end *end = port->ends; end != port->last_end; end = end->next)
+        if (end->peer && !end->queued && (many < 2 || count_of(peers, count, end->peer) >= many) &&
+            !(silent && packet_waiting(end->fd) > 0))
             return end;
     return NULL;
 }
@@ -78,18 +72,25 @@ static struct ipc_end *oldest_silent(const struct ipc_port *port, pid_t peer)
    they are many, the oldest of those. */
 static bool make_room(struct ipc_port *port)
 {
-    struct ipc_end *end;
-    unsigned many;
-    pid_t most;
-    if (!port->turns)
+    pid_t *peers = port->turns ? malloc((port->nends + 1) * sizeof *peers) : NULL;
+    unsigned count = 0, run = 0, many = 0;
+    struct ipc_end *end = NULL;
+    if (!peers)
         return false;
-    most = who_has_most(port, &many);
-    end = oldest_silent(port, most);
+    for (end = port->ends; end; end = end->next)
+        if (end->peer)
+            peers[count++] = end->peer;
+    qsort(peers, count, sizeof *peers, compare);
+    for (unsigned i = 0; i < count; i++) {
+        run = i > 0 && peers[i] == peers[i - 1] ? run + 1 : 1;
+        many = run > many ? run : many;
+    }
+    end = oldest_of(port, peers, count, many, true);
     if (!end && many > SOME)
-        for (end = port->ends; end && (end->peer != most || end->queued);)
-            end = end->next;
-    if (!end && most)
-        end = oldest_silent(port, 0);
+        end = oldest_of(port, peers, count, many, false);
+    if (!end)
+        end = oldest_of(port, peers, count, 0, true);
+    free(peers);
     if (end)
         ipc_end_drop(end);
     return end != NULL;
@@ -120,6 +121,18 @@ static void drop_one_too_many(struct ipc_port *port, pid_t peer)
         ipc_end_drop(oldest);
 }
 
+/* A descriptor is given the lowest number that is free: a high one shows that few are left, a low one nothing. So it is
+   remembered how many connections there were then. */
+static void leave_some(struct ipc_port *port, int fd)
+{
+    if (few_are_left(fd) && (port->most == 0 || port->nends < port->most))
+        port->most = port->nends;
+    if (port->most > 0 && port->nends >= port->most)
+        make_room(port);
+    if (port->nends < port->most / 2)
+        port->most = 0;
+}
+
 /* One connection: 1, 0 if there is none (any more, or now). */
 static int accept_one(struct ipc_port *port)
 {
@@ -147,8 +160,7 @@ static int accept_one(struct ipc_port *port)
     }
     if (end && ipc_port_add_end(port, end) == 0) {
         drop_one_too_many(port, end->peer);
-        if (few_are_left(fd))
-            make_room(port);
+        leave_some(port, fd);
         return 1;
     }
     close_socket(fd);
