@@ -149,5 +149,3 @@ def _sockets_in_a_child() -> int:
     os.close(told)
     os.waitpid(pid, 0)
     return int(said)
-
-

@@ -25,7 +25,6 @@ from machrv._mach import lib
 from machrv.kernel import current
 from machrv.kernel.linux import LinuxKernel
 
-
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 PATIENCE = 60.0
@@ -128,7 +127,12 @@ class Stage:
         return program
 
     def attacker(
-        self, file: str, what: str, *arguments: object, ports: dict[int, Any] | None = None, prefix: list[str] | None = None
+        self,
+        file: str,
+        what: str,
+        *arguments: object,
+        ports: dict[int, Any] | None = None,
+        prefix: list[str] | None = None,
     ) -> Program:
         """Start an attacker; it has said that it is ready when this returns."""
         command = [str(HERE / "attackers" / f"{file}.py"), what, self.server.service_name, *map(str, arguments)]

@@ -10,7 +10,7 @@
 
 #include <stdio.h>
 
-#define BACKLOG 128 /* connections that wait to be accepted, each behind those before it: a flood fills it. Who finds no place waits for one */
+#define BACKLOG 4096 /* connections that wait to be accepted; net.core.somaxconn may make it fewer */
 #define SWEEP 64     /* entries of the directory that a claim looks at for what is stale */
 
 struct bootstrap_name {

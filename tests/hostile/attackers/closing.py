@@ -135,7 +135,10 @@ def bundle(thing, whole):
 
 def messages(thing):
     """A packet and its descriptors, each a way to send it."""
-    yield "a request's reply right", lambda: (raw.packet(bits=raw.SEND | raw.ONCE << 8, reply=1, id=raw.REQUEST), [thing()])
+    yield "a request's reply right", lambda: (
+        raw.packet(bits=raw.SEND | raw.ONCE << 8, reply=1, id=raw.REQUEST),
+        [thing()],
+    )
     yield "a file", lambda: (raw.complex(raw.port(1 | raw.FILE)), [thing()])
     yield "a right", lambda: (raw.complex(raw.port(1)), [thing()])
     yield "nothing that is used", lambda: (raw.packet(), [thing()])

@@ -41,7 +41,9 @@ WHAT = {
     "requests": lambda to, wait: raw.request(to, wait=wait),
     "headers": lambda to, wait: raw.send(to, raw.packet(id=7), (), wait),
     "large": lambda to, wait: raw.send(to, raw.packet(bytes(60000)), (), wait),
-    "files": lambda to, wait: raw.send(to, raw.complex(*[raw.port(i + 1 | raw.FILE) for i in range(200)]), [0] * 200, wait),
+    "files": lambda to, wait: raw.send(
+        to, raw.complex(*[raw.port(i + 1 | raw.FILE) for i in range(200)]), [0] * 200, wait
+    ),
     "rights": lambda to, wait: many_rights(to, wait),
 }
 
