@@ -58,7 +58,7 @@ SLACK = 10.0
 def open_descriptors() -> dict[str, str]:
     """The open descriptors of this process, and what each is, once those are closed that it has given up."""
     if sys.platform.startswith("linux"):
-        lib.machrv_settle(1000)
+        lib.machrv_settle(5000)
     found = {}
     folder = Path("/proc/self/fd") if Path("/proc/self/fd").exists() else Path("/dev/fd")
     for entry in os.listdir(folder):

@@ -52,6 +52,10 @@ kern_return_t machrv_port_writable(mach_port_t task, mach_port_name_t name, int 
    front of everybody, and whoever looked its name up is heard once. For servers. */
 kern_return_t machrv_port_take_turns(mach_port_t task, mach_port_name_t name);
 
+/* Whether who made a send or send-once right's port is outside this process's pid namespace, so that no message of its can ever be
+   believed here: it would be nobody's. 0 or 1; -1 if the name stands for no such right. */
+int machrv_port_beyond(mach_port_t task, mach_port_name_t name);
+
 /* How often a port has begun to find no descriptor for those who look it up: for a log, which C does not write. A receive with
    MACH_RCV_INTERRUPT is interrupted then. */
 extern unsigned int machrv_starved;

@@ -16,9 +16,10 @@
 #include <signal.h>
 
 #define FIRST_ROOM 256          /* descriptors: room that needs no memory */
-#define MOST_THREADS 32         /* closes that hang at a time, before the rest waits for them */
-#define STACK (256 * 1024)      /* address space; what a thread here touches is a page or two, and the C library's storage */
+#define MOST_THREADS 1024       /* closes that hang at a time, before the rest waits for them */
+#define STACK (128 * 1024)      /* address space; what a thread here touches is a page or two, and the C library's storage */
 #define PATIENCE 20000000       /* ns */
+#define LESS_PATIENCE 1000000   /* ns: once another close hangs already. What waits is in every process that is started meanwhile */
 /* A close that takes no longer is waited for by whoever gave it up, in nanoseconds. */
 #define PAUSE 1000000
 #define IDLENESS 1000000000     /* ns: then a thread ends, for a program that wants to be of one thread, or to fork as one */
@@ -156,10 +157,12 @@ static void see_to_it(void)
     }
 }
 
+static int64_t patience(void) { return closing > 1 ? LESS_PATIENCE : PATIENCE; }
+
 /* Whether this thread may close the next one: nobody else is at it, or has been for too long. */
 static bool may_take(void)
 {
-    return count > 0 && (turn == 0 || now_monotonic() - began >= PATIENCE);
+    return count > 0 && (turn == 0 || now_monotonic() - began >= patience());
 }
 
 /* Closes the next one. With the lock, which is let go meanwhile. */
@@ -192,7 +195,7 @@ static void *closer(void *nothing)
             continue;
         }
         /* Something is there, and another thread at work: until that has taken too long. */
-        int64_t until = count > 0 ? began + PATIENCE : now_monotonic() + IDLENESS;
+        int64_t until = count > 0 ? began + patience() : now_monotonic() + IDLENESS;
         waiting++;
         more = wait_until(&something, until) || count > 0;
         waiting--;

@@ -122,6 +122,7 @@ struct ipc_end {
     bool copied;   /* it has what waits in the local end, for a move that may still fail */
     bool moved;    /* it goes on living elsewhere */
     bool foreign;  /* it came from elsewhere: whoever had it may have a copy */
+    bool hidden;   /* something waits that was not shown */
     bool stamped;  /* the system stamps its messages with the time */
     bool queued;   /* it stands in its port's heap */
     bool watched;  /* it is in its task's watcher */
@@ -129,7 +130,7 @@ struct ipc_end {
     bool gone;     /* it is closed as soon as nobody polls it */
     int32_t late;  /* how many of the bytes that wait were sent before there were stamps */
     int64_t stamp; /* of its head, while it is queued */
-    pid_t peer;    /* who connected, where senders take turns */
+    pid_t peer;    /* who connected, where senders take turns; -1: nobody that is known here */
     struct attested_process sender; /* who sent here last, so long as that is known for sure */
     int address_length;
     char address[ADDRESS_MAX]; /* that it is bound to */
@@ -161,9 +162,12 @@ struct ipc_port {
     unsigned nevents;          /* so many there is room for */
     bool ordered;              /* all its messages bear stamps */
     bool turns;                /* no order: senders take turns */
+    bool spread;               /* rights of this task to it have had sockets */
+    uint8_t vain;              /* how often in a row nothing was found here */
     bool out_of_room;          /* accept() found no free descriptor */
     pid_t served;              /* whose turn it was last */
     struct ipc_end *local;     /* where the task's own messages wait */
+    unsigned most;             /* so many connections leave some descriptors for others; 0: not known */
 
     uint32_t mscount, seqno, qlimit;
     uint64_t made;     /* as mscount, but never set back */
@@ -298,8 +302,10 @@ struct ipc_end *ipc_end_new(int fd, unsigned kind);
 /* Closes an end: its right is dead, or used up. */
 void ipc_end_drop(struct ipc_end *end);
 void ipc_end_unpin(struct ipc_end *end);
+/* Has the port's epoll tell of an end (`add`), or tell anew what it is to tell: 0 or a negative errno. */
+int ipc_end_poll(struct ipc_port *port, struct ipc_end *end, bool add);
 void ipc_port_count_made(struct ipc_port *port);
-/* Takes in who has looked the port up: how many. */
+/* Takes in who has looked the port up: how many (ipc_accept.c). */
 unsigned ipc_port_accept(struct ipc_port *port);
 bool ipc_port_has_senders(struct ipc_port *port);
 /* There is an epoll over its ends: 0 or a negative errno. */
@@ -329,8 +335,11 @@ void ipc_port_gone(const char port[PORT_ID]);
 
 /* -- ipc_transit.c: rights as descriptors of a packet ------------------------------------------------------------------------- */
 
-/* What a descriptor from a peer is as a right of this kind; it is used up. `hung`: its other end has gone. `own`: this process
-   has sent it. 0 (a dead right where the port has died), -EBADMSG: it is no such right; -EMFILE and the like. */
+/* Whether a descriptor from a peer may be a right that is no file. Never waits. */
+bool ipc_transit_is_right(int fd);
+/* What a descriptor from a peer is as a right of this kind (one that may be one, or a file); it is used up. `hung`: its other
+   end has gone. `own`: this process has sent it. 0 (a dead right where the port has died), -EBADMSG: it is no such right;
+   -EMFILE and the like. */
 int ipc_transit_arrived(struct ipc_task *task, int fd, unsigned kind, bool file, bool hung, bool own, struct ipc_right *right);
 /* A descriptor that holds a port, with those that wait in its queue, or a negative errno. The port keeps its own descriptors:
    either it has gone then, or it stays. */

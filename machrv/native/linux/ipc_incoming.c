@@ -171,10 +171,14 @@ static int take_rights(struct ipc_task *task, struct incoming *in, const uint8_t
     struct packet *packet = in->packet;
     struct pollfd state[MACHRV_MAX_FDS];
     int error = 0, count = packet->nfds;
-    for (int i = 0; i < count; i++)
-        state[i] = (struct pollfd){.fd = kinds[i] == KIND_MEMORY || files[i] ? -1 : packet->fds[i]};
-    if (count > 0)
-        poll_surely(state, (size_t)count); /* of files and memory nothing is asked that could wait */
+    /* Of files and memory nothing is asked that could wait; nor of what only says that it is a right: a poll of a file can. */
+    for (int i = 0; i < count && !error; i++) {
+        bool right = kinds[i] != KIND_MEMORY && !files[i];
+        state[i] = (struct pollfd){.fd = right ? packet->fds[i] : -1};
+        error = right && !ipc_transit_is_right(packet->fds[i]) ? -EBADMSG : 0;
+    }
+    if (count > 0 && !error)
+        poll_surely(state, (size_t)count);
     for (int i = 0; i < count && !error; i++) {
         int fd = packet->fds[i];
         packet->fds[i] = -1;

@@ -26,8 +26,11 @@ static int send_away(struct ipc_task *task, struct ipc_socket *to, struct wire_h
                      struct ipc_right *rights, size_t nrights, int *memory)
 {
     int fds[MACHRV_MAX_FDS + 1], error;
+    bool away = false; /* the receiver may have the ends of our sockets by now, and have put something into their queues */
     memset(fds, -1, sizeof fds);
     error = make_descriptors(task, rights, nrights, fds);
+    for (size_t i = 0; i < nrights; i++)
+        away = away || rights[i].kind == KIND_RECEIVE;
     if (!error) {
         error = packet_send(to->fd, header, parts, count, fds, (int)nrights, memory);
         if (error == -EAGAIN && packet_widen(to->fd))
@@ -40,6 +43,8 @@ static int send_away(struct ipc_task *task, struct ipc_socket *to, struct wire_h
             ipc_transit_unpack(rights[i].port);
         if (error)
             continue;
+        if (away && rights[i].socket)
+            rights[i].socket->ours = false;
         if (rights[i].kind == KIND_RECEIVE)
             ipc_transit_sent(rights[i].port, to->named ? to->id : NULL);
         else

@@ -14,6 +14,8 @@
 
 /* How much is looked at before others get the lock. */
 #define LOOKS 256
+/* So often in a row nothing is found, before it is looked at why. */
+#define IN_VAIN 4
 
 /* -- the heads that were looked at: the oldest last ------------------------------------------------------------------------ */
 
@@ -245,6 +247,31 @@ void ipc_mqueue_set_qlimit(struct ipc_port *port, mach_port_msgcount_t qlimit)
         ipc_mqueue_tell_qlimit(end);
 }
 
+/*
+ * An end that is readable and shows nothing: somebody who has a copy of it tells the kernel to look past what waits (SO_PEEK_OFF).
+ * It is told anew; if that is of no use, the end is given up: whoever waits would spin.
+ */
+static void look_behind(struct ipc_port *port)
+{
+    struct ipc_end *next;
+    if (++port->vain < IN_VAIN)
+        return;
+    port->vain = 0;
+    for (struct ipc_end *end = port->ends; end; end = next) {
+        struct pollfd state = {.fd = end->fd, .events = POLLIN};
+        struct packet_head head;
+        next = end->next;
+        if (!end->foreign || end->kind == KIND_LISTENER || end->queued)
+            continue;
+        if (poll_surely(&state, 1) <= 0 || packet_peek(end->fd, end->stamped, &head) != -EAGAIN)
+            end->hidden = false;
+        else if (end->hidden)
+            ipc_end_drop(end);
+        else
+            end->hidden = packet_renew(end->fd) == 0;
+    }
+}
+
 /* -- receiving ------------------------------------------------------------------------------------------------------------------ */
 
 struct source {
@@ -252,8 +279,16 @@ struct source {
     struct ipc_pset *pset;
 };
 
-#define NOTHING (-1)
-#define BUSY (-2)
+#define NOTHING (-100)
+#define BUSY (-101)
+
+static void in_vain(const struct source *source)
+{
+    if (source->port)
+        look_behind(source->port);
+    for (unsigned i = 0; source->pset && i < source->pset->nmembers; i++)
+        look_behind(source->pset->members[i]);
+}
 
 /* The next message. NOTHING waits; BUSY: much was looked at, none of it a message. */
 static mach_msg_return_t take(struct ipc_task *task, const struct source *source, mach_msg_header_t *msg,
@@ -269,13 +304,16 @@ static mach_msg_return_t take(struct ipc_task *task, const struct source *source
         end = source->pset ? ipc_pset_next(source->pset, &error) : ipc_mqueue_next(source->port, &error);
         if (error)
             return KERN_RESOURCE_SHORTAGE;
-        if (!end)
+        mr = end ? ipc_kmsg_receive(task, end, msg, option, size) : NOTHING;
+        if (mr == NOTHING || mr == -EAGAIN) { /* of an only end nobody has looked whether anything waits there */
+            in_vain(source);
             return NOTHING;
-        mr = ipc_kmsg_receive(task, end, msg, option, size);
-        if (mr == -EAGAIN) /* of an only end nobody has looked whether anything waits there */
-            return NOTHING;
-        if (mr != -1)
+        }
+        if (mr != -1) {
+            if (source->port)
+                source->port->vain = 0;
             return mr;
+        }
     }
     return BUSY;
 }

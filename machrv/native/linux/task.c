@@ -70,6 +70,7 @@ static void after_fork_in_child(void)
         }
     ipc_ports_forget();
     pthread_mutex_init(&tasks_lock, NULL);
+    closing_pause();
 }
 
 static void prepare(void)
@@ -88,11 +89,15 @@ static void prepare_once(void)
     pthread_once(&once, prepare);
 }
 
-/* Closes what a task has in the child of a fork: the parent's rights live on, so nothing is sent, and no close waits. */
+/* Closes what a task has in the child of a fork: the parent's rights live on, so nothing is sent. A file may have to be flushed by
+   each who closes it, and that can wait. */
 static void abandon_socket(struct ipc_socket *socket)
 {
     if (socket && socket->fd >= 0) {
-        close(socket->fd);
+        if (socket->file)
+            close_later(socket->fd);
+        else
+            close(socket->fd);
         socket->fd = -1; /* whoever else counts it finds it closed */
     }
 }
