@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from machrv._mach import lib
 from machrv import Disposition, Message, NoSenders, ReceiveRight, RendezvousServer, RendezvousServerBase
+from machrv._mach import lib
 from machrv.kernel import Kernel, current
 from machrv.message import MACH_NOTIFY_SEND_ONCE
 

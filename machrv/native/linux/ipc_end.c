@@ -48,12 +48,16 @@ struct ipc_end *ipc_end_new(int fd, unsigned kind)
 static void close_end(struct ipc_end *end)
 {
     attested_process_forget(&end->sender);
-    if (!end->moved && !end->local)
+    if (end->local || (end->drained && !end->foreign)) {
+        if (end->fd >= 0)
+            close(end->fd);
+        free(end);
+        return;
+    }
+    if (end->foreign && !end->moved)
         shutdown(end->fd, SHUT_RDWR); /* the other side sees it, however long the close takes */
     if (end->moved || end->foreign)
         close_later(end->fd);
-    else if (end->local && end->fd >= 0)
-        close(end->fd);
     else
         close_socket(end->fd);
     free(end);
@@ -82,15 +86,27 @@ static int stamp_end(struct ipc_end *end)
 
 int ipc_port_order(struct ipc_port *port)
 {
-    unsigned count = port->nends - (port->listener != NULL);
     int error;
-    if (port->ordered || port->turns || (port->nsets == 0 && count < 2))
+    if (port->ordered || port->turns)
         return 0;
     for (struct ipc_end *end = port->ends; end; end = end->next)
         if ((error = stamp_end(end)))
             return error;
     port->ordered = true;
     return 0;
+}
+
+bool ipc_port_needs_epoll(const struct ipc_port *port)
+{
+    return port->nends - (port->local != NULL) > 1; /* what waits in memory is seen without */
+}
+
+struct ipc_end *ipc_port_socket(const struct ipc_port *port)
+{
+    struct ipc_end *end = port->ends;
+    while (end && (end->local || end->kind == KIND_LISTENER))
+        end = end->next;
+    return end;
 }
 
 int ipc_end_poll(struct ipc_port *port, struct ipc_end *end, bool add)
@@ -172,10 +188,12 @@ int ipc_port_add_end(struct ipc_port *port, struct ipc_end *end)
     packet_note_fd(end->fd);
     if (port->epoll)
         error = ipc_end_poll(port, end, true);
-    else if (port->nends > 1 && port->task)
+    else if (port->task && ipc_port_needs_epoll(port))
         error = ipc_port_watch(port); /* now there is a descriptor for it */
-    if (!error)
-        error = port->ordered ? stamp_end(end) : ipc_port_order(port);
+    if (!error && port->ordered)
+        error = stamp_end(end);
+    else if (!error && (port->nsets || ipc_port_needs_epoll(port)))
+        error = ipc_port_order(port);
     if (!error && port->nsrequest.kind && port->task)
         error = ipc_watch_end(end);
     if (!error) {
@@ -296,7 +314,8 @@ static int make_pair(struct ipc_port *port, struct ipc_end *end, int ends[2])
         int length = make_address(port, end->kind, &name);
         if (length < 0) {
             error = length;
-        } else if (bind(ends[0], (struct sockaddr *)&name, (socklen_t)(offsetof(struct sockaddr_un, sun_path)) + (socklen_t)length) == 0) {
+        } else if (bind(ends[0], (struct sockaddr *)&name,
+                        (socklen_t)(offsetof(struct sockaddr_un, sun_path)) + (socklen_t)length) == 0) {
             end->address_length = length;
             memcpy(end->address, name.sun_path, (size_t)length);
             break;
@@ -347,7 +366,7 @@ void ipc_port_count_made(struct ipc_port *port)
 
 static struct ipc_end *other_end(struct ipc_port *port, struct ipc_socket *socket)
 {
-    struct sockaddr_un name;
+    struct sockaddr_un name = {0};
     socklen_t length = sizeof name, size = sizeof(uint64_t);
     uint64_t theirs = 0, ours = 0;
     struct ipc_end *end;
@@ -367,8 +386,7 @@ static struct ipc_end *other_end(struct ipc_port *port, struct ipc_socket *socke
     /* While it lives, an abstract address is bound to one socket of its network namespace: an equal address in the same
        namespace is that very end. The address of a looked-up right is a path, and before Linux 5.14 there is no cookie:
        there the right must have been made by this process. */
-    if (!name.sun_path[0] && HAVE(NETNS_COOKIE) &&
-        getsockopt(socket->fd, SOL_SOCKET, SO_NETNS_COOKIE, &theirs, &size) == 0 &&
+    if (!name.sun_path[0] && HAVE(NETNS_COOKIE) && getsockopt(socket->fd, SOL_SOCKET, SO_NETNS_COOKIE, &theirs, &size) == 0 &&
         getsockopt(end->fd, SOL_SOCKET, SO_NETNS_COOKIE, &ours, &size) == 0)
         return theirs && theirs == ours ? end : NULL;
     theirs = socket_maker(socket->fd);

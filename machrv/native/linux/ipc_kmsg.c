@@ -22,8 +22,8 @@ static int make_descriptors(struct ipc_task *task, struct ipc_right *rights, siz
     return error;
 }
 
-static int send_away(struct ipc_task *task, struct ipc_socket *to, struct wire_header *header, const struct iovec *parts, int count,
-                     struct ipc_right *rights, size_t nrights, int *memory)
+static int send_away(struct ipc_task *task, struct ipc_socket *to, struct wire_header *header, const struct iovec *parts,
+                     int count, struct ipc_right *rights, size_t nrights, int *memory)
 {
     int fds[MACHRV_MAX_FDS + 1], error;
     bool away = false; /* the receiver may have the ends of our sockets by now, and have put something into their queues */
@@ -54,8 +54,8 @@ static int send_away(struct ipc_task *task, struct ipc_socket *to, struct wire_h
     return error;
 }
 
-int ipc_kmsg_deliver(struct ipc_task *task, const struct ipc_right *to, struct wire_header *header,
-                     const struct iovec *parts, int count, struct ipc_right *rights, size_t nrights, int *memory)
+int ipc_kmsg_deliver(struct ipc_task *task, const struct ipc_right *to, struct wire_header *header, const struct iovec *parts,
+                     int count, struct ipc_right *rights, size_t nrights, int *memory)
 {
     int error;
     header->space = task->number;

@@ -103,8 +103,8 @@ static void copyin_dead(struct ipc_task *task, struct ipc_entry *entry, bool mov
     }
 }
 
-kern_return_t ipc_right_copyin(struct ipc_task *task, struct ipc_entry *entry, mach_msg_type_name_t disposition,
-                               bool dead_ok, struct ipc_right *right)
+kern_return_t ipc_right_copyin(struct ipc_task *task, struct ipc_entry *entry, mach_msg_type_name_t disposition, bool dead_ok,
+                               struct ipc_right *right)
 {
     unsigned kind = ipc_right_kind(disposition);
     *right = NO_RIGHT;

@@ -219,7 +219,7 @@ void ipc_port_enter(struct ipc_port *port, struct ipc_task *task, mach_port_name
     if (!port->nsrequest.kind)
         return;
     for (struct ipc_end *end = port->ends; end; end = end->next)
-        ipc_watch_end(end); /* where there is no room for that, the next call looks */
+        ipc_watch_end(end);         /* where there is no room for that, the next call looks */
     ipc_notify_check_senders(port); /* who sends may have gone while it was on its way */
 }
 
@@ -308,7 +308,7 @@ static int externalize(struct ipc_port *port, struct ipc_right *right)
     right->port = NULL;
     if (right->kind == KIND_ONCE)
         port->onces--;
-    ipc_port_release(port);
+    port->refs--; /* not the last one: the caller has another */
     return 0;
 }
 

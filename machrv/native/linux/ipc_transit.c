@@ -58,7 +58,7 @@ static struct ipc_port *unpack(struct ipc_task *task, int fd, bool own, int *err
 
 int ipc_transit_arrived(struct ipc_task *task, int fd, unsigned kind, bool file, bool hung, bool own, struct ipc_right *right)
 {
-    struct sockaddr_un name;
+    struct sockaddr_un name = {0};
     socklen_t length = sizeof name;
     const char *id;
     int error = 0;
@@ -101,7 +101,8 @@ refused:
 static int send_ends(struct ipc_port *port, int fd, int *fds, int nfds)
 {
     char bytes[sizeof(struct bundle_head) + PER_PACKET];
-    struct bundle_head head = {.magic = {'m', 'r', 'v', 'b'}, .qlimit = port->qlimit, .ends = port->nends - (port->local != NULL)};
+    struct bundle_head head = {
+        .magic = {'m', 'r', 'v', 'b'}, .qlimit = port->qlimit, .ends = port->nends - (port->local != NULL)};
     struct ipc_end *end = port->ends;
     size_t size = sizeof head;
     int error = 0;
@@ -296,7 +297,7 @@ static int read_packet(int fd, struct packet *packet)
 /* Where a notification goes; the descriptor is used up. That its port may have died already shows when it is due. */
 static int adopt_request(int fd, struct ipc_right *right)
 {
-    struct sockaddr_un name;
+    struct sockaddr_un name = {0};
     socklen_t length = sizeof name;
     const char *id = NULL;
     if (!ipc_transit_is_right(fd)) {
@@ -320,7 +321,7 @@ static int adopt_request(int fd, struct ipc_right *right)
 
 static int adopt_end(struct ipc_port *port, int fd, unsigned kind, bool own)
 {
-    struct sockaddr_un name;
+    struct sockaddr_un name = {0};
     socklen_t length = sizeof name;
     struct ipc_end *end;
     int error = -EBADMSG;

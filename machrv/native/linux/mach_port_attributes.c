@@ -14,7 +14,7 @@ static struct ipc_port *enter(mach_port_t handle, mach_port_name_t name, struct 
 {
     struct ipc_entry *entry = NULL;
     *kr = KERN_INVALID_TASK;
-    *task = task_enter(handle);
+    *task = task_look(handle);
     if (!*task)
         return NULL;
     *kr = KERN_INVALID_RIGHT;

@@ -131,7 +131,7 @@ int packet_send(int fd, struct wire_header *header, const struct iovec *parts, i
 bool packet_widen(int fd)
 {
     struct pollfd state = {.fd = fd, .events = POLLRDHUP}; /* ipc_mqueue_tell_qlimit() */
-    int before = 0, after = 0, wanted = WIDE_BUFFER / 2; /* which the system doubles */
+    int before = 0, after = 0, wanted = WIDE_BUFFER / 2;   /* which the system doubles */
     socklen_t size = sizeof before;
     if (poll_surely(&state, 1) <= 0 || !(state.revents & POLLRDHUP) || state.revents & (POLLHUP | POLLERR) ||
         getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &before, &size) || before >= WIDE_BUFFER ||
@@ -252,7 +252,7 @@ static void take_pidfd(int fd, struct packet *into, struct attested_process *kno
     into->sender.process = machrv_process(into->sender.pid, fd);
     into->sender.ids = pidfd_ids(fd, &into->sender.euid, &into->sender.egid);
     if (often && known && into->sender.ids && known->pidfd < 0 && !scarce) {
-        *known = (struct attested_process){into->sender.pid, fd, into->sender.process};
+        *known = (struct attested_process){into->sender.pid, fd, into->sender.process, into->sender.euid, into->sender.egid};
         return;
     }
     close(fd);
@@ -330,7 +330,9 @@ static int receive_vector(int fd, struct iovec *vector, struct packet *into, str
     if (!pidfd && known && known->pidfd >= 0 && into->sender.pid == known->pid) {
         into->sender.pinned = true;
         into->sender.process = known->process;
-        into->sender.ids = pidfd_ids(known->pidfd, &into->sender.euid, &into->sender.egid);
+        into->sender.ids = true; /* as still_known() has just seen them */
+        into->sender.euid = known->euid;
+        into->sender.egid = known->egid;
     }
     if (got == 0 && (into->sender.pid || into->nfds)) { /* no bytes look like end-of-file, but for what they bring */
         into->state = PACKET_ODD;
@@ -343,21 +345,22 @@ static int receive_vector(int fd, struct iovec *vector, struct packet *into, str
  * Whether the process that is known on a socket has sent what is at its head, or a negative errno. What waits there was sent
  * later than what it was known by; and while it runs, which is looked at after the head, nobody else has its pid.
  */
-static int still_known(int fd, bool stamped, const struct attested_process *known)
+static int still_known(int fd, bool stamped, struct attested_process *known, const struct packet_head *head)
 {
-    struct packet_head head;
-    uint32_t euid, egid;
-    int error = packet_peek(fd, stamped, &head);
-    return error ? error : head.pid == known->pid && pidfd_ids(known->pidfd, &euid, &egid);
+    struct packet_head peeked;
+    int error = head ? 0 : packet_peek(fd, stamped, &peeked);
+    head = head ? head : &peeked;
+    return error ? error : head->pid == known->pid && pidfd_ids(known->pidfd, &known->euid, &known->egid);
 }
 
-int packet_receive(int fd, struct packet *into, bool stamped, struct attested_process *known, bool often)
+int packet_receive(int fd, struct packet *into, bool stamped, struct attested_process *known, bool often,
+                   const struct packet_head *head)
 {
     struct iovec vector = {&into->header, sizeof into->header + MAX_INLINE};
     int off = 0, on = 1, error;
     bool was = known && known->pidfd >= 0;
     if (was) {
-        int still = still_known(fd, stamped, known);
+        int still = still_known(fd, stamped, known, head);
         if (still == -EAGAIN)
             return still; /* nothing waits, and who sends is known as before */
         if (still <= 0) {

@@ -202,7 +202,8 @@ void task_release(struct ipc_task *task)
     ipc_entry_free_table(task);
     free(task->packet);
     pthread_mutex_destroy(&task->lock);
-    free(task);
+    if (task != &first_task) /* that one is never given up */
+        free(task);
 }
 
 struct packet *ipc_task_packet(struct ipc_task *task)
@@ -215,11 +216,16 @@ struct packet *ipc_task_packet(struct ipc_task *task)
 struct ipc_task *task_enter(mach_port_t handle)
 {
     struct ipc_task *task = task_find(handle);
-    if (task) {
+    if (task)
         pthread_mutex_lock(&task->lock);
-        if (task->watched || task->starving)
-            ipc_pump(task);
-    }
+    return task;
+}
+
+struct ipc_task *task_look(mach_port_t handle)
+{
+    struct ipc_task *task = task_enter(handle);
+    if (task && (task->watched || task->starving))
+        ipc_pump(task);
     return task;
 }
 
