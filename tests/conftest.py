@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from machrv._mach import lib
 from machrv import Disposition, Message, NoSenders, ReceiveRight, RendezvousServer, RendezvousServerBase
 from machrv.kernel import Kernel, current
 from machrv.message import MACH_NOTIFY_SEND_ONCE
@@ -51,7 +52,9 @@ PATIENCE = 30.0
 
 
 def open_descriptors() -> dict[str, str]:
-    """The open descriptors of this process, and what each is."""
+    """The open descriptors of this process, and what each is, once those are closed that it has given up."""
+    if sys.platform.startswith("linux"):
+        lib.machrv_settle(1000)
     found = {}
     folder = Path("/proc/self/fd") if Path("/proc/self/fd").exists() else Path("/dev/fd")
     for entry in os.listdir(folder):

@@ -95,7 +95,10 @@ class Peer:
         self._pending += 1
 
     def end(self) -> Any:
-        """What the oldest call that was begun has answered; raises what it raised."""
+        """What the oldest call that was begun has answered; raises what it raised. A peer that hangs is killed."""
+        if self._pending == 1 and not select.select([self._answers], [], [], 4 * PATIENCE)[0]:
+            self.kill()
+            raise AssertionError("the peer hangs")
         self._pending -= 1
         kind, value = pickle.load(self._answers)
         if kind == "MachError":
@@ -211,7 +214,8 @@ class started:
 
 
 def descriptors() -> int:
-    """How many descriptors this process has open."""
+    """How many descriptors this process has open, once those are closed that it has given up."""
+    lib.machrv_settle(1000)
     return len(os.listdir("/proc/self/fd")) - 1
 
 

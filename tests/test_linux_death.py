@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from machrv._mach import lib
+from machrv.doctor.linux import GONE
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, OutOfLinePortsDescriptor, PortDescriptor
 
+from .linux_features import HAS
 from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
     DEAD_NAME,
@@ -165,7 +167,8 @@ def test_what_a_killed_sender_sent_arrives(task: LinuxKernel, peer: Peer) -> Non
     peer.kill()
     message = receive(task, port)
     assert (message.id, message.body) == (1, b"will")
-    assert message.audit_token is not None and tuple(message.audit_token) == token
+    told = HAS[GONE] and HAS["pidfs"]  # which process it was
+    assert message.audit_token is not None and tuple(message.audit_token) == (token if told else (*token[:7], 0))
     moved, home = names(message)
     assert task.mach_port_type(moved) == RECEIVE and home == port
     end(task, moved)
@@ -232,6 +235,23 @@ def test_no_senders_when_the_last_send_right_goes(task: LinuxKernel, peer: Peer,
     end(task, port)
 
 
+def test_no_senders_above_the_make_send_count_waits_for_a_sender(task: LinuxKernel) -> None:
+    """Who asks with a `sync` that is more than were made asks about those yet to come: none is there, and nothing is told."""
+    port, inbox = allocate(task), allocate(task)
+    assert request(task, port, NO_SENDERS, inbox, sync=1) == 0
+    assert nothing_waits(task, inbox)
+    assert task.mach_port_get_attributes(port, lib.MACH_PORT_RECEIVE_STATUS).nsrequest  # type: ignore[union-attr]
+    task.mach_port_insert_right(port, port, MAKE_SEND)
+    assert nothing_waits(task, inbox)
+    task.mach_port_deallocate(port)
+    message = receive(task, inbox, 0)
+    assert message.id == NO_SENDERS and message.body[8:12] == (1).to_bytes(4, "little")
+    assert request(task, port, NO_SENDERS, inbox, sync=1) == 0  # as many were made: at once
+    assert receive(task, inbox, 0).id == NO_SENDERS
+    for name in (port, inbox):
+        end(task, name)
+
+
 def test_no_senders_waits_for_the_messages_that_were_sent(task: LinuxKernel, peer: Peer) -> None:
     """A message in the queue still holds the right that it came over."""
     port, theirs = introduce(task, peer)
@@ -292,6 +312,20 @@ def test_a_dead_name_request_on_what_is_dead_already(task: LinuxKernel, peer: Pe
     assert refs(peer, theirs, lib.MACH_PORT_RIGHT_DEAD_NAME) == 2
     peer.mach_port_mod_refs(theirs, lib.MACH_PORT_RIGHT_DEAD_NAME, -2)
     end(peer, inbox)
+
+
+def test_a_watched_name_whose_receive_right_goes_has_a_reference_more(task: LinuxKernel) -> None:
+    """A name with both rights becomes a dead name: one reference for each to send, and the one that the notification brings."""
+    port, inbox = allocate(task), allocate(task)
+    for _ in range(2):
+        task.mach_port_insert_right(port, port, MAKE_SEND)
+    request(task, port, DEAD_NAME_NOTIFICATION, inbox)
+    end(task, port)
+    assert task.mach_port_type(port) == DEAD_NAME and refs(task, port, lib.MACH_PORT_RIGHT_DEAD_NAME) == 3
+    message = receive(task, inbox, 0)
+    assert message.id == DEAD_NAME_NOTIFICATION and message.body[8:12] == port.to_bytes(4, "little")
+    task.mach_port_mod_refs(port, lib.MACH_PORT_RIGHT_DEAD_NAME, -3)
+    end(task, inbox)
 
 
 def test_a_request_is_replaced_and_cancelled(task: LinuxKernel, peer: Peer) -> None:

@@ -125,6 +125,21 @@ def test_a_message_with_more_rights_than_there_is_room_for(task: LinuxKernel, po
     end(poor, port)
 
 
+def test_a_message_of_ones_own_with_more_rights_than_there_is_room_for(poor: Peer) -> None:
+    """No pidfd comes with it, whose absence would tell: an error, every right in it is given up, and the next message comes."""
+    port, inbox = allocate(poor), allocate(poor)
+    poor.mach_port_insert_right(port, port, MAKE_SEND)
+    send(poor, port, 1, descriptors=[PortDescriptor(inbox, MAKE_SEND_ONCE)] * 20)
+    send(poor, port, 2)
+    poor.exhaust(but=4)
+    assert attempts(poor, port, 2) == [BODY_ERROR, 2]
+    poor.free()
+    assert [receive(poor, inbox).id for _ in range(20)] == [SEND_ONCE_NOTIFICATION] * 20
+    assert nothing_waits(poor, inbox)
+    poor.mach_port_destroy(port)
+    end(poor, inbox)
+
+
 def test_a_reply_that_there_is_no_room_for_ends_the_wait(task: LinuxKernel, poor: Peer) -> None:
     """Over a send-once right: an error or SEND_ONCE, but once, and not both the message and its loss."""
     port = allocate(poor)

@@ -7,6 +7,7 @@ import copy
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -160,6 +161,37 @@ def test_who_waits_for_senders_still_to_come() -> None:
             assert port.receive(PATIENCE, wait_for_senders=True).id == 1
             with pytest.raises(ReceiveTimeout):
                 port.receive(timeout=0.01)
+
+
+def test_all_threads_hear_that_the_last_sender_is_gone() -> None:
+    """The kernel tells once, and each of them is told; and those that iterate, that the right was closed."""
+    for closed in (False, True):
+        with ReceiveRight.allocate() as port, port.make_send() as right, ThreadPoolExecutor() as pool:
+
+            def serve() -> int:
+                served = 0
+                for message in port:
+                    message.reply(Message())
+                    served += 1
+                return served
+
+            serving = [pool.submit(serve) for _ in range(4)]
+            right.request(Message(1), PATIENCE).close()
+            (port if closed else right).close()
+            assert sum(thread.result(PATIENCE) for thread in serving) == 1
+
+
+def test_a_sender_that_comes_after_the_last_one_is_heard_first() -> None:
+    """What it has sent before it goes comes before the word that nobody is left, though that had been told before."""
+    with ReceiveRight.allocate() as port:
+        port.make_send().close()
+        with pytest.raises(NoSenders):
+            port.receive(timeout=0)
+        with port.make_send() as right:
+            right.send(Message(1))
+        assert port.receive(timeout=0).id == 1
+        with pytest.raises(NoSenders):
+            port.receive(timeout=0)
 
 
 def test_nobody_can_forge_the_word_that_nobody_is_left() -> None:

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from typing_extensions import Buffer
+
 _COUNT = "mach_msg_type_number_t *"
 #: What mach_port_peek can tell of a trailer (xnu-11417, osfmk/mach/mach_port.defs), in bytes.
 _PEEKED = 100
@@ -278,6 +280,12 @@ class Calls:
             return bytes(self._ffi.buffer(self._ffi.cast("char *", start[0]), count[0]))
         finally:
             self._call("vm_deallocate", start[0], count[0])
+
+    def lent(self, data: Buffer) -> tuple[object, int]:
+        """The address of bytes, or of what else lies in one piece, for a descriptor; and what keeps them there: hold it until
+        the message was sent."""
+        view = self._ffi.from_buffer(data)
+        return view, int(self._ffi.cast("uintptr_t", view))
 
     def vm_write(self, address: int, data: bytes) -> None:
         """Copy bytes into memory of the caller's. KERN_INVALID_ADDRESS where there is none, KERN_PROTECTION_FAILURE where it

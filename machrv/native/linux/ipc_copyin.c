@@ -264,8 +264,8 @@ mach_msg_return_t ipc_kmsg_copyin_header(struct ipc_kmsg *kmsg)
 static mach_msg_return_t copyin_name(struct ipc_kmsg *kmsg, mach_port_name_t name, unsigned disposition, uint32_t *slot)
 {
     struct ipc_right *right = &kmsg->rights[kmsg->nrights];
-    struct ipc_entry *entry;
     const char *to = ipc_right_id(&kmsg->dest);
+    struct ipc_entry *entry;
     *slot = name == MACH_PORT_NULL ? SLOT_NULL : SLOT_DEAD;
     if (is_null(name))
         return MACH_MSG_SUCCESS;

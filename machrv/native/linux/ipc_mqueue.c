@@ -67,7 +67,7 @@ static int look(struct ipc_end *end)
 {
     struct packet_head head;
     int64_t stamp;
-    int error = packet_peek(end->fd, end->stamped, &head);
+    int error = ipc_end_peek(end, &head);
     if (error == -EAGAIN)
         return 0;
     if (error && out_of_room(error))
@@ -234,7 +234,7 @@ void ipc_mqueue_taken(struct ipc_end *end)
    whoever sends, whenever that was decided. The sender makes its buffer larger then (packet.c, packet_widen). */
 void ipc_mqueue_tell_qlimit(struct ipc_end *end)
 {
-    if (end->port->qlimit > USUAL_LIMIT && end->kind != KIND_LISTENER)
+    if (end->port->qlimit > USUAL_LIMIT && end->kind != KIND_LISTENER && !end->local)
         shutdown(end->fd, SHUT_WR);
 }
 
@@ -243,6 +243,8 @@ void ipc_mqueue_set_qlimit(struct ipc_port *port, mach_port_msgcount_t qlimit)
     port->qlimit = qlimit;
     for (struct ipc_end *end = port->ends; end; end = end->next)
         ipc_mqueue_tell_qlimit(end);
+    if (port->local && port->local->blocked && port->task)
+        ipc_kick(port->task); /* whoever waits for room in the task's own queue looks again */
 }
 
 /* -- receiving ------------------------------------------------------------------------------------------------------------------ */
@@ -313,8 +315,11 @@ static int wait_for(struct ipc_task *task, const struct source *source, int64_t 
     int result;
     if (port && port->nends == 1 && !port->listener && !port->epoll) {
         struct ipc_end *end = port->ends;
+        result = end->local ? ipc_local_fd(end) : end->fd;
+        if (result < 0)
+            return result;
         end->pins++;
-        result = ipc_wait(task, end->fd, POLLIN, deadline);
+        result = ipc_wait(task, result, POLLIN, deadline);
         ipc_end_unpin(end);
         return result;
     }

@@ -45,7 +45,7 @@ static void read_status(struct ipc_port *port, mach_port_status_t *status)
         status->mps_sorights += end->kind == KIND_ONCE;
     end = ipc_mqueue_next(port, &error);
     /* Something waits: how much, the system does not tell. An only end nobody has looked at may be at its end. */
-    status->mps_msgcount = end && (end->queued || packet_waiting(end->fd) > 0);
+    status->mps_msgcount = end && (end->queued || ipc_end_waiting(end) > 0);
     if (port->guarded) /* of one that is not, nothing else is told (mach_port_get_status_helper) */
         status->mps_flags |= MACH_PORT_STATUS_FLAG_GUARDED | (port->strict ? MACH_PORT_STATUS_FLAG_STRICT_GUARD : 0) |
                              (port->immovable ? MACH_PORT_STATUS_FLAG_GUARD_IMMOVABLE_RECEIVE : 0);
@@ -241,14 +241,14 @@ static kern_return_t peek(struct ipc_port *port, mach_port_seqno_t *seqno, mach_
     if (*seqno && *seqno != port->seqno)
         return KERN_FAILURE; /* only the head is within reach */
     end = ipc_mqueue_next(port, &error);
-    if (!end || packet_peek(end->fd, end->stamped, &head) || (head.length == 0 && end->kind == KIND_SEND))
+    if (!end || ipc_end_peek(end, &head) || (head.length == 0 && end->kind == KIND_SEND))
         return KERN_FAILURE;
     *seqno = port->seqno;
     *size = (head.length && head.header.size ? head.header.size : (mach_msg_size_t)sizeof(mach_msg_header_t)) + SIZE_DELTA;
     *id = head.length && !(head.header.flags & WIRE_DESTROYED) ? head.header.id : MACH_NOTIFY_SEND_ONCE;
     trailer->msgh_seqno = port->seqno;
-    if (end->own)
-        self_token(head.header.space, head.uid, head.gid, &trailer->msgh_audit);
+    if (end->local)
+        self_token(head.header.space, end->first->euid, end->first->egid, head.uid, head.gid, &trailer->msgh_audit);
     else if (head.pid > 0) /* which process that is, and its effective ids, is known once it is received */
         trailer->msgh_audit = (audit_token_t){{UINT32_MAX, head.uid, head.gid, head.uid, head.gid, (uint32_t)head.pid}};
     trailer->msgh_sender = (security_token_t){{trailer->msgh_audit.val[1], trailer->msgh_audit.val[2]}};

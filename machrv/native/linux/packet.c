@@ -99,7 +99,6 @@ int packet_send(int fd, struct wire_header *header, const struct iovec *parts, i
         vector[i + 1] = parts[i];
     }
     header->magic = WIRE_MAGIC;
-    header->sent = now_real();
     if (*memory < 0 && fits_inline(fd, size))
         return send_vector(fd, vector, count + 1, fds, nfds);
     if (nfds >= MACHRV_MAX_FDS)
@@ -156,12 +155,12 @@ bool packet_has_room(void)
 
 /* -- receiving ------------------------------------------------------------------------------------------------------------ */
 
-int packet_attest(int fd, bool pidfd)
+int packet_attest(int fd)
 {
     int one = 1;
     if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof one))
         return -errno;
-    if (pidfd && HAVE(PASSPIDFD) && setsockopt(fd, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one) && errno != ENOPROTOOPT &&
+    if (HAVE(PASSPIDFD) && setsockopt(fd, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one) && errno != ENOPROTOOPT &&
         errno != EINVAL)
         return -errno;
     return 0;
@@ -169,7 +168,7 @@ int packet_attest(int fd, bool pidfd)
 
 int packet_renew(int fd)
 {
-    int zero = 0, none = -1, error = packet_attest(fd, true);
+    int zero = 0, none = -1, error = packet_attest(fd);
     if (error || (error = packet_stamp(fd)))
         return error;
     /* These a kernel may not know. */
