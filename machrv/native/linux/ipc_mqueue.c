@@ -257,6 +257,8 @@ void ipc_mqueue_set_qlimit(struct ipc_port *port, mach_port_msgcount_t qlimit)
     port->qlimit = qlimit;
     for (struct ipc_end *end = port->ends; end; end = end->next)
         ipc_mqueue_tell_qlimit(end);
+    if (port->local && port->local->blocked && port->task)
+        ipc_kick(port->task); /* whoever waits for room in the task's own queue looks again */
 }
 
 /*
