@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from machrv.errors import MachError, RegistrationError, RightError
+from machrv.errors import CopyError, MachError, RegistrationError, RightError
 from machrv.kernel import current
 from machrv.log import log
 from machrv.message import Disposition, PortDescriptor
@@ -119,6 +119,14 @@ class RendezvousPort:
     def descriptor(self, kernel: Kernel) -> PortDescriptor | Right:
         """What to put into a message's descriptors: for a MOVE_* port its right, which is spent once it was sent."""
         return self.owned(kernel) or PortDescriptor(self.name, self._disposition)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self._disposition in _MOVES:
+            raise CopyError(
+                "a RendezvousPort that moves a right cannot be copied or pickled: the right has one owner. Register it, or make "
+                "another right"
+            )
+        return super().__reduce_ex__(protocol)
 
     def __repr__(self) -> str:
         return f"RendezvousPort(name={self.name:#x}, disposition={self._disposition.name})"
