@@ -12,7 +12,9 @@ from .mutants.__main__ import QUICK, drawn, play
 from .mutants.fault import Fault, NoLongerApplies, planted
 from .mutants.stage import ROOT, Stage
 
-HARMLESS = Fault("harmless", "machrv/log.py", 'the logger "machrv"."""', 'the logger "machrv", no other."""', ("test_audit.py",))
+HARMLESS = Fault(
+    "harmless", "machrv/log.py", 'the logger "machrv"."""', 'the logger "machrv", no other."""', ("test_audit.py",)
+)
 HARMFUL = Fault(
     "harmful", "machrv/message/audit.py", "        return not any(self)", "        return any(self)", ("test_audit.py",)
 )
