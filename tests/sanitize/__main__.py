@@ -7,7 +7,7 @@ looked at is said.
   faults [CALL...]     a scenario in two tasks, in which every allocation and every system call fails in turn (or these alone), under
                        AddressSanitizer and UndefinedBehaviorSanitizer: nothing crashes, no descriptor and no memory is left
   valgrind             the scenario without failures, under valgrind: no leak, no read of what was never written
-  threads [SECONDS]    threads that use and destroy the same rights, under ThreadSanitizer
+  threads [SECONDS]    threads that use and destroy the same rights, beside forks, under ThreadSanitizer
   asan [PYTEST...]     the recorded sequences of calls and tests/test_linux_*.py (or what pytest is told instead), with the compiled
                        module under AddressSanitizer and UndefinedBehaviorSanitizer
   tsan [PYTEST...]     tests/test_linux_threads.py (or what pytest is told instead) under ThreadSanitizer

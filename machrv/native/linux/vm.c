@@ -9,6 +9,7 @@
 
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 
@@ -35,11 +36,12 @@ int memory_file(const char *name)
     return fd < 0 ? -errno : fd;
 }
 
-/* write(), all of it: memory that is not there is reported as EFAULT, where a copy of our own would crash. */
+/* write(), all of it: memory that is not there is reported as EFAULT, where a copy of our own would crash, and so would what
+   sanitizers put in front of the C library's. */
 static int write_all(int fd, vm_address_t from, size_t size)
 {
     while (size > 0) {
-        ssize_t wrote = write(fd, (const void *)from, size > MOST_AT_ONCE ? MOST_AT_ONCE : size);
+        ssize_t wrote = (ssize_t)syscall(SYS_write, fd, (const void *)from, size > MOST_AT_ONCE ? MOST_AT_ONCE : size);
         if (wrote < 0 && errno == EINTR)
             continue;
         if (wrote <= 0)
