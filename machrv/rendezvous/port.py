@@ -10,7 +10,7 @@ from machrv.kernel import current
 from machrv.log import log
 from machrv.message import Disposition, PortDescriptor
 from machrv.rendezvous.keys import key_text, uint32_key
-from machrv.rendezvous.protocol import MAX_PORTS
+from machrv.rendezvous.protocol import MAX_PORTS, SURE_PORTS
 from machrv.rights.files import fileport
 from machrv.rights.kinds import ReceiveRight, SendOnceRight, SendRight
 from machrv.rights.memory import MemoryObject
@@ -132,6 +132,16 @@ class RendezvousPort:
         return f"RendezvousPort(name={self.name:#x}, disposition={self._disposition.name})"
 
 
+def _check_count(count: int, most: int | None) -> None:
+    """The kernel is only asked where it may matter."""
+    if most is None or most >= MAX_PORTS:
+        most, why = MAX_PORTS, ""
+    else:
+        why = ": this system's C library, musl before 1.2.6, sends no more in one message"
+    if count > most:
+        raise RegistrationError(f"{count} ports are more than one reply carries: register at most {most}{why}")
+
+
 def checked_ports(ports: Ports, kernel: Kernel) -> dict[int, CheckedPort]:
     """The same ports under integer keys, ascending, after every check that can be made before moving them.
 
@@ -146,8 +156,8 @@ def checked_ports(ports: Ports, kernel: Kernel) -> dict[int, CheckedPort]:
         if number in checked:
             raise RegistrationError(f"the key {key!r} is given twice, once in another spelling")
         checked[number] = port.moving_right() if isinstance(port, Movable) else port
-    if len(checked) > MAX_PORTS:
-        raise RegistrationError(f"{len(checked)} ports are more than one reply carries: register at most {MAX_PORTS}")
+    if len(checked) > SURE_PORTS:
+        _check_count(len(checked), kernel.most_rights())
     moved: dict[tuple[int, int], int] = {}
     for number, found in checked.items():
         if not isinstance(found, (RendezvousPort, Right)):

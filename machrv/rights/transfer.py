@@ -179,11 +179,19 @@ def receive_as(kind: type[M], kernel: Kernel, name: int, timeout: float | None) 
         if error.code == MACH_RCV_TIMED_OUT:
             raise ReceiveTimeout(error.code, error.operation, None, timeout, f"receiving from port {name:#x}") from None
         raise
-    message = kind.decode(received or b"")
-    for descriptor in message.descriptors:
-        if type(descriptor) is not PortDescriptor:
-            _copy_in(kernel, message)
-            break
+    plain = True
+    try:
+        message = kind.decode(received or b"")
+        for descriptor in message.descriptors:
+            if type(descriptor) is not PortDescriptor:
+                plain = False
+                break
+    except BaseException:
+        if received:  # A signal handler has raised before anybody owns what came.
+            kernel.mach_msg_destroy(received)
+        raise
+    if not plain:
+        _copy_in(kernel, message)
     return message
 
 
