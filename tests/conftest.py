@@ -47,7 +47,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 #: Seconds that no wait in a test reaches unless the test fails.
-PATIENCE = 30.0
+PATIENCE = float(os.environ.get("MACHRV_TEST_PATIENCE", 30))
 
 
 def open_descriptors() -> dict[str, str]:
