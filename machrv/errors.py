@@ -19,6 +19,7 @@
     │   └── ServerNotFoundError         nobody serves under that name
     ├── RequirementError                a requirement that cannot be built (also a ValueError)
     │   └── UnsupportedRequirementError one that this system cannot check (also an UnsupportedError)
+    ├── SenderGoneError                 the process that sent a message is not there any more (also a LookupError)
     ├── MemoryObjectError               memory that cannot be had as asked for (also a ValueError)
     │   └── ReadOnlyMemoryError         it can only be read (also a PermissionError)
     └── UnsupportedError                this system cannot do that
@@ -56,6 +57,7 @@ __all__ = [
     "RequirementError",
     "RightError",
     "SendTimeout",
+    "SenderGoneError",
     "ServerNotFoundError",
     "UnsupportedError",
     "UnsupportedRequirementError",
@@ -280,6 +282,10 @@ class LockNotHeldError(RendezvousError, RuntimeError):
 
 class ProcessGoneError(RendezvousError, ProcessLookupError):
     """There is no process with this pid (any more). Nothing was moved."""
+
+
+class SenderGoneError(MachrvError, LookupError):
+    """The process that sent a message is gone, or it is not known which process it was."""
 
 
 class UnsupportedError(MachrvError):

@@ -28,6 +28,7 @@ from .linux_tasks import (
     in_thread,
     introduce,
     names,
+    nothing_waits,
     receive,
     send,
     started,
@@ -105,6 +106,23 @@ def test_each_message_says_who_sent_it_not_who_holds_the_right(task: LinuxKernel
     task.mach_port_deallocate(home)
     other.mach_port_deallocate(copy)
     peer.mach_port_deallocate(to)
+    end(task, port)
+
+
+def test_a_sender_that_is_known_for_good_is_not_taken_for_another(task: LinuxKernel, peer: Peer, other: Peer) -> None:
+    """After many messages of one process over a socket, one of another that has it too; and what the dead have left there."""
+    port, to = introduce(task, peer)
+    copy = give(peer, other, to, COPY_SEND)
+    for who, name in (
+        [(peer, to)] * 80 + [(other, copy), (peer, to)] + [(other, copy)] * 80 + [(peer, to), (other, copy)]
+    ):
+        send(who, name)
+        assert tuple(token_of(task, port)) == who.token()
+    send(peer, to)
+    send(other, copy)
+    peer.kill()
+    assert [token_of(task, port).pid for _ in range(2)] == [peer.pid, other.pid]
+    other.mach_port_deallocate(copy)
     end(task, port)
 
 
@@ -349,6 +367,50 @@ def test_a_forged_notification_on_an_older_kernel(older: Peer, task: LinuxKernel
     assert token is not None and token.pid == os.getpid() and not token.is_kernel
     end(older, port)
     task.mach_port_deallocate(mine)
+
+
+def test_a_stranger_that_inherited_the_socket_of_a_right_of_ones_own(older: Peer) -> None:
+    """What has never left its process is attested by pid alone: the pid of the receiver, or nobody is believed."""
+    port = allocate(older)
+    older.mach_port_insert_right(port, port, MAKE_SEND)
+    send(older, port, 1)
+    assert receive(older, port).id == 1
+    loop = older.run("result = entry_of(kernel, port)['own']", port=port)
+    packets = [h.packet(id=5)[0], h.packet(bytes(12), id=70, flags=h.NOTIFICATION)[0]]
+    assert older.run(INHERIT, inodes=loop, packets=packets) == [0]
+    assert nothing_waits(older, port)
+    send(older, port, 6)  # it makes itself another one
+    message = receive(older, port, 0)
+    assert message.id == 6 and message.audit_token is not None and tuple(message.audit_token) == older.token()
+    older.mach_port_destroy(port)
+
+
+INHERIT = """
+import subprocess, sys
+(fd,) = [fd for fd in map(int, os.listdir("/proc/self/fd")) if os.path.exists(f"/proc/self/fd/{fd}") and os.fstat(fd).st_ino in inodes]
+text = f"import os; [os.write({fd}, packet) for packet in {packets!r}]"
+os.set_inheritable(fd, True)
+result = [subprocess.run([sys.executable, "-S", "-c", text], pass_fds=[fd]).returncode]
+os.set_inheritable(fd, False)
+"""
+
+
+def test_a_process_that_nobody_can_tell_is_nobodys_sender(peer: Peer) -> None:
+    """Pinned when it had exited, without an inode of its own: pidversion 0. A token of pidversion 0 is not its token."""
+    with started("pidfs") as victim:
+        pid, version, matches = victim.run(ZOMBIE, AuditToken=AuditToken)
+        assert version == 0 and matches is False and pid > 0
+
+
+ZOMBIE = """
+import subprocess
+child = subprocess.Popen(["true"])
+os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+process = kernel.open_process(child.pid)
+result = child.pid, process.pidversion, process.matches(AuditToken(0, 0, 0, 0, 0, child.pid, 0, 0))
+process.close()
+child.wait()
+"""
 
 
 def test_a_strangers_claim_on_an_older_kernel(older: Peer, task: LinuxKernel, peer: Peer) -> None:

@@ -52,6 +52,10 @@ kern_return_t machrv_port_writable(mach_port_t task, mach_port_name_t name, int 
    front of everybody, and whoever looked its name up is heard once. For servers. */
 kern_return_t machrv_port_take_turns(mach_port_t task, mach_port_name_t name);
 
+/* Whether who made a send or send-once right's port is outside this process's pid namespace, so that no message of its can ever be
+   believed here: it would be nobody's. 0 or 1; -1 if the name stands for no such right. */
+int machrv_port_beyond(mach_port_t task, mach_port_name_t name);
+
 /* How often a port has begun to find no descriptor for those who look it up: for a log, which C does not write. A receive with
    MACH_RCV_INTERRUPT is interrupted then. */
 extern unsigned int machrv_starved;
@@ -77,9 +81,10 @@ typedef struct {
     mach_port_urefs_t urefs;
     int32_t file;            /* it is a fileport */
     uint64_t socket;         /* inode of the socket of a send or send-once right, 0: none */
-    uint64_t loop;           /* of the socket that the task's own messages to a port go into */
     uint32_t ends;           /* how many receiving ends a port has */
+    uint32_t own;            /* rights of the task's own to it, which need no socket */
     uint32_t messages;       /* how many messages wait there */
+    uint64_t bytes;          /* of those of the task's own */
     uint32_t members;        /* of a port set */
     char id[33];             /* as for machrv_port_identity */
 } machrv_account_t;

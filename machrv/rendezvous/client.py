@@ -140,8 +140,12 @@ class RendezvousClient(Claimed):
             )
 
 
-class DirectRendezvousClient(Claimed):
-    """The client of a server whose send right came by other means."""
+class DirectRendezvousClient(RendezvousClient):
+    """The client of a server whose send right came by other means.
+
+    As in Chromium, the first one is the rendezvous of this process, which `RendezvousClient.get_instance()` gives, until it is
+    closed; not where that was asked for before.
+    """
 
     __slots__ = ()
 
@@ -152,7 +156,26 @@ class DirectRendezvousClient(Claimed):
         Raises as `RendezvousClient.connect`; if the request could not be sent, the caller still owns the right.
         """
         deadline, requirement = monotonic() + timeout, server_requirement()
-        return cls(*taken(ask(send_right, "server", requirement, timeout, deadline), "server", requirement))
+        client = cls(*taken(ask(send_right, "server", requirement, timeout, deadline), "server", requirement))
+        return client._known()
+
+    def _why_nothing(self) -> str:
+        return Claimed._why_nothing(self)
+
+    def _known(self) -> Self:
+        """Be what `get_instance` gives, unless there is one."""
+        with _instance_lock:
+            if not RendezvousClient._asked:
+                RendezvousClient._asked, RendezvousClient._instance = True, self
+                atexit.register(_close_instance)
+        return self
+
+    def close(self) -> None:
+        """Give up every right that nobody took; `get_instance` knows this client no longer. Idempotent."""
+        with _instance_lock:
+            if RendezvousClient._instance is self:
+                RendezvousClient._asked, RendezvousClient._instance = False, None
+        super().close()
 
 
 # -- step by step, for `machrv.aio` as well ----------------------------------------------------------------------------
@@ -191,7 +214,7 @@ def look_up(names: list[str], kernel: Kernel, timeout: float, given: float | Non
     failures: list[tuple[str, MachError]] = []
     for name in names:
         try:
-            return name, SendRight(kernel.bootstrap_look_up(name, max(0.0, deadline - monotonic())), kernel)
+            return name, SendRight.owning(kernel, kernel.bootstrap_look_up, name, max(0.0, deadline - monotonic()))
         except MachError as error:
             failures.append((name, error))
     name, failure = failures[0]
@@ -221,21 +244,31 @@ def request_id(requirement: Requirement | None) -> int:
     return REQUEST_WITH_INFO_PLIST_ID if wants_info_plist(requirement) else REQUEST_ID
 
 
+def check_reachable(server: SendRight, what: str) -> None:
+    """Raises RendezvousError for a server whose answer could not be believed: asked, it would spend what is registered."""
+    if server.kernel.is_beyond(server.name):
+        raise RendezvousError(
+            f"the {what} is outside the pid namespace of this process, in which the kernel cannot say who answers: nothing was "
+            "asked, and what is registered stays so. Start this process without a pid namespace of its own (CLONE_NEWPID, "
+            "unshare --pid), or have the server inside it, too"
+        )
+
+
 def ask(
     server: SendRight, what: str, requirement: Requirement | None, timeout: float, deadline: float
 ) -> ReceivedMessage:
-    """Send a request to `server`, whose right is moved, and receive what it answers."""
+    """Send a request to `server`, whose right is spent then, and receive what it answers."""
     kernel = server.kernel
+    check_reachable(server, what)
     with reply_port(kernel) as answers:
-        name = server.moved("moved away: the server was asked with it")
         try:
+            # Copied, and closed behind it, which is the same to the server as a move: whenever a signal handler raises, it is
+            # known whose the right is.
             message = request(answers.name, request_id(requirement))
-            send_message(kernel, message, name, Disposition.MOVE_SEND, max(0.0, deadline - monotonic()))
-        except BaseException as error:
-            server.restore(name)
-            if isinstance(error, MachError):
-                raise explained(error, what, timeout) from error
-            raise
+            send_message(kernel, message, server.name, Disposition.COPY_SEND, max(0.0, deadline - monotonic()))
+            server.close()
+        except MachError as error:
+            raise explained(error, what, timeout) from error
         try:
             return answers.receive(max(0.0, deadline - monotonic()))
         except MachError as error:

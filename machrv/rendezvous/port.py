@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from machrv.errors import MachError, RegistrationError, RightError
+from machrv.errors import CopyError, MachError, RegistrationError, RightError
 from machrv.kernel import current
 from machrv.log import log
 from machrv.message import Disposition, PortDescriptor
@@ -79,7 +79,7 @@ class RendezvousPort:
             raise RightError(
                 f"a {type(right).__name__} cannot be moved in a message: move the receive rights that are in it"
             )
-        return cls._moved(right.moved("moved into a RendezvousPort"), right.move, right.kernel)
+        return cls._moved(right._moved_away("moved into a RendezvousPort"), right.move, right.kernel)
 
     @classmethod
     def _moved(cls, name: int, disposition: Disposition, kernel: Kernel) -> RendezvousPort:
@@ -119,6 +119,14 @@ class RendezvousPort:
     def descriptor(self, kernel: Kernel) -> PortDescriptor | Right:
         """What to put into a message's descriptors: for a MOVE_* port its right, which is spent once it was sent."""
         return self.owned(kernel) or PortDescriptor(self.name, self._disposition)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self._disposition in _MOVES:
+            raise CopyError(
+                "a RendezvousPort that moves a right cannot be copied or pickled: the right has one owner. Register it, or make "
+                "another right"
+            )
+        return super().__reduce_ex__(protocol)
 
     def __repr__(self) -> str:
         return f"RendezvousPort(name={self.name:#x}, disposition={self._disposition.name})"
@@ -243,7 +251,7 @@ def take_ports(checked: Mapping[int, CheckedPort], kernel: Kernel) -> dict[int, 
             if isinstance(port, RendezvousPort) and right is None:
                 taken[key] = port
             elif right is not None and right.move is not None:
-                moved.append((right, right.moved("moved away: it was registered for another process")))
+                moved.append((right, right._moved_away("moved away: it was registered for another process")))
                 taken[key] = RendezvousPort(moved[-1][1], right.move, kernel)
     except BaseException:
         for right, name in moved:

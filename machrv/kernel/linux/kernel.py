@@ -158,6 +158,9 @@ class LinuxKernel(Kernel):
     def take_turns(self, name: int) -> None:
         check(lib.machrv_port_take_turns(self._task, name), "take_turns")
 
+    def is_beyond(self, name: int) -> bool:
+        return bool(lib.machrv_port_beyond(self._task, name) == 1)
+
     def port_identity(self, name: int) -> tuple[str, int]:
         id, bits = ffi.new("char[33]"), ffi.new("mach_port_type_t *")
         if lib.machrv_port_identity(self._task, name, id, bits):

@@ -14,7 +14,7 @@ static struct ipc_port *enter(mach_port_t handle, mach_port_name_t name, struct 
 {
     struct ipc_entry *entry = NULL;
     *kr = KERN_INVALID_TASK;
-    *task = task_enter(handle);
+    *task = task_look(handle);
     if (!*task)
         return NULL;
     *kr = KERN_INVALID_RIGHT;
@@ -45,7 +45,7 @@ static void read_status(struct ipc_port *port, mach_port_status_t *status)
         status->mps_sorights += end->kind == KIND_ONCE;
     end = ipc_mqueue_next(port, &error);
     /* Something waits: how much, the system does not tell. An only end nobody has looked at may be at its end. */
-    status->mps_msgcount = end && (end->queued || packet_waiting(end->fd) > 0);
+    status->mps_msgcount = end && (end->queued || ipc_end_waiting(end) > 0);
     if (port->guarded) /* of one that is not, nothing else is told (mach_port_get_status_helper) */
         status->mps_flags |= MACH_PORT_STATUS_FLAG_GUARDED | (port->strict ? MACH_PORT_STATUS_FLAG_STRICT_GUARD : 0) |
                              (port->immovable ? MACH_PORT_STATUS_FLAG_GUARD_IMMOVABLE_RECEIVE : 0);
@@ -124,7 +124,7 @@ kern_return_t mach_port_set_attributes(mach_port_t handle, mach_port_name_t name
     if (!port)
         return kr;
     if (flavor == MACH_PORT_LIMITS_INFO)
-        port->qlimit = ((mach_port_limits_t *)info)->mpl_qlimit;
+        ipc_mqueue_set_qlimit(port, ((mach_port_limits_t *)info)->mpl_qlimit);
     else if (flavor != MACH_PORT_DNREQUESTS_SIZE)
         port->importance |= flavor == MACH_PORT_TEMPOWNER ? TEMPOWNER : DONATES;
     task_leave(task);
@@ -241,14 +241,14 @@ static kern_return_t peek(struct ipc_port *port, mach_port_seqno_t *seqno, mach_
     if (*seqno && *seqno != port->seqno)
         return KERN_FAILURE; /* only the head is within reach */
     end = ipc_mqueue_next(port, &error);
-    if (!end || packet_peek(end->fd, end->stamped, &head) || (head.length == 0 && end->kind == KIND_SEND))
+    if (!end || ipc_end_peek(end, &head) || (head.length == 0 && end->kind == KIND_SEND))
         return KERN_FAILURE;
     *seqno = port->seqno;
     *size = (head.length && head.header.size ? head.header.size : (mach_msg_size_t)sizeof(mach_msg_header_t)) + SIZE_DELTA;
     *id = head.length && !(head.header.flags & WIRE_DESTROYED) ? head.header.id : MACH_NOTIFY_SEND_ONCE;
     trailer->msgh_seqno = port->seqno;
-    if (end->own)
-        self_token(head.header.space, head.uid, head.gid, &trailer->msgh_audit);
+    if (end->local)
+        self_token(head.header.space, end->first->euid, end->first->egid, head.uid, head.gid, &trailer->msgh_audit);
     else if (head.pid > 0) /* which process that is, and its effective ids, is known once it is received */
         trailer->msgh_audit = (audit_token_t){{UINT32_MAX, head.uid, head.gid, head.uid, head.gid, (uint32_t)head.pid}};
     trailer->msgh_sender = (security_token_t){{trailer->msgh_audit.val[1], trailer->msgh_audit.val[2]}};
@@ -278,6 +278,24 @@ kern_return_t mach_port_peek(mach_port_t handle, mach_port_name_t name, mach_msg
     return kr;
 }
 
+int machrv_port_beyond(mach_port_t handle, mach_port_name_t name)
+{
+    struct ipc_task *task = task_enter(handle);
+    struct ipc_entry *entry = task ? ipc_entry_lookup(task, name) : NULL;
+    struct ucred maker = {.pid = 1};
+    socklen_t size = sizeof maker;
+    int beyond = -1;
+    if (entry && entry->type & (MACH_PORT_TYPE_SEND | MACH_PORT_TYPE_SEND_ONCE))
+        beyond = entry->socket && !entry->socket->file &&
+                 getsockopt(entry->socket->fd, SOL_SOCKET, SO_PEERCRED, &maker, &size) == 0 && maker.pid == 0;
+    if (task)
+        task_leave(task);
+    return beyond;
+}
+
+/* Where senders take turns, so many connections may wait to be taken in. */
+#define FEW_WAIT 128
+
 kern_return_t machrv_port_take_turns(mach_port_t handle, mach_port_name_t name)
 {
     struct ipc_task *task;
@@ -289,6 +307,9 @@ kern_return_t machrv_port_take_turns(mach_port_t handle, mach_port_name_t name)
         ipc_mqueue_unqueue(port->heap[port->nqueued - 1]);
     port->turns = true;
     port->served = 0;
+    /* Each connection waits behind those before it, of whomever. Who finds no place waits for one. */
+    if (port->listener && listen(port->listener->fd, FEW_WAIT))
+        kr = KERN_RESOURCE_SHORTAGE;
     task_leave(task);
-    return KERN_SUCCESS;
+    return kr;
 }

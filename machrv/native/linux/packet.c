@@ -19,6 +19,9 @@
 /* A longer body goes inline as long as no more than this waits in the socket (its buffer is 208 KiB by default): so there is
    always room for some eighty packets more, whose bodies are elsewhere. */
 #define INLINE_WAITING 98304
+/* What MACH_PORT_QLIMIT_MAX packets need besides: at most 1,280 bytes each with the system's bookkeeping (Linux 6.18: 768, and 1,280
+   with a short body). The system grants what net.core.wmem_max says twice: 8 MiB since Linux 6.17, 416 KiB before. */
+#define WIDE_BUFFER (INLINE_WAITING + MACH_PORT_QLIMIT_MAX * 1280)
 
 /* How many descriptors the control messages have room for that every C library passes on. */
 #define SURE_FDS ((1024 - CMSG_SPACE(0)) / sizeof(int))
@@ -114,7 +117,6 @@ int packet_send(int fd, struct wire_header *header, const struct iovec *parts, i
         vector[i + 1] = parts[i];
     }
     header->magic = WIRE_MAGIC;
-    header->sent = now_real();
     if (*memory < 0 && fits_inline(fd, size))
         return send_vector(fd, vector, count + 1, fds, nfds);
     if (!packet_carries((size_t)nfds + 1))
@@ -124,6 +126,18 @@ int packet_send(int fd, struct wire_header *header, const struct iovec *parts, i
     header->flags |= WIRE_LARGE;
     fds[nfds] = *memory;
     return send_vector(fd, vector, 1, fds, nfds + 1);
+}
+
+bool packet_widen(int fd)
+{
+    struct pollfd state = {.fd = fd, .events = POLLRDHUP}; /* ipc_mqueue_tell_qlimit() */
+    int before = 0, after = 0, wanted = WIDE_BUFFER / 2;   /* which the system doubles */
+    socklen_t size = sizeof before;
+    if (poll_surely(&state, 1) <= 0 || !(state.revents & POLLRDHUP) || state.revents & (POLLHUP | POLLERR) ||
+        getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &before, &size) || before >= WIDE_BUFFER ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted) || getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &after, &size))
+        return false;
+    return after > before;
 }
 
 /* -- descriptors run short ---------------------------------------------------------------------------------------------- */
@@ -159,12 +173,12 @@ bool packet_has_room(void)
 
 /* -- receiving ------------------------------------------------------------------------------------------------------------ */
 
-int packet_attest(int fd, bool pidfd)
+int packet_attest(int fd)
 {
     int one = 1;
     if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof one))
         return -errno;
-    if (pidfd && HAVE(PASSPIDFD) && setsockopt(fd, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one) && errno != ENOPROTOOPT &&
+    if (HAVE(PASSPIDFD) && setsockopt(fd, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one) && errno != ENOPROTOOPT &&
         errno != EINVAL)
         return -errno;
     return 0;
@@ -172,7 +186,7 @@ int packet_attest(int fd, bool pidfd)
 
 int packet_renew(int fd)
 {
-    int zero = 0, none = -1, error = packet_attest(fd, true);
+    int zero = 0, none = -1, error = packet_attest(fd);
     if (error || (error = packet_stamp(fd)))
         return error;
     /* These a kernel may not know. */
@@ -238,7 +252,7 @@ static void take_pidfd(int fd, struct packet *into, struct attested_process *kno
     into->sender.process = machrv_process(into->sender.pid, fd);
     into->sender.ids = pidfd_ids(fd, &into->sender.euid, &into->sender.egid);
     if (often && known && into->sender.ids && known->pidfd < 0 && !scarce) {
-        *known = (struct attested_process){into->sender.pid, fd, into->sender.process};
+        *known = (struct attested_process){into->sender.pid, fd, into->sender.process, into->sender.euid, into->sender.egid};
         return;
     }
     close(fd);
@@ -316,7 +330,9 @@ static int receive_vector(int fd, struct iovec *vector, struct packet *into, str
     if (!pidfd && known && known->pidfd >= 0 && into->sender.pid == known->pid) {
         into->sender.pinned = true;
         into->sender.process = known->process;
-        into->sender.ids = pidfd_ids(known->pidfd, &into->sender.euid, &into->sender.egid);
+        into->sender.ids = true; /* as still_known() has just seen them */
+        into->sender.euid = known->euid;
+        into->sender.egid = known->egid;
     }
     if (got == 0 && (into->sender.pid || into->nfds)) { /* no bytes look like end-of-file, but for what they bring */
         into->state = PACKET_ODD;
@@ -329,21 +345,22 @@ static int receive_vector(int fd, struct iovec *vector, struct packet *into, str
  * Whether the process that is known on a socket has sent what is at its head, or a negative errno. What waits there was sent
  * later than what it was known by; and while it runs, which is looked at after the head, nobody else has its pid.
  */
-static int still_known(int fd, bool stamped, const struct attested_process *known)
+static int still_known(int fd, bool stamped, struct attested_process *known, const struct packet_head *head)
 {
-    struct packet_head head;
-    uint32_t euid, egid;
-    int error = packet_peek(fd, stamped, &head);
-    return error ? error : head.pid == known->pid && pidfd_ids(known->pidfd, &euid, &egid);
+    struct packet_head peeked;
+    int error = head ? 0 : packet_peek(fd, stamped, &peeked);
+    head = head ? head : &peeked;
+    return error ? error : head->pid == known->pid && pidfd_ids(known->pidfd, &known->euid, &known->egid);
 }
 
-int packet_receive(int fd, struct packet *into, bool stamped, struct attested_process *known, bool often)
+int packet_receive(int fd, struct packet *into, bool stamped, struct attested_process *known, bool often,
+                   const struct packet_head *head)
 {
     struct iovec vector = {&into->header, sizeof into->header + MAX_INLINE};
     int off = 0, on = 1, error;
     bool was = known && known->pidfd >= 0;
     if (was) {
-        int still = still_known(fd, stamped, known);
+        int still = still_known(fd, stamped, known, head);
         if (still == -EAGAIN)
             return still; /* nothing waits, and who sends is known as before */
         if (still <= 0) {
