@@ -236,6 +236,22 @@ def test_every_member_of_a_large_set_is_seen(task: LinuxKernel, peer: Peer, coun
     task.mach_port_destroy(pset)
 
 
+def test_processes_take_turns_where_that_is_asked_for(task: LinuxKernel, peer: Peer, other: Peer) -> None:
+    """Whoever has sent ten messages by then, one after the other, is not in front of who comes behind."""
+    door = task.bootstrap_check_in("door")
+    task.take_turns(door)
+    for who in (peer, other):
+        for number in range(10):
+            way = who.bootstrap_look_up("door")
+            send(who, way, number)
+            who.mach_port_deallocate(way)
+    got = [receive(task, door) for _ in range(20)]
+    for one, two in zip(got[0::2], got[1::2]):
+        assert {message.audit_token.pid for message in (one, two)} == {peer.pid, other.pid}  # type: ignore[union-attr]
+    assert sorted(message.id for message in got) == sorted(2 * list(range(10)))
+    end(task, door)
+
+
 def test_a_port_in_two_sets_is_received_from_either(task: LinuxKernel, peer: Peer) -> None:
     """Each message comes out once, through the set or the port that is asked first."""
     port, to = introduce(task, peer)
