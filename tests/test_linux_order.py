@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -10,6 +11,7 @@ from machrv._mach import lib
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, PortDescriptor
 
+from .conftest import SLACK
 from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
     SEND_ONCE_NOTIFICATION,
@@ -123,9 +125,11 @@ def test_a_sender_waits_for_room_and_loses_nothing(task: LinuxKernel, peer: Peer
     """A sender that waits is let in as the receiver takes messages; each arrives once, in order."""
     port, to = introduce(task, peer)
     full = peer.flood(to, 10**6)
+    began = time.monotonic()
     peer.begin("run", SEND_MANY, to=to, first=full, count=500)
     assert [receive(task, port).id for _ in range(full + 500)] == list(range(full + 500))
     peer.end()
+    assert time.monotonic() - began < 2 * SLACK  # and not at the end of its time, with a last look
     peer.mach_port_deallocate(to)
     end(task, port)
 

@@ -44,13 +44,6 @@ FAULTS = [
         ("test_linux_waiting.py::test_signals_are_let_in_while_a_receive_blocks",),
     ),
     Fault(
-        "who waits is not told that its port has gone",
-        f"{C}ipc_port.c",
-        "    ipc_kick(task);\n    remember_left(port);\n",
-        "    remember_left(port);\n",
-        ("test_linux_receive_rights.py::test_a_blocked_receiver_is_told_that_its_port_moved_away",),
-    ),
-    Fault(
         "who waits for room is served by nobody",
         f"{C}ipc_send.c",
         "local ? -1 : socket->fd, POLLOUT, deadline",
