@@ -27,6 +27,10 @@ mach_msg_return_t machrv_msg(mach_port_t task, mach_msg_header_t *msg, mach_msg_
 void machrv_msg_destroy(mach_port_t task, mach_msg_header_t *msg);
 int machrv_fileport_makeport(mach_port_t task, int fd, mach_port_t *port);
 int machrv_fileport_makefd(mach_port_t task, mach_port_t port);
+/* A send right as a descriptor that a child can inherit, and back: for a child that looks no name up. Both copy; the descriptor is
+   close-on-exec and the caller's. KERN_INVALID_RIGHT for what is no send right to a port, or no descriptor of one. */
+kern_return_t machrv_right_makefd(mach_port_t task, mach_port_name_t name, int *fd);
+kern_return_t machrv_right_makeport(mach_port_t task, int fd, mach_port_name_t *name);
 
 /* bootstrap_look_up() that waits at most so long for a place among those who look up a busy server's name (launchd's
    answers at once): then KERN_OPERATION_TIMED_OUT. */
@@ -77,9 +81,10 @@ typedef struct {
     mach_port_urefs_t urefs;
     int32_t file;            /* it is a fileport */
     uint64_t socket;         /* inode of the socket of a send or send-once right, 0: none */
-    uint64_t loop;           /* of the socket that the task's own messages to a port go into */
     uint32_t ends;           /* how many receiving ends a port has */
+    uint32_t own;            /* rights of the task's own to it, which need no socket */
     uint32_t messages;       /* how many messages wait there */
+    uint64_t bytes;          /* of those of the task's own */
     uint32_t members;        /* of a port set */
     char id[33];             /* as for machrv_port_identity */
 } machrv_account_t;
@@ -96,6 +101,7 @@ int machrv_account_ends(mach_port_t task, mach_port_name_t name, uint64_t *into,
 #define MACHRV_WITHOUT_NOEXEC_SEAL 16
 #define MACHRV_WITHOUT_PIDFD_OF_GONE 32
 #define MACHRV_WITHOUT_PEERPIDFD 64
+#define MACHRV_WITHOUT_LARGE_CONTROL 128 /* a C library as musl was before 1.2.6: see machrv_max_fds */
 void machrv_without(int features);
 /* Which of these features there are, found by trying, but for those that are switched off: MACHRV_WITHOUT_PASSPIDFD and so on. */
 int machrv_features(void);
@@ -105,6 +111,9 @@ int machrv_settle(int milliseconds);
 
 /* Limits of one message: SCM_MAX_FD (Linux, include/net/scm.h) rights and memory, and the largest body. */
 #define MACHRV_MAX_FDS 253
+/* How many of these one message takes here, found by trying: MACHRV_MAX_FDS, or one less with musl before 1.2.6, whose sendmsg
+   refuses more than 1,024 bytes of control messages (src/network/sendmsg.c). What is received may be MACHRV_MAX_FDS always. */
+int machrv_max_fds(void);
 #define MACHRV_MAX_MESSAGE (64 * 1024 * 1024)
 /* What a memfd can be sealed against besides: new ways to write to it. <linux/fcntl.h>, Linux 5.1; Python does not name it. */
 #define MACHRV_SEAL_FUTURE_WRITE 0x10

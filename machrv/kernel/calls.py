@@ -16,9 +16,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from typing_extensions import Buffer
+
 _COUNT = "mach_msg_type_number_t *"
 #: What mach_port_peek can tell of a trailer (xnu-11417, osfmk/mach/mach_port.defs), in bytes.
 _PEEKED = 100
+#: How much longer than in user space a message header is in the kernel, in bytes.
+_KERNEL_HEADER = 8
 
 
 def check(code: int, operation: str) -> None:
@@ -73,8 +77,8 @@ class Calls:
         self._call("mach_port_allocate_name", right, name)
 
     def mach_port_construct(self, flags: int, context: int = 0, queue_limit: int | None = None) -> int:
-        """A new receive right with MPO_* flags, and the queue limit if one is given (Linux keeps it, and does not enforce
-        it). `context` is the guard where MPO_CONTEXT_AS_GUARD asks for one."""
+        """A new receive right with MPO_* flags, and the queue limit if one is given (on Linux the least that a queue
+        takes). `context` is the guard where MPO_CONTEXT_AS_GUARD asks for one."""
         options, name = self._ffi.new("mach_port_options_t *"), self._ffi.new("mach_port_name_t *")
         options.flags = flags
         if queue_limit is not None:
@@ -107,7 +111,7 @@ class Calls:
         return self.mach_port_allocate(constants.MACH_PORT_RIGHT_RECEIVE)
 
     def mach_port_type(self, name: int) -> int:
-        """The MACH_PORT_TYPE_* bits of a name."""
+        """The MACH_PORT_TYPE_* bits of a name, without those of a request for MACH_NOTIFY_SEND_POSSIBLE."""
         bits = self._ffi.new("mach_port_type_t *")
         self._call("mach_port_type", name, bits)
         return int(bits[0])
@@ -193,7 +197,7 @@ class Calls:
         return found
 
     def mach_port_set_attributes(self, name: int, flavor: int, value: int) -> None:
-        """MACH_PORT_LIMITS_INFO: set the queue limit, 0 to MACH_PORT_QLIMIT_MAX. Linux keeps it, and does not enforce it."""
+        """MACH_PORT_LIMITS_INFO: set the queue limit, 0 to MACH_PORT_QLIMIT_MAX. On Linux a queue takes more for all that."""
         operation, count = "mach_port_set_attributes", constants.MACH_PORT_LIMITS_INFO_COUNT
         if flavor != constants.MACH_PORT_LIMITS_INFO:
             raise MachError(constants.KERN_INVALID_ARGUMENT, operation)
@@ -232,19 +236,26 @@ class Calls:
     def mach_port_peek(self, name: int, trailer: int = 0, seqno: int = 0) -> tuple[int, int, int, bytes]:
         """Look at a message that waits: (its number, msgh_size, msgh_id, its trailer). It stays where it is.
 
-        `trailer`: what of it, as in the options of `mach_msg`. `seqno`: the number of the message, 0 for the next. Raises
-        MachError (KERN_FAILURE) if there is none.
+        `trailer`: what of it, as in the options of `mach_msg`. `seqno`: the number of the message, 0 for the next; Linux can
+        tell of the next alone, and only once a message is received which process sent it (its pidversion is 0 here). On
+        macOS the size counts descriptors as the kernel has them. Raises MachError (KERN_FAILURE) if there is no such message.
         """
         number, size = self._ffi.new("mach_port_seqno_t *", seqno), self._ffi.new("mach_msg_size_t *")
         id, info = self._ffi.new("mach_msg_id_t *"), self._ffi.new("char[]", _PEEKED)
         length = self._ffi.new(_COUNT, _PEEKED)
         self._call("mach_port_peek", name, trailer, number, size, id, info, length)
-        return int(number[0]), int(size[0]), int(id[0]), bytes(self._ffi.unpack(info, min(length[0], _PEEKED)))
+        # XNU tells the size that the header has in the kernel (xnu-11417, tests/ipc/port_peek.c, USER_HEADER_SIZE_DELTA).
+        return (
+            int(number[0]),
+            int(size[0]) - _KERNEL_HEADER,
+            int(id[0]),
+            bytes(self._ffi.unpack(info, min(length[0], _PEEKED))),
+        )
 
     def mach_port_request_notification(
         self, name: int, notification: int, sync: int, notify: int, disposition: int
     ) -> int:
-        """Ask for MACH_NOTIFY_DEAD_NAME, _NO_SENDERS or _PORT_DESTROYED on `name`.
+        """Ask for MACH_NOTIFY_DEAD_NAME, _NO_SENDERS, _PORT_DESTROYED or _SEND_POSSIBLE on `name`.
 
         `notify` with `disposition` (MAKE_SEND_ONCE or MOVE_SEND_ONCE) gives the right that the notification goes to; 0
         cancels. Returns the name of the send-once right that was registered before, or 0: the caller owns it. If the
@@ -274,6 +285,12 @@ class Calls:
             return bytes(self._ffi.buffer(self._ffi.cast("char *", start[0]), count[0]))
         finally:
             self._call("vm_deallocate", start[0], count[0])
+
+    def lent(self, data: Buffer) -> tuple[object, int]:
+        """The address of bytes, or of what else lies in one piece, for a descriptor; and what keeps them there: hold it until
+        the message was sent."""
+        view = self._ffi.from_buffer(data)
+        return view, int(self._ffi.cast("uintptr_t", view))
 
     def vm_write(self, address: int, data: bytes) -> None:
         """Copy bytes into memory of the caller's. KERN_INVALID_ADDRESS where there is none, KERN_PROTECTION_FAILURE where it

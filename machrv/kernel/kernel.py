@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 #: What a system call answers that lacks room; everything else is an argument that is wrong.
 _SHORTAGE = (EMFILE, ENFILE, EAGAIN, ENOMEM)
 
+_NO_DESCRIPTOR = (
+    "on macOS a right is no descriptor, so no child can inherit one: it travels in messages. Use a name that the sandbox allows "
+    "(docs/macos.md, Sandboxes), or hand DirectRendezvousServer.send_right() on in a message"
+)
+
 
 def failed(operation: str, number: int) -> MachError:
     """What a failed system call comes down to in Mach's words."""
@@ -108,10 +113,25 @@ class Kernel(Messages):
             raise failed("fileport_makefd", number)
         return fd
 
+    def right_makefd(self, name: int) -> int:
+        """A new descriptor (close-on-exec) that stands for a send right, for a child to inherit. The right stays the caller's.
+
+        Linux. Raises UnsupportedError where a right is no descriptor.
+        """
+        raise UnsupportedError(_NO_DESCRIPTOR)
+
+    def right_makeport(self, fd: int) -> int:
+        """The send right that a descriptor stands for, which stays the caller's. Linux."""
+        raise UnsupportedError(_NO_DESCRIPTOR)
+
     def _fileport(self, call: str, *arguments: Any) -> int:
         return int(getattr(self._lib, f"fileport_{call}")(*arguments))
 
     # -- what each system has its own for -----------------------------------------------------------------------------
+
+    def most_rights(self) -> int | None:
+        """How many rights and memory objects one message takes; None where only its size counts."""
+        return None
 
     def memory(self) -> MemoryCalls:
         """The calls for memory that is behind a right: `machrv.MemoryObject` is made of them."""

@@ -8,7 +8,7 @@ from _operator import itemgetter
 class PortStatus(tuple):  # type: ignore[type-arg]  # A namedtuple without `collections` and `typing`.
     """What mach_port_get_attributes(MACH_PORT_RECEIVE_STATUS) tells of a receive right.
 
-    `pset` counts the sets that the port is in, `seqno` is the next message's, `mscount` the send rights made since it was
+    `pset` is 1 if the port is in a set, `seqno` is the next message's, `mscount` the send rights made since it was
     last reset, `msgcount` the messages waiting (where the kernel can tell; otherwise 0 or 1), `sorights` the send-once
     rights in existence; `srights`, `pdrequest` and `nsrequest` are 0 or 1, as in <mach/port.h>.
     """

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from machrv.message import AuditToken
     from machrv.rights.kinds import OwnedRight, SendOnceRight, SendRight
+    from machrv.rights.sender import Sender
 
 
 class ReceivedMessage(Message, Closing):
@@ -41,6 +42,13 @@ class ReceivedMessage(Message, Closing):
         token = None if trailer is None else trailer.audit_token
         assert token is not None, "every receive asks for an audit trailer"
         return token
+
+    @property
+    def sender(self) -> Sender:
+        """What the kernel knows of the process that sent the message, while that lives: see `Sender`."""
+        from machrv.rights.sender import Sender  # Late: few look.
+
+        return Sender(self.audit_token)
 
     def reply(self, answer: Message) -> None:
         """Answer: send `answer` to whoever waits for it. Its descriptors may hold owned rights, as with `send`.

@@ -8,7 +8,6 @@ from __future__ import annotations
 from time import monotonic
 
 from machrv.constants import (
-    KERN_RESOURCE_SHORTAGE,
     MACH_NOTIFY_NO_SENDERS,
     MACH_NOTIFY_SEND_ONCE,
     MACH_PORT_DEAD,
@@ -26,7 +25,8 @@ from machrv.kernel import current
 from machrv.message import GuardedPortDescriptor, Message, OutOfLinePortsDescriptor, PortDescriptor
 from machrv.rights.incoming import ReceivedMessage
 from machrv.rights.right import Right, holds
-from machrv.rights.transfer import copied_in, destroy_message, receive_as, send_message
+from machrv.rights.no_senders import ask_for_word, is_word
+from machrv.rights.transfer import check_message, copied_in, destroy_message, receive_as, send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ class SendRight(Right):
 
     def copy(self) -> SendRight:
         """Another reference of the same right. Raises MachError if the port has died."""
-        name = self.name
-        self._kernel.mach_port_mod_refs(name, MACH_PORT_RIGHT_SEND, 1)
+        self._kernel.mach_port_mod_refs(name := self.name, MACH_PORT_RIGHT_SEND, 1)
         return SendRight(name, self._kernel)
 
     def send(self, message: Message, timeout: float | None = None) -> None:
@@ -88,7 +87,7 @@ class SendOnceRight(Right):
 
     def send(self, message: Message, timeout: float | None = None) -> None:
         """As `SendRight.send`, but sending spends this right. If the send fails, it is still held."""
-        name = self.release()
+        name = self._moved_away("used: it sends one message")
         try:
             send_message(self._kernel, message, name, Disposition.MOVE_SEND_ONCE, timeout)
         except BaseException:
@@ -121,6 +120,10 @@ class _Receiver(Right):
                 message = self.receive()
             except NoSenders:
                 return
+            except (MachError, RightError):
+                if self.closed:
+                    return  # By another thread.
+                raise
             yield message
 
     def fileno(self) -> int:
@@ -198,12 +201,14 @@ class ReceiveRight(_Receiver):
     `for message in port` and `async for message in port` give its messages until nobody is left who could send any.
     """
 
-    __slots__ = ("_listens", "_came", "_shared")
+    __slots__ = ("_asked", "_listens", "_came", "_shared")
     right: ClassVar[int] = MACH_PORT_RIGHT_RECEIVE
     move: ClassVar[Disposition] = Disposition.MOVE_RECEIVE
 
-    #: Whether the kernel has been asked for NO_SENDERS, which it tells once; whether this right came in a message, so that
-    #: senders were made elsewhere; whether somebody else may receive what the kernel tells. Unset: no.
+    #: Whether the kernel was ever asked for NO_SENDERS, and whether it is still to tell, which it does once; whether this right
+    #: came in a message, so that senders were made elsewhere; whether somebody else may receive what the kernel tells.
+    #: Unset: no.
+    _asked: bool
     _listens: bool
     _came: bool
     _shared: bool
@@ -220,50 +225,32 @@ class ReceiveRight(_Receiver):
         MACH_RCV_PORT_CHANGED if the right goes away meanwhile).
         """
         deadline = None if timeout is None else monotonic() + timeout
-        kernel, name = self._kernel, self.name
+        kernel, name, told = self._kernel, self.name, False
         while True:
             if not wait_for_senders:
                 self._listen()
             message = receive_as(ReceivedMessage, kernel, name, timeout)
-            if message.id != MACH_NOTIFY_NO_SENDERS or not self._told(message):
+            word = message.id in (MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_SEND_ONCE) and is_word(self, message)
+            if not word or message.id == MACH_NOTIFY_SEND_ONCE:  # It could not be told: the next receive asks again.
                 return owned(message, kernel)
             if not wait_for_senders and not kernel.mach_port_get_attributes(name, MACH_PORT_RECEIVE_STATUS).srights:  # type: ignore[union-attr]
-                raise NoSenders(_NOBODY)
+                # Told at once, once more: for others who wait here, in other threads, and behind what a sender has sent that
+                # came and went after the kernel told it first.
+                ask_for_word(self)
+                if told:
+                    raise NoSenders(_NOBODY)
+                told = True
             if deadline is not None:
                 timeout = max(0.0, deadline - monotonic())
 
-    def _told(self, message: ReceivedMessage) -> bool:
-        """Whether this is what the kernel tells because of `_listen`, and nobody else's message of that id."""
-        if not getattr(self, "_listens", False) or not message.audit_token.is_kernel:
-            return False
-        status = self._kernel.mach_port_get_attributes(self.name, MACH_PORT_RECEIVE_STATUS)
-        if status.nsrequest:  # type: ignore[union-attr]  # This flavor is a PortStatus.
-            return False  # It is still to come: this one is about another port.
-        self._listens = False
-        return True
-
     def _listen(self) -> None:
-        if getattr(self, "_listens", False) and not getattr(self, "_shared", False):
-            return
-        kernel, name, came = self._kernel, self.name, getattr(self, "_came", False)
-        status = kernel.mach_port_get_attributes(name, MACH_PORT_RECEIVE_STATUS)
-        if status.nsrequest:  # type: ignore[union-attr]
-            # Of a right that came, its previous holder has asked, and the request came along. Else the caller has: by hand.
-            self._listens = came or getattr(self, "_listens", False)
-            return
-        # The count of rights made says whether there was ever a sender; it is not what it was once the port has moved.
-        sync, once = 0 if came else 1, Disposition.MAKE_SEND_ONCE
-        try:
-            kernel.mach_port_request_notification(name, MACH_NOTIFY_NO_SENDERS, sync, name, once)
-            self._listens = True
-        except MachError as error:
-            if error.code != KERN_RESOURCE_SHORTAGE:  # Without a descriptor to listen with there are still messages:
-                raise  # the next receive asks again.
+        if not getattr(self, "_listens", False) or getattr(self, "_shared", False):
+            ask_for_word(self)
 
     @classmethod
     def allocate(cls, queue_limit: int | None = None, kernel: Kernel | None = None) -> ReceiveRight:
-        """A new port. `queue_limit`: how many messages may wait before a sender has to, 0 to 1024 (default: 5). On Linux it
-        is stored, not enforced: each right has room for some 80 messages of any size, or more of small ones."""
+        """A new port. `queue_limit`: how many messages may wait before a sender has to, 0 to 1024 (default: 5). On Linux that
+        is the least: each right has room for some 80 of any size, or for as many as the limit says if that is more."""
         kernel = kernel if kernel is not None else current()
         right = cls(kernel.mach_port_allocate(MACH_PORT_RIGHT_RECEIVE), kernel)
         if queue_limit is not None:
@@ -369,6 +356,7 @@ def ask(right: SendRight, message: Message, timeout: float | None, answers: Rece
 
     `answers` is that port if it is given; if this fails, it is closed.
     """
+    check_message(message)
     if message.local_port:
         raise RightError("a request brings its own right to answer with: leave local_port and local_disposition alone")
     if answers is None:

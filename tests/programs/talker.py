@@ -1,11 +1,31 @@
 """A child with one end of a channel, under "chan", which does as it is told by the channel; see tests/test_channel.py."""
 
+import itertools
 import os
 import signal
+import socket
 import sys
+import tempfile
 import time
 
-from machrv import RendezvousClient, fileport_fd
+from machrv import Channel, ChannelMessage, MemoryObject, Message, ReceiveRight, RendezvousClient, fileport_fd
+
+
+def give(message: ChannelMessage) -> None:
+    """One of each kind, with something in it."""
+    ours, theirs = socket.socketpair()
+    mine, yours = Channel.pair()
+    inbox, filled = ReceiveRight.allocate(), ReceiveRight.allocate()
+    with tempfile.TemporaryFile() as file, MemoryObject.from_bytes(b"given") as memory, ours, theirs, mine, inbox:
+        file.write(b"given")
+        file.seek(0)
+        ours.send(b"given")
+        mine.send(b"given")
+        with filled.make_send() as right:
+            right.send(Message(3))
+        message.reply(b"given", [file, theirs, memory, inbox.make_send(), filled, yours])
+        inbox.receive(30).close()  # Until what was given was used.
+
 
 with RendezvousClient.connect(timeout=30) as client:
     if sys.argv[1:] == ["claim-nothing"]:
@@ -14,6 +34,9 @@ with RendezvousClient.connect(timeout=30) as client:
 assert channel is not None
 
 with channel:
+    if sys.argv[1:2] == ["flood"]:
+        for number in itertools.count():
+            channel.send(number.to_bytes(4, "big") + bytes(int(sys.argv[2])))
     for message in channel:
         with message:
             word = message.data.partition(b" ")[0]
@@ -30,6 +53,8 @@ with channel:
             elif word == b"memory":
                 with message.rights[0].map() as view:
                     message.reply(bytes(view))
+            elif word == b"give":
+                give(message)
             elif word == b"over":
                 with message.rights.pop(0) as other:
                     other.send(b"over another channel")

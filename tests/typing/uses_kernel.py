@@ -68,6 +68,8 @@ def messages(kernel: Kernel, name: int) -> None:
     kernel.take_turns(name)
     assert_type(kernel.fileport_makeport(0), int)
     assert_type(kernel.fileport_makefd(name), int)
+    assert_type(kernel.right_makefd(name), int)
+    assert_type(kernel.right_makeport(0), int)
     assert_type(kernel.audit_token(), AuditToken)
 
 
@@ -93,6 +95,14 @@ def waiting(kernel: Kernel, name: int, pid: int) -> None:
     queue.remove_process(process)
     queue.close()
     process.close()
+
+
+def lending(kernel: Kernel, name: int, data: bytes) -> int:
+    """Rights as descriptors, and memory that a descriptor of a message points to."""
+    assert_type(kernel.right_makeport(kernel.right_makefd(name)), int)
+    held, address = kernel.lent(data)
+    assert_type(address, int)
+    return id(held)
 
 
 def kernels(library: object) -> list[Kernel]:

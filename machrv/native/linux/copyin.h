@@ -35,15 +35,17 @@ struct ipc_kmsg {
     size_t nrights, max_rights;
     bool circular;
 
-    uint32_t count;      /* descriptors */
-    char *image;         /* their count and they themselves, with slots in place of names */
-    size_t area;         /* so long */
-    uint32_t *tail;      /* names of out-of-line ports, then their slots */
+    uint32_t count; /* descriptors */
+    uint32_t
+        taken;   /* so many of them are copied in: memory that was given away with them is gone, whatever comes of the rest */
+    char *image; /* their count and they themselves, with slots in place of names */
+    size_t area; /* so long */
+    uint32_t *tail; /* names of out-of-line ports, then their slots */
     size_t ntail;
-    uint32_t no_names;   /* the descriptor whose names are not there */
-    int *memory_fds;     /* copies of out-of-line memory, until they are rights */
+    uint32_t no_names; /* the descriptor whose names are not there */
+    int *memory_fds;   /* copies of out-of-line memory, until they are rights */
     size_t nmemory;
-    int body_memory;     /* where the body travels, if not inline */
+    int body_memory; /* where the body travels, if not inline */
 
     struct ipc_right few_rights[FEW_RIGHTS];
     char few_bytes[FEW_BYTES];
@@ -52,11 +54,6 @@ struct ipc_kmsg {
 size_t ipc_descriptor_size(unsigned type);
 /* No right but a copied send right to its destination: nothing is taken, so nothing need be given back. */
 static inline bool ipc_kmsg_is_plain(const struct ipc_kmsg *kmsg) { return kmsg->bits == MACH_MSG_TYPE_COPY_SEND; }
-/* The port that a right leads to, NULL if nobody knows. */
-static inline const char *ipc_right_id(const struct ipc_right *right)
-{
-    return right->port ? right->port->id : right->socket && right->socket->named ? right->socket->id : NULL;
-}
 
 void ipc_kmsg_init(struct ipc_kmsg *kmsg, struct ipc_task *task, mach_msg_header_t *msg, mach_msg_size_t size);
 /* Makes what needs room: 0 or a negative errno. Not locked. */

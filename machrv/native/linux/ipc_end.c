@@ -48,12 +48,16 @@ struct ipc_end *ipc_end_new(int fd, unsigned kind)
 static void close_end(struct ipc_end *end)
 {
     attested_process_forget(&end->sender);
-    if (!end->moved)
+    if (end->local || (end->drained && !end->foreign)) {
+        if (end->fd >= 0)
+            close(end->fd);
+        free(end);
+        return;
+    }
+    if (end->foreign && !end->moved)
         shutdown(end->fd, SHUT_RDWR); /* the other side sees it, however long the close takes */
     if (end->moved || end->foreign)
         close_later(end->fd);
-    else if (end->own)
-        close(end->fd);
     else
         close_socket(end->fd);
     free(end);
@@ -82,9 +86,8 @@ static int stamp_end(struct ipc_end *end)
 
 int ipc_port_order(struct ipc_port *port)
 {
-    unsigned count = port->nends - (port->listener != NULL);
     int error;
-    if (port->ordered || port->turns || (port->nsets == 0 && count < 2))
+    if (port->ordered || port->turns)
         return 0;
     for (struct ipc_end *end = port->ends; end; end = end->next)
         if ((error = stamp_end(end)))
@@ -93,12 +96,28 @@ int ipc_port_order(struct ipc_port *port)
     return 0;
 }
 
+bool ipc_port_needs_epoll(const struct ipc_port *port)
+{
+    return port->nends - (port->local != NULL) > 1; /* what waits in memory is seen without */
+}
+
+struct ipc_end *ipc_port_socket(const struct ipc_port *port)
+{
+    struct ipc_end *end = port->ends;
+    while (end && (end->local || end->kind == KIND_LISTENER))
+        end = end->next;
+    return end;
+}
+
 int ipc_end_poll(struct ipc_port *port, struct ipc_end *end, bool add)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = end};
+    int fd = end->local ? ipc_local_fd(end) : end->fd;
+    if (fd < 0)
+        return fd;
     if (end->kind == KIND_LISTENER && port->out_of_room)
         event.events = 0;
-    return epoll_ctl(port->epoll->fd, add ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, end->fd, &event) ? -errno : 0;
+    return epoll_ctl(port->epoll->fd, add ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) ? -errno : 0;
 }
 
 int ipc_port_watch(struct ipc_port *port)
@@ -169,13 +188,16 @@ int ipc_port_add_end(struct ipc_port *port, struct ipc_end *end)
     packet_note_fd(end->fd);
     if (port->epoll)
         error = ipc_end_poll(port, end, true);
-    else if (port->nends > 1 && port->task)
+    else if (port->task && ipc_port_needs_epoll(port))
         error = ipc_port_watch(port); /* now there is a descriptor for it */
-    if (!error)
-        error = port->ordered ? stamp_end(end) : ipc_port_order(port);
+    if (!error && port->ordered)
+        error = stamp_end(end);
+    else if (!error && (port->nsets || ipc_port_needs_epoll(port)))
+        error = ipc_port_order(port);
     if (!error && port->nsrequest.kind && port->task)
         error = ipc_watch_end(end);
     if (!error) {
+        ipc_mqueue_tell_qlimit(end);
         if (port->task && port->nends == 2)
             ipc_kick(port->task); /* whoever waits on the other end alone */
         return 0;
@@ -195,16 +217,15 @@ static void remove_end(struct ipc_end *end)
         epoll_ctl(port->epoll->fd, EPOLL_CTL_DEL, end->fd, NULL);
     ipc_unwatch_end(end);
     unlink_end(end);
-    if (end == port->loop_end) { /* the next message of this task's own makes another */
-        ipc_socket_release(port->loop);
-        port->loop = NULL;
-        port->loop_end = NULL;
-    }
+    if (end == port->local)
+        port->local = NULL;
 }
 
 void ipc_end_drop(struct ipc_end *end)
 {
     struct ipc_port *port = end->port;
+    while (end->first)
+        ipc_local_free(ipc_local_take(end));
     remove_end(end);
     end->gone = true;
     if (end->pins == 0)
@@ -220,6 +241,7 @@ void ipc_port_close(struct ipc_port *port)
     if (port->epoll)
         ipc_socket_release(port->epoll);
     port->epoll = NULL;
+    ipc_port_unlist(port);
 }
 
 /* -- who is left to send ------------------------------------------------------------------------------------------------------ */
@@ -232,7 +254,7 @@ static void each_hung_up(struct ipc_port *port, bool (*found)(struct ipc_end *en
     while (next) {
         int count = 0;
         for (; next && count < 64; next = next->next)
-            if (next->kind == KIND_SEND) {
+            if (next->kind == KIND_SEND && !next->local) {
                 some[count] = next;
                 state[count++] = (struct pollfd){.fd = next->fd};
             }
@@ -247,7 +269,7 @@ static void each_hung_up(struct ipc_port *port, bool (*found)(struct ipc_end *en
 static bool is_sender(struct ipc_end *end, bool hung, void *into)
 {
     /* A message that waits still holds the right that it was sent with, as in XNU. */
-    return *(bool *)into = (!hung && !end->own) || packet_waiting(end->fd) > 0;
+    return *(bool *)into = !hung || packet_waiting(end->fd) > 0;
 }
 
 bool ipc_port_has_senders(struct ipc_port *port)
@@ -265,7 +287,7 @@ bool ipc_port_has_senders(struct ipc_port *port)
 static bool drop_if_spent(struct ipc_end *end, bool hung, void *into)
 {
     (void)into;
-    if (hung && !end->own && !end->queued && packet_waiting(end->fd) == 0)
+    if (hung && !end->queued && packet_waiting(end->fd) == 0)
         ipc_end_drop(end);
     return false;
 }
@@ -281,18 +303,19 @@ static void reap_ends(struct ipc_port *port)
 
 /* -- making rights --------------------------------------------------------------------------------------------------------------- */
 
-static int make_pair(struct ipc_port *port, unsigned kind, bool own, int ends[2], struct ipc_end *end)
+static int make_pair(struct ipc_port *port, struct ipc_end *end, int ends[2])
 {
     struct sockaddr_un name;
     int error;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
         return -errno;
-    error = packet_attest(ends[0], !own);
-    while (!error && !own) { /* what never leaves needs no address */
-        int length = make_address(port, kind, &name);
+    error = packet_attest(ends[0]);
+    while (!error && !end->told) {
+        int length = make_address(port, end->kind, &name);
         if (length < 0) {
             error = length;
-        } else if (bind(ends[0], (struct sockaddr *)&name, (socklen_t)(offsetof(struct sockaddr_un, sun_path)) + (socklen_t)length) == 0) {
+        } else if (bind(ends[0], (struct sockaddr *)&name,
+                        (socklen_t)(offsetof(struct sockaddr_un, sun_path)) + (socklen_t)length) == 0) {
             end->address_length = length;
             memcpy(end->address, name.sun_path, (size_t)length);
             break;
@@ -307,20 +330,20 @@ static int make_pair(struct ipc_port *port, unsigned kind, bool own, int ends[2]
     return error;
 }
 
-int ipc_port_make_end(struct ipc_port *port, unsigned kind, bool own, int *sender, struct ipc_end **made)
+int ipc_port_make_end(struct ipc_port *port, unsigned kind, bool told, int *sender, struct ipc_end **made)
 {
     struct ipc_end *end = ipc_end_new(-1, kind);
     int ends[2], error;
     if (!end)
         return -ENOMEM;
     reap_ends(port);
-    error = make_pair(port, kind, own, ends, end);
+    end->told = told;
+    error = make_pair(port, end, ends);
     if (error) {
         free(end);
         return error;
     }
     end->fd = ends[0];
-    end->own = end->told = own;
     error = ipc_port_add_end(port, end);
     if (error) {
         close(ends[0]);
@@ -335,27 +358,6 @@ int ipc_port_make_end(struct ipc_port *port, unsigned kind, bool own, int *sende
     return 0;
 }
 
-struct ipc_socket *ipc_port_loop(struct ipc_port *port, int *error)
-{
-    int fd;
-    if (port->loop)
-        return port->loop;
-    *error = ipc_port_make_end(port, KIND_SEND, true, &fd, &port->loop_end);
-    if (*error)
-        return NULL;
-    port->loop = ipc_socket_new(fd, false);
-    if (!port->loop) {
-        struct ipc_end *end = port->loop_end;
-        port->loop_end = NULL;
-        ipc_end_drop(end);
-        close(fd);
-        *error = -ENOMEM;
-        return NULL;
-    }
-    port->loop->ours = true;
-    return port->loop;
-}
-
 void ipc_port_count_made(struct ipc_port *port)
 {
     port->mscount++;
@@ -364,7 +366,7 @@ void ipc_port_count_made(struct ipc_port *port)
 
 static struct ipc_end *other_end(struct ipc_port *port, struct ipc_socket *socket)
 {
-    struct sockaddr_un name;
+    struct sockaddr_un name = {0};
     socklen_t length = sizeof name, size = sizeof(uint64_t);
     uint64_t theirs = 0, ours = 0;
     struct ipc_end *end;
@@ -384,8 +386,7 @@ static struct ipc_end *other_end(struct ipc_port *port, struct ipc_socket *socke
     /* While it lives, an abstract address is bound to one socket of its network namespace: an equal address in the same
        namespace is that very end. The address of a looked-up right is a path, and before Linux 5.14 there is no cookie:
        there the right must have been made by this process. */
-    if (!name.sun_path[0] && HAVE(NETNS_COOKIE) &&
-        getsockopt(socket->fd, SOL_SOCKET, SO_NETNS_COOKIE, &theirs, &size) == 0 &&
+    if (!name.sun_path[0] && HAVE(NETNS_COOKIE) && getsockopt(socket->fd, SOL_SOCKET, SO_NETNS_COOKIE, &theirs, &size) == 0 &&
         getsockopt(end->fd, SOL_SOCKET, SO_NETNS_COOKIE, &ours, &size) == 0)
         return theirs && theirs == ours ? end : NULL;
     theirs = socket_maker(socket->fd);
@@ -408,6 +409,6 @@ void ipc_port_take_home(struct ipc_port *port, struct ipc_socket *socket)
     struct pollfd state = {.fd = end ? end->fd : -1};
     socket->ours = end && !end->foreign; /* else somebody who had the end may have put something into the queue */
     ipc_socket_release(socket);
-    if (end && !end->own && !end->queued && poll_surely(&state, 1) > 0 && state.revents & POLLHUP && packet_waiting(end->fd) == 0)
+    if (end && !end->queued && poll_surely(&state, 1) > 0 && state.revents & POLLHUP && packet_waiting(end->fd) == 0)
         ipc_end_drop(end);
 }

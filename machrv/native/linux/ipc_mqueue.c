@@ -69,7 +69,7 @@ static int look(struct ipc_end *end)
 {
     struct packet_head head;
     int64_t stamp;
-    int error = packet_peek(end->fd, end->stamped, &head);
+    int error = ipc_end_peek(end, &head);
     if (error == -EAGAIN)
         return 0;
     if (error && out_of_room(error))
@@ -120,12 +120,24 @@ static int readable(struct ipc_port *port)
     return count;
 }
 
-/* The only end of a port that nobody has waited for several of. */
-static struct ipc_end *only_end(struct ipc_port *port)
+/* Of a port with one socket at most, and messages of the task's own. */
+static int scan_few(struct ipc_port *port, struct ipc_end *socket, struct ipc_end **alone)
 {
-    if (port->listener)
-        ipc_port_accept(port);
-    return port->nends == 1 && port->ends->kind != KIND_LISTENER ? port->ends : NULL;
+    struct ipc_end *local = port->local && port->local->first ? port->local : NULL;
+    int error = 0;
+    if (!local || !socket) {
+        *alone = socket ? socket : local;
+        return 0;
+    }
+    if (!socket->queued && (error = look(socket)))
+        return error;
+    if (port->nqueued == 0) { /* there is nothing to compare it with */
+        *alone = local;
+        return 0;
+    }
+    if ((error = ipc_port_order(port)))
+        return error;
+    return local->queued ? 0 : look(local);
 }
 
 static int scan(struct ipc_port *port, struct ipc_end **alone)
@@ -134,10 +146,10 @@ static int scan(struct ipc_port *port, struct ipc_end **alone)
     struct ipc_end *first = NULL;
     *alone = NULL;
     if (!port->epoll) {
-        *alone = only_end(port);
-        if (port->nends < 2)
-            return 0;
-        *alone = NULL;
+        if (port->listener)
+            ipc_port_accept(port);
+        if (!ipc_port_needs_epoll(port))
+            return scan_few(port, ipc_port_socket(port), alone);
         if ((error = ipc_port_watch(port)))
             return error;
     }
@@ -225,6 +237,28 @@ void ipc_mqueue_taken(struct ipc_end *end)
     ipc_mqueue_unqueue(end);
     if (port->nqueued && !port->turns)
         look(end); /* where that fails, the next scan finds it */
+}
+
+/* -- how much waits ------------------------------------------------------------------------------------------------------------ */
+
+/* Of so many messages, each of any size, a socket takes in its default buffer (packet.c, INLINE_WAITING). */
+#define USUAL_LIMIT 64
+
+/* A receiving end has nothing to send: that its sending side is shut down says that the port is to take more than usual, to
+   whoever sends, whenever that was decided. The sender makes its buffer larger then (packet.c, packet_widen). */
+void ipc_mqueue_tell_qlimit(struct ipc_end *end)
+{
+    if (end->port->qlimit > USUAL_LIMIT && end->kind != KIND_LISTENER && !end->local)
+        shutdown(end->fd, SHUT_WR);
+}
+
+void ipc_mqueue_set_qlimit(struct ipc_port *port, mach_port_msgcount_t qlimit)
+{
+    port->qlimit = qlimit;
+    for (struct ipc_end *end = port->ends; end; end = end->next)
+        ipc_mqueue_tell_qlimit(end);
+    if (port->local && port->local->blocked && port->task)
+        ipc_kick(port->task); /* whoever waits for room in the task's own queue looks again */
 }
 
 /*
@@ -329,10 +363,15 @@ static int wait_for(struct ipc_task *task, const struct source *source, int64_t 
     struct ipc_port *port = source->port;
     struct ipc_socket *epoll;
     int result;
-    if (port && port->nends == 1 && !port->listener && !port->epoll) {
-        struct ipc_end *end = port->ends;
+    if (port && port->nends > 0 && !port->listener && !port->epoll && !ipc_port_needs_epoll(port)) {
+        struct ipc_end *socket = ipc_port_socket(port), *end = socket ? socket : port->local;
+        result = end->local ? ipc_local_fd(end) : end->fd;
+        if (result < 0)
+            return result;
         end->pins++;
-        result = ipc_wait(task, end->fd, POLLIN, deadline);
+        port->watchers += socket != NULL;
+        result = ipc_wait(task, result, POLLIN, deadline);
+        port->watchers -= socket != NULL;
         ipc_end_unpin(end);
         return result;
     }
@@ -354,10 +393,10 @@ mach_msg_return_t ipc_mqueue_receive(struct ipc_task *task, mach_msg_header_t *m
     mach_msg_return_t mr;
     unsigned starved = machrv_starved;
     pthread_mutex_lock(&task->lock);
+    if (task->watched || task->starving)
+        ipc_pump(task);
     for (;;) {
         int result = 1;
-        if (task->watched || task->starving)
-            ipc_pump(task);
         if (!find_source(task, name, &source)) {
             mr = waited.port || waited.pset ? MACH_RCV_PORT_CHANGED : MACH_RCV_INVALID_NAME;
             break;

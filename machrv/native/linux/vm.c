@@ -14,7 +14,7 @@
 #include <sys/vfs.h>
 
 #define HUGETLBFS_SUPER_MAGIC 0x958458f6 /* <linux/magic.h> */
-#define MOST_AT_ONCE 0x7ffff000u          /* bytes of one read or write: MAX_RW_COUNT, Linux, include/linux/fs.h */
+#define MOST_AT_ONCE 0x7ffff000u         /* bytes of one read or write: MAX_RW_COUNT, Linux, include/linux/fs.h */
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000 /* Linux 4.17 */
 #endif
@@ -140,10 +140,7 @@ static int copy(vm_address_t into, vm_address_t from, size_t size, bool reading)
     return 0;
 }
 
-int memory_read(void *into, vm_address_t address, size_t size)
-{
-    return copy((vm_address_t)into, address, size, true);
-}
+int memory_read(void *into, vm_address_t address, size_t size) { return copy((vm_address_t)into, address, size, true); }
 
 /* -- the calls ------------------------------------------------------------------------------------------------------- */
 
