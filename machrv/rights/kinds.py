@@ -346,7 +346,7 @@ def owned(message: ReceivedMessage, kernel: Kernel) -> ReceivedMessage:
 
 def reply_port(kernel: Kernel) -> ReceiveRight:
     """A port for one answer. It only ever has send-once rights, of which the kernel tells by itself."""
-    port = ReceiveRight.owning(kernel, kernel.mach_reply_port)
+    port = ReceiveRight._owning(kernel, kernel.mach_reply_port)
     port._listens = True
     return port
 

@@ -97,7 +97,7 @@ class Right(Closing):
             self._made = _place()
 
     @classmethod
-    def owning(cls, kernel: Kernel, take: Callable[..., int], *arguments: Any) -> Self:
+    def _owning(cls, kernel: Kernel, take: Callable[..., int], *arguments: Any) -> Self:
         """The owner of the reference that `take` gives: it is there before the call, behind which a signal handler may raise."""
         right = cls(0, kernel)
         held = right._held
