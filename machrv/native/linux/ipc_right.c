@@ -316,7 +316,7 @@ kern_return_t ipc_right_delta(struct ipc_task *task, struct ipc_entry *entry, ma
     } else if (right == MACH_PORT_RIGHT_SEND_ONCE) {
         free_entry(task, entry);
     } else {
-        if (entry->port->guarded)
+        if (entry->port && entry->port->guarded)
             return KERN_INVALID_RIGHT;
         ipc_right_end_receive(task, entry);
     }
