@@ -278,6 +278,9 @@ def test_random_packets(scene: Scene, seed: int) -> None:
     choose = random.Random(seed)
     samples = [*LIES.values(), *(packet for packet, _ in ODDITIES.values())]
     things = [*NO_RIGHTS, PAIR, OPEN, ("orphan",)]
+    for number in range(100):  # From some number on who sends is known for good, which takes a descriptor.
+        send(scene.good, scene.way, number)
+        assert receive(scene.task, scene.port).id == number
     for _ in range(125):
         data, attached = choose.choice(samples)
         mutated = bytearray(data if choose.random() < 0.9 else choose.randbytes(choose.randrange(300)))

@@ -29,7 +29,7 @@ from machrv import (
 )
 from machrv.message import MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_SEND_ONCE
 
-from .conftest import PATIENCE, finish
+from .conftest import PATIENCE, SLACK, finish
 
 QUICK = 0.1
 
@@ -114,7 +114,7 @@ def test_a_request_that_is_dropped_or_late() -> None:
         began = time.monotonic()
         with pytest.raises(ReceiveTimeout):
             right.request(Message(1), QUICK)
-        assert time.monotonic() - began < 10 * QUICK
+        assert time.monotonic() - began < QUICK + SLACK
         with port.receive(PATIENCE) as message, pytest.raises(RightError):
             right.request(Message(1, local_port=port.name, local_disposition=Disposition.MAKE_SEND_ONCE))
         del message
@@ -254,7 +254,7 @@ port.send(Message(2))
     ids=["exits before it asks", "takes nothing", "is killed", "closes"],
 )
 def test_a_child_is_gone(server: RendezvousServer, program: str, expected: list[int]) -> None:
-    """Known a tenth of a second after its end, by `for` and by `async for`; also by who is in the middle of waiting."""
+    """Known as soon as it has ended, and not at the end of some time, by `for` and by `async for`; also by who is in the middle of waiting."""
     for how in ("for", "async for"):
         with ReceiveRight.allocate() as port:
             child = launch([sys.executable, "-W", "ignore", "-c", program], {"port": port.make_send()})
@@ -262,7 +262,7 @@ def test_a_child_is_gone(server: RendezvousServer, program: str, expected: list[
                 child.wait(PATIENCE)
                 began = time.monotonic()
                 found = [message.id for message in port]
-                assert time.monotonic() - began < QUICK
+                assert time.monotonic() - began < SLACK
             else:
 
                 async def main() -> list[int]:

@@ -84,8 +84,13 @@ class Calls:
         if queue_limit is not None:
             options.flags |= constants.MPO_QLIMIT
             options.mpl.mpl_qlimit = queue_limit
-        self._call("mach_port_construct", options, context, name)
-        return int(name[0])
+        try:
+            self._call("mach_port_construct", options, context, name)
+        except BaseException:
+            if name[0]:  # A signal handler has raised behind the call.
+                self._lib.mach_port_mod_refs(self._task, name[0], constants.MACH_PORT_RIGHT_RECEIVE, -1)
+            raise
+        return name[0]  # type: ignore[no-any-return]  # No call, behind which a signal handler could raise.
 
     def mach_port_destruct(self, name: int, srdelta: int = 0, guard: int = 0) -> None:
         """Give up a receive right, adding `srdelta` (0 or less) send references. `guard` must be the one that it has: with

@@ -70,9 +70,14 @@ class Kernel(Messages):
             name = self._ffi.new("char[]", self._fitting(service_name.encode("utf-8", "surrogateescape"), operation))
         except UnicodeEncodeError as error:
             raise MachError(otherwise, f"{operation} ({error.reason})") from None
-        code = self._bootstrap(call, name, port, timeout)
-        check(code, f"{operation}{self._reason(code)}")
-        return int(port[0])
+        try:
+            code = self._bootstrap(call, name, port, timeout)
+            check(code, f"{operation}{self._reason(code)}")
+        except BaseException:
+            if port[0]:  # A signal handler has raised behind the call.
+                self._lib.mach_port_destroy(self._task, port[0])
+            raise
+        return port[0]  # type: ignore[no-any-return]  # No call, behind which a signal handler could raise.
 
     def _bootstrap(self, call: str, name: Any, port: Any, timeout: float) -> int:
         return int(getattr(self._lib, call)(self._lib.bootstrap_port, name, port))
@@ -124,6 +129,10 @@ class Kernel(Messages):
 
     # -- what each system has its own for -----------------------------------------------------------------------------
 
+    def most_rights(self) -> int | None:
+        """How many rights and memory objects one message takes; None where only its size counts."""
+        return None
+
     def memory(self) -> MemoryCalls:
         """The calls for memory that is behind a right: `machrv.MemoryObject` is made of them."""
         raise _unsupported("memory objects")
@@ -161,6 +170,10 @@ class Kernel(Messages):
 
         macOS: does nothing. Mach keeps one queue.
         """
+
+    def is_beyond(self, name: int) -> bool:
+        """Whether no answer can be believed from where this send right leads: to another pid namespace, on Linux. Else false."""
+        return False
 
     def port_identity(self, name: int) -> tuple[str, int]:
         """For `machrv trace`: what every process knows the port by, and the name's MACH_PORT_TYPE_* bits as last seen.

@@ -87,7 +87,7 @@ class SendOnceRight(Right):
 
     def send(self, message: Message, timeout: float | None = None) -> None:
         """As `SendRight.send`, but sending spends this right. If the send fails, it is still held."""
-        name = self.moved("used: it sends one message")
+        name = self._moved_away("used: it sends one message")
         try:
             send_message(self._kernel, message, name, Disposition.MOVE_SEND_ONCE, timeout)
         except BaseException:
@@ -182,14 +182,17 @@ class _Receiver(Right):
 
     def close(self) -> None:
         """See `Right.close`. What `fileno` gave is closed."""
-        try:
-            name = 0 if self.closed else self._held.pop()
-        except IndexError:
-            name = 0  # Another thread was first.
-        if not name:
+        if self.closed:
             return
-        self._detach()
-        self._kernel.mach_port_mod_refs(name, self.right, -1)
+        name = self._held[0]  # Without a call, behind which a signal handler could raise, or another thread be first.
+        del self._held[0]
+        try:
+            self._detach()
+            self._kernel.mach_port_mod_refs(name, self.right, -1)
+        except BaseException as error:
+            if not isinstance(error, MachError) and holds(self._kernel, name, self.right):  # It was a signal handler's.
+                self._kernel.mach_port_mod_refs(name, self.right, -1)
+            raise
 
 
 class ReceiveRight(_Receiver):
@@ -292,7 +295,6 @@ class PortSet(_Receiver):
         self._kernel.mach_port_extract_member(member.name, self.name)
 
 
-#: The kinds of right that can arrive.
 KINDS: dict[int, type[ReceiveRight] | type[SendRight] | type[SendOnceRight]] = {
     Disposition.PORT_RECEIVE: ReceiveRight,
     Disposition.PORT_SEND: SendRight,
@@ -302,14 +304,13 @@ KINDS: dict[int, type[ReceiveRight] | type[SendRight] | type[SendOnceRight]] = {
 
 def take_right(name: int, disposition: int, kernel: Kernel | None = None) -> OwnedRight | None:
     """The right that arrived under `name` as an owned object; None for MACH_PORT_NULL and MACH_PORT_DEAD."""
-    if name == MACH_PORT_NULL or name == MACH_PORT_DEAD:
-        return None
-    kind = KINDS.get(disposition)
+    kind = None if name == MACH_PORT_NULL or name == MACH_PORT_DEAD else KINDS.get(disposition)
     if kind is None:
         return None
-    right = kind(name, kernel)
-    if isinstance(right, ReceiveRight):
-        right._came = True
+    right = kind(MACH_PORT_NULL, kernel)
+    if kind is ReceiveRight:
+        right._came = True  # type: ignore[union-attr]
+    right._held[:] = (name,)  # Last, and no call: a signal handler that raises finds it either owned or not.
     return right
 
 
@@ -336,9 +337,8 @@ def owned(message: ReceivedMessage, kernel: Kernel) -> ReceivedMessage:
                 message.reply_right = right
         except BaseException:
             del message.rights
-            for taken in rights:
-                if taken is not None:
-                    taken.release()
+            for taken in filter(None, rights):
+                taken.release()
             destroy_message(message, kernel)
             raise
     return message
@@ -346,7 +346,7 @@ def owned(message: ReceivedMessage, kernel: Kernel) -> ReceivedMessage:
 
 def reply_port(kernel: Kernel) -> ReceiveRight:
     """A port for one answer. It only ever has send-once rights, of which the kernel tells by itself."""
-    port = ReceiveRight(kernel.mach_reply_port(), kernel)
+    port = ReceiveRight.owning(kernel, kernel.mach_reply_port)
     port._listens = True
     return port
 

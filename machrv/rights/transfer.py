@@ -142,7 +142,7 @@ def _laid_out(
             raise RightError(
                 f"a {type(descriptor).__name__} cannot be moved in a message: move the receive rights that are in it"
             )
-        name = descriptor.moved("moved away in a message")
+        name = descriptor._moved_away("moved away in a message")
         moved.append((descriptor, name))
         copied = copied and descriptor.move == Disposition.MOVE_SEND
         return PortDescriptor(name, Disposition.COPY_SEND if copied else descriptor.move)
@@ -179,11 +179,19 @@ def receive_as(kind: type[M], kernel: Kernel, name: int, timeout: float | None) 
         if error.code == MACH_RCV_TIMED_OUT:
             raise ReceiveTimeout(error.code, error.operation, None, timeout, f"receiving from port {name:#x}") from None
         raise
-    message = kind.decode(received or b"")
-    for descriptor in message.descriptors:
-        if type(descriptor) is not PortDescriptor:
-            _copy_in(kernel, message)
-            break
+    plain = True
+    try:
+        message = kind.decode(received or b"")
+        for descriptor in message.descriptors:
+            if type(descriptor) is not PortDescriptor:
+                plain = False
+                break
+    except BaseException:
+        if received:  # A signal handler has raised before anybody owns what came.
+            kernel.mach_msg_destroy(received)
+        raise
+    if not plain:
+        _copy_in(kernel, message)
     return message
 
 

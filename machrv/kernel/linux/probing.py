@@ -67,6 +67,11 @@ def _passes(depth: int) -> bool:
     return True
 
 
+def most_descriptors() -> int:
+    """How many descriptors one message takes: the C library may send fewer than the kernel would."""
+    return lib.machrv_max_fds()
+
+
 def memory_error() -> int:
     """The errno with which the kernel refuses memory for a message; 0 if it does not."""
     try:
