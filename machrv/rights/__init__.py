@@ -18,19 +18,20 @@ from machrv.rights.kinds import (
     SendRight as SendRight,
     take_right as take_right,
 )
-from machrv.rights.received import take_reply_right as take_reply_right, take_rights as take_rights
 from machrv.rights.right import Right as Right
 from machrv.rights.transfer import destroy_message as destroy_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from machrv.rights.files import fileport as fileport, fileport_fd as fileport_fd
+    from machrv.rights.received import take_reply_right as take_reply_right, take_rights as take_rights
 
 else:  # A checker is to know what there is, and that there is nothing else.
+    #: What a child that only takes its rights does not pay for, and where it is.
+    _HOMES = {name: "files" for name in ("fileport", "fileport_fd")}
+    _HOMES |= {name: "received" for name in ("take_reply_right", "take_rights")}
 
     def __getattr__(name: str) -> object:
-        if name not in ("fileport", "fileport_fd"):
+        if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from machrv.rights import files  # Late: a child that takes no file does not pay for it.
-
-        return getattr(files, name)
+        return getattr(__import__(f"{__name__}.{_HOMES[name]}", fromlist=(name,)), name)
