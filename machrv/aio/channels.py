@@ -68,12 +68,15 @@ class Channel(Movable):
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         rights = list(rights)
-        answers = await sent(self._end._open(), lambda: self._end._ask(data, rights, 0), timeout)
+        peer = self._end._open()
+        answers = await sent(peer, lambda: self._end._ask(peer, data, rights, 0), timeout)
         try:
             left = None if deadline is None else max(0.0, deadline - loop.time())
-            return await received(answers, lambda: self._end._answer(answers, 0), left)
-        finally:
-            self._end._asked(answers)
+            answer = await received(answers, lambda: answers.receive(timeout=0), left)
+        except BaseException:
+            answers.close()
+            raise
+        return self._end._answered(peer, answers, answer)
 
     async def send_object(
         self, thing: Any, encoding: Encoding = "json", rights: Iterable[Thing] = (), timeout: float | None = None

@@ -38,7 +38,7 @@ from machrv.errors import (
 )
 from machrv.kernel import current
 from machrv.message import Message
-from machrv.rights.kinds import ReceiveRight, SendRight, answer, ask
+from machrv.rights.kinds import ReceiveRight, SendRight, answered, ask
 from machrv.rights.right import Movable
 
 TYPE_CHECKING = False
@@ -71,7 +71,7 @@ class Channel(Movable):
     kept, then `send` waits: two ends that only send wait for each other.
     """
 
-    __slots__ = ("_port", "_peer", "_early", "_lock", "_idle", "_gone", "__weakref__")
+    __slots__ = ("_port", "_peer", "_early", "_lock", "_gone", "__weakref__")
 
     def __init__(self, right: ReceiveRight) -> None:
         """Take an end over that came as a receive right. `pair` and `client.take_channel` are the usual ways."""
@@ -82,8 +82,6 @@ class Channel(Movable):
         self._peer: SendRight | None = None
         self._early: deque[ReceivedMessage] = deque()
         self._lock = allocate_lock()
-        #: A port for answers that nobody has a right to, for the next request.
-        self._idle: list[ReceiveRight] = []
         #: The other end's right to send here is gone. A process that ends may still be about to close its other descriptors.
         self._gone = False
 
@@ -137,11 +135,14 @@ class Channel(Movable):
         side gave the request up unanswered; ChannelClosedError if it is gone.
         """
         deadline = None if timeout is None else monotonic() + timeout
-        answers = self._ask(data, rights, timeout)
+        peer = self._open()
+        answers = self._ask(peer, data, rights, timeout)
         try:
-            return self._answer(answers, None if deadline is None else max(0.0, deadline - monotonic()))
-        finally:
-            self._asked(answers)
+            answer = answers.receive(None if deadline is None else max(0.0, deadline - monotonic()))
+        except BaseException:
+            answers.close()  # An answer may still come: it is not to be taken for another's.
+            raise
+        return self._answered(peer, answers, answer)
 
     def send_object(
         self, thing: Any, encoding: Encoding = "json", rights: Iterable[Thing] = (), timeout: float | None = None
@@ -203,7 +204,7 @@ class Channel(Movable):
 
     def close(self) -> None:
         """Close this end. What was sent is still received; then the other side hears of it. Idempotent."""
-        for right in (self._peer, self._port, *self._idle):
+        for right in (self._peer, self._port):
             if right is not None:
                 right.close()
         while self._early:
@@ -221,8 +222,6 @@ class Channel(Movable):
                 except BaseException:
                     self._peer = peer
                     raise
-        while self._idle:
-            self._idle.pop().close()
         return self._port
 
     def __reduce_ex__(self, protocol: object) -> Any:
@@ -291,25 +290,16 @@ class Channel(Movable):
             for right in made:
                 right.close()
 
-    def _ask(self, data: Buffer, rights: Iterable[Thing], timeout: float | None) -> ReceiveRight:
-        """Send a request. What the answer comes to is the caller's, for `_answer` and then `_asked`."""
-        peer = self._open()
+    def _ask(self, peer: SendRight, data: Buffer, rights: Iterable[Thing], timeout: float | None) -> ReceiveRight:
+        """Send a request. What the answer comes to is the caller's: for `_answered`, or to be closed."""
         with self._sending(data, rights) as message:
-            return ask(peer, message, timeout, self._idle.pop() if self._idle else None)
+            return ask(peer, message, timeout)
 
-    def _answer(self, answers: ReceiveRight, timeout: float | None) -> ChannelMessage:
+    def _answered(self, peer: SendRight, answers: ReceiveRight, answer: ReceivedMessage) -> ChannelMessage:
         try:
-            message = answer(answers, timeout)
+            return _arrived(answered(peer, answers, answer))
         except RequestDropped:
-            self._idle.append(answers)
             raise self._dropped() from None
-        self._idle.append(answers)  # Nobody has a right to it any more.
-        return _arrived(message)
-
-    def _asked(self, answers: ReceiveRight) -> None:
-        """A port for answers is not needed any more. Unless its answer came, one may still come: it is closed."""
-        if self.closed or not any(idle is answers for idle in self._idle):
-            answers.close()
 
     def _dropped(self) -> ChannelClosedError | RequestDropped:
         """What it means that a request was not answered."""

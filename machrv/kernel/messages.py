@@ -158,22 +158,11 @@ class Messages(Calls):
             raise MachError(constants.KERN_INVALID_ARGUMENT, "mach_msg_destroy")
         self._msg_destroy(self._ffi.from_buffer(_HEADER, bytearray(message)))
 
-    def _buffer(self, size: int) -> Buffer:
+    def _new_buffer(self, size: int) -> Buffer:
         """A buffer of so many bytes at least."""
-        try:
-            buffer = self._buffers.pop()
-            if buffer[3] >= size:
-                return buffer
-        except IndexError:
-            pass
         image = bytearray(max(size, _FIRST_ROOM) + 3 & -4)
         view = memoryview(image)
         return self._ffi.from_buffer(_HEADER, image), view.cast("I"), view, len(image)
-
-    def _keep(self, buffer: Buffer) -> None:
-        """Nobody uses the buffer any more."""
-        if buffer[3] <= _LARGEST_KEPT and len(self._buffers) < _KEPT:
-            self._buffers.append(buffer)
 
     # -- sending ------------------------------------------------------------------------------------------------------
 
@@ -183,7 +172,12 @@ class Messages(Calls):
                 raise MachError(constants.MACH_SEND_INVALID_DATA, _OPERATION)
             message = bytes(message)
         size = len(message)
-        buffer = header, words, image, _ = self._buffer(size + _BEHIND)
+        try:
+            buffer = header, words, image, room = self._buffers.pop()
+        except IndexError:
+            room = 0
+        if room < size + _BEHIND:
+            buffer = header, words, image, room = self._new_buffer(size + _BEHIND)
         image[:size] = message  # The kernel writes here what it gives back.
         code = given = None
         try:
@@ -207,7 +201,8 @@ class Messages(Calls):
                 self._take_back(message, bytes(image[:size]), error)
             raise
         finally:
-            self._keep(buffer)
+            if room <= _LARGEST_KEPT and len(self._buffers) < _KEPT:
+                self._buffers.append(buffer)
         if given:
             for address, length in given:
                 self.vm_deallocate(address, length)
@@ -233,8 +228,13 @@ class Messages(Calls):
             option |= _RCV_TIMEOUT
         if size is None:
             option |= _RCV_LARGE
-        buffer = header, words, image, room = self._buffer(size or 0)
+        try:
+            buffer = header, words, image, room = self._buffers.pop()
+        except IndexError:
+            buffer = header, words, image, room = self._new_buffer(size or 0)
         if size is not None:
+            if size > room:
+                buffer = header, words, image, room = self._new_buffer(size)
             room = size
         try:
             while True:
@@ -263,11 +263,12 @@ class Messages(Calls):
                     if large and option & constants.MACH_RCV_LARGE_IDENTITY:
                         setattr(error, "port", words[3])
                     raise error
-                buffer = header, words, image, room = self._buffer(waiting + 3 + _MAX_TRAILER_SIZE)
+                buffer = header, words, image, room = self._new_buffer(waiting + 3 + _MAX_TRAILER_SIZE)
         except BaseException:
             # It came, and cannot be handed on: a signal handler may even raise before `code` is known.
             if code == 0 or code is None and words[0]:
                 self._msg_destroy(header)
             raise
         finally:
-            self._keep(buffer)
+            if buffer[3] <= _LARGEST_KEPT and len(self._buffers) < _KEPT:
+                self._buffers.append(buffer)

@@ -16,19 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from machrv.message.message import Message
-
 _BASE = calcsize("=" + layout("mach_msg_base_t"))
 #: A port descriptor is the smallest.
 _SMALLEST = min(width for _, width, _ in KINDS.values())
 
 
-def blame(message: Message, bits: int, remote_port: int) -> None:
+def blame(header: tuple[int, ...], descriptors: Iterable[Any]) -> None:
     """Raise MessageFormatError for the field that does not fit, if one can be found."""
-    header = (bits, 0, remote_port, message.local_port, message.voucher_port, message.id)
     _blame_members("mach_msg_header_t", header, 0)
     offset = _BASE
-    for descriptor in message.descriptors:
+    for descriptor in descriptors:
         _blame_members(descriptor.STRUCT, descriptor, offset)
         offset += calcsize("=" + descriptor.FORMAT)
 

@@ -1,4 +1,5 @@
-"""Owned rights, each kind with the operations that are legal for it: send, send-once and receive rights, and port sets."""
+"""Owned rights, each kind with the operations that are legal for it: send, send-once and receive rights. Port sets
+are in `sets`."""
 
 # What must never happen here: a right made that nobody owns. How ownership works is in `right`, how rights travel in
 # `transfer`.
@@ -15,7 +16,6 @@ from machrv.constants import (
     MACH_PORT_LIMITS_INFO,
     MACH_PORT_NULL,
     MACH_PORT_RECEIVE_STATUS,
-    MACH_PORT_RIGHT_PORT_SET,
     MACH_PORT_RIGHT_RECEIVE,
     MACH_PORT_RIGHT_SEND,
     MACH_PORT_RIGHT_SEND_ONCE,
@@ -26,7 +26,7 @@ from machrv.kernel import current
 from machrv.message import GuardedPortDescriptor, Message, OutOfLinePortsDescriptor, PortDescriptor
 from machrv.rights.incoming import ReceivedMessage
 from machrv.rights.right import Right, holds
-from machrv.rights.transfer import copied_in, destroy_message, receive_as, send_message
+from machrv.rights.transfer import RECEIVE_OPTIONS, copied_in, copy_in, destroy_message, not_received, send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 
 _NOBODY = "nobody is left who could send to this port: every right to send was closed, or its process has ended. "
 _NOBODY += "Where one is still to be made, receive with wait_for_senders=True"
+#: How many ports for answers are kept for a right.
+_MOST_KEPT = 16
+_decode = ReceivedMessage.decode
 _COPY_SEND = int(Disposition.COPY_SEND)  # A plain number costs less, each time that it is looked at.
 
 
@@ -75,8 +78,13 @@ class SendRight(Right):
             answer = port.request(Message(body=b"2+3 "), timeout=5)
         """
         deadline = None if timeout is None else monotonic() + timeout
-        with ask(self, message, timeout) as answers:
-            return answer(answers, None if deadline is None else max(0.0, deadline - monotonic()))
+        answers = ask(self, message, timeout)
+        try:
+            answer = answers.receive(None if deadline is None else max(0.0, deadline - monotonic()))
+        except BaseException:
+            answers.close()  # An answer may still come: it is not to be taken for another's.
+            raise
+        return answered(self, answers, answer)
 
 
 class SendOnceRight(Right):
@@ -97,22 +105,14 @@ class SendOnceRight(Right):
             raise
 
 
-class _Receiver(Right):
+class Receiver(Right):
     """What can be received from: a receive right or a port set."""
 
-    __slots__ = ("_attachments",)
-
-    #: What is closed with this right, each under the key of whoever wanted it. Unset where nobody did.
-    _attachments: dict[object, Readiness]
+    __slots__ = ()
 
     def receive(self, timeout: float | None = None) -> ReceivedMessage:
-        """The next message, with an audit trailer; out-of-line memory is copied in and given back.
-
-        `timeout` in seconds; None waits for ever, 0 does not wait. The message owns the rights that it brought, in
-        `rights` and `reply_right`: use it in a `with`. Raises ReceiveTimeout, and MachError (MACH_RCV_PORT_DIED or
-        MACH_RCV_PORT_CHANGED if the right goes away meanwhile).
-        """
-        return owned(receive_as(ReceivedMessage, self._kernel, self.name, timeout), self._kernel)
+        """The next message."""
+        raise NotImplementedError
 
     def __iter__(self) -> Iterator[ReceivedMessage]:
         """The messages as they come. Ends where `receive` raises NoSenders, and when the right is closed."""
@@ -145,11 +145,10 @@ class _Receiver(Right):
         For event loops: the key is the loop, and what is made takes its descriptor out of the loop when it is closed. Made
         anew if it was closed.
         """
-        try:
-            attachments = self._attachments
-        except AttributeError:
+        attachments = self._attachments
+        if attachments is None:
             attachments = self._attachments = {}
-        found = attachments.get(key)
+        found: Readiness | None = attachments.get(key)
         if found is None or found.fileno() < 0:
             for other in [other for other, what in attachments.items() if what.fileno() < 0]:
                 attachments.pop(other, None)
@@ -160,36 +159,17 @@ class _Receiver(Right):
     def _listen(self) -> None:
         """Have the kernel tell when the last sender goes, where that matters."""
 
-    def release(self) -> int:
-        """See `Right.release`. What `fileno` gave is closed."""
-        name = super().release()
-        self._detach()
-        return name
-
-    def _detach(self) -> None:
-        attachments = getattr(self, "_attachments", None)
-        while attachments:
-            attachments.popitem()[1].close()
-
     def __aiter__(self) -> Messages:
         """`async for message in port`: see `machrv.aio.messages`."""
         from machrv.rights.awaiting import messages  # Late: whoever does not wait so does not pay for asyncio.
 
         return messages(self)  # type: ignore[arg-type]
 
-    def close(self) -> None:
-        """See `Right.close`. What `fileno` gave is closed."""
-        try:
-            name = 0 if self.closed else self._held.pop()
-        except IndexError:
-            name = 0  # Another thread was first.
-        if not name:
-            return
-        self._detach()
+    def _given_up(self, name: int) -> None:
         self._kernel.mach_port_mod_refs(name, self.right, -1)
 
 
-class ReceiveRight(_Receiver):
+class ReceiveRight(Receiver):
     """A receive right: the port itself. When it is closed, every right to the port dies.
 
     `for message in port` and `async for message in port` give its messages until nobody is left who could send any.
@@ -200,10 +180,15 @@ class ReceiveRight(_Receiver):
     move: ClassVar[Disposition] = Disposition.MOVE_RECEIVE
 
     #: Whether the kernel has been asked for NO_SENDERS, which it tells once; whether this right came in a message, so that
-    #: senders were made elsewhere; whether somebody else may receive what the kernel tells. Unset: no.
+    #: senders were made elsewhere; whether somebody else may receive what the kernel tells.
     _listens: bool
     _came: bool
     _shared: bool
+
+    def __init__(self, name: int, kernel: Kernel | None = None) -> None:
+        """See `Right`."""
+        self._listens = self._came = self._shared = False
+        super().__init__(name, kernel)
 
     def receive(self, timeout: float | None = None, wait_for_senders: bool = False) -> ReceivedMessage:
         """The next message, with an audit trailer; out-of-line memory is copied in and given back.
@@ -219,11 +204,11 @@ class ReceiveRight(_Receiver):
         deadline = None if timeout is None else monotonic() + timeout
         kernel, name = self._kernel, self.name
         while True:
-            if not wait_for_senders:
+            if not wait_for_senders and (self._shared or not self._listens):
                 self._listen()
-            message = receive_as(ReceivedMessage, kernel, name, timeout)
+            message = received(kernel, name, timeout)
             if message.id != MACH_NOTIFY_NO_SENDERS or not self._told(message):
-                return owned(message, kernel)
+                return message
             if not wait_for_senders and not kernel.mach_port_get_attributes(name, MACH_PORT_RECEIVE_STATUS).srights:  # type: ignore[union-attr]
                 raise NoSenders(_NOBODY)
             if deadline is not None:
@@ -231,7 +216,7 @@ class ReceiveRight(_Receiver):
 
     def _told(self, message: ReceivedMessage) -> bool:
         """Whether this is what the kernel tells because of `_listen`, and nobody else's message of that id."""
-        if not getattr(self, "_listens", False) or not message.audit_token.is_kernel:
+        if not self._listens or not message.audit_token.is_kernel:
             return False
         status = self._kernel.mach_port_get_attributes(self.name, MACH_PORT_RECEIVE_STATUS)
         if status.nsrequest:  # type: ignore[union-attr]  # This flavor is a PortStatus.
@@ -240,13 +225,13 @@ class ReceiveRight(_Receiver):
         return True
 
     def _listen(self) -> None:
-        if getattr(self, "_listens", False) and not getattr(self, "_shared", False):
+        if self._listens and not self._shared:
             return
-        kernel, name, came = self._kernel, self.name, getattr(self, "_came", False)
+        kernel, name, came = self._kernel, self.name, self._came
         status = kernel.mach_port_get_attributes(name, MACH_PORT_RECEIVE_STATUS)
         if status.nsrequest:  # type: ignore[union-attr]
             # Of a right that came, its previous holder has asked, and the request came along. Else the caller has: by hand.
-            self._listens = came or getattr(self, "_listens", False)
+            self._listens = came or self._listens
             return
         # The count of rights made says whether there was ever a sender; it is not what it was once the port has moved.
         sync, once = 0 if came else 1, Disposition.MAKE_SEND_ONCE
@@ -283,28 +268,6 @@ class ReceiveRight(_Receiver):
         return SendOnceRight(name, self._kernel)
 
 
-class PortSet(_Receiver):
-    """A port set: receives from every member. The members stay their owners'."""
-
-    __slots__ = ()
-    right: ClassVar[int] = MACH_PORT_RIGHT_PORT_SET
-
-    @classmethod
-    def allocate(cls, kernel: Kernel | None = None) -> PortSet:
-        """A new, empty set."""
-        kernel = kernel if kernel is not None else current()
-        return cls(kernel.mach_port_allocate(MACH_PORT_RIGHT_PORT_SET), kernel)
-
-    def insert(self, member: ReceiveRight) -> None:
-        """Add a port, which may be in other sets too. Raises MachError (KERN_ALREADY_IN_SET)."""
-        self._kernel.mach_port_insert_member(member.name, self.name)
-        member._shared = True  # What the kernel tells the member may come out here.
-
-    def extract(self, member: ReceiveRight) -> None:
-        """Take a port out. Raises MachError (KERN_NOT_IN_SET)."""
-        self._kernel.mach_port_extract_member(member.name, self.name)
-
-
 #: The kinds of right that can arrive.
 KINDS: dict[int, type[ReceiveRight] | type[SendRight] | type[SendOnceRight]] = {
     Disposition.PORT_RECEIVE: ReceiveRight,
@@ -321,8 +284,8 @@ def take_right(name: int, disposition: int, kernel: Kernel | None = None) -> Own
     if kind is None:
         return None
     right = kind(name, kernel)
-    if isinstance(right, ReceiveRight):
-        right._came = True
+    if kind is ReceiveRight:
+        right._came = True  # type: ignore[union-attr]
     return right
 
 
@@ -336,24 +299,34 @@ def rights_of(descriptor: Any, kernel: Kernel) -> list[OwnedRight | None]:
     return []
 
 
-def owned(message: ReceivedMessage, kernel: Kernel) -> ReceivedMessage:
-    """Have a message that was just received own what it brought."""
-    message.rights = rights = []
-    message.reply_right = None
-    if message.descriptors or message.remote_port:
-        try:
-            for descriptor in message.descriptors:
+def received(kernel: Kernel, name: int, timeout: float | None) -> ReceivedMessage:
+    """The next message that waits under `name`, which owns what it brought."""
+    try:
+        message: ReceivedMessage = kernel.mach_msg(None, RECEIVE_OPTIONS, None, name, timeout, _decode)  # type: ignore[assignment]
+    except MachError as error:
+        raise not_received(error, name, timeout) from None
+    if message.descriptors:
+        copy_in(kernel, message)
+    rights: list[OwnedRight | None] = []
+    message.rights, message.reply_right = rights, None
+    if not message.descriptors and not message.remote_port:
+        return message
+    try:
+        for descriptor in message.descriptors:
+            if type(descriptor) is PortDescriptor:  # Most of them.
+                name, _, _, disposition = descriptor
+                rights.append(take_right(name, disposition, kernel))
+            else:
                 rights += rights_of(descriptor, kernel)
-            right = take_right(message.remote_port, message.remote_disposition, kernel)
-            if not isinstance(right, ReceiveRight):
-                message.reply_right = right
-        except BaseException:
-            del message.rights
-            for taken in rights:
-                if taken is not None:
-                    taken.release()
-            destroy_message(message, kernel)
-            raise
+        right = take_right(message.remote_port, message.remote_disposition, kernel)
+        if not isinstance(right, ReceiveRight):
+            message.reply_right = right
+    except BaseException:
+        del message.rights
+        for taken in filter(None, rights):
+            taken.release()
+        destroy_message(message, kernel)
+        raise
     return message
 
 
@@ -364,37 +337,33 @@ def reply_port(kernel: Kernel) -> ReceiveRight:
     return port
 
 
-def ask(right: SendRight, message: Message, timeout: float | None, answers: ReceiveRight | None = None) -> ReceiveRight:
-    """Send `message` with a right to answer it, and return the port that the answer comes to: the caller's.
-
-    `answers` is that port if it is given; if this fails, it is closed.
-    """
-    if message.local_port:
+def ask(right: SendRight, message: Message, timeout: float | None) -> ReceiveRight:
+    """Send `message` with a right to answer it, and return the port that the answer comes to: the caller's, to be given to
+    `answered` with the answer, or closed."""
+    if getattr(message, "local_port", 0):
         raise RightError("a request brings its own right to answer with: leave local_port and local_disposition alone")
-    if answers is None:
-        answers = reply_port(right.kernel)
     try:
-        asking = Message(
-            message.id,
-            message.body,
-            message.descriptors,
-            bits=message.bits,
-            local_port=answers.name,
-            local_disposition=Disposition.MAKE_SEND_ONCE,
-            voucher_port=message.voucher_port,
-        )
-        right.send(asking, timeout)
+        answers: ReceiveRight = (right._attachments or {}).popitem()[1]
+    except KeyError:
+        answers = reply_port(right._kernel)
+    try:
+        send_message(right._kernel, message, right.name, _COPY_SEND, timeout, answers.name)
     except BaseException:
         answers.close()
         raise
     return answers
 
 
-def answer(answers: ReceiveRight, timeout: float | None) -> ReceivedMessage:
-    """What comes to the port that `ask` has made. Raises RequestDropped if that is the word that nothing will."""
-    message = answers.receive(timeout)
-    if message.id == MACH_NOTIFY_SEND_ONCE and message.audit_token.is_kernel:
+def answered(right: SendRight, answers: ReceiveRight, answer: ReceivedMessage) -> ReceivedMessage:
+    """The answer, which has come to the port that `ask` gave. Nobody has a right to that any more: it is kept for the next
+    request, and closed with `right`. Raises RequestDropped if this is the word that there will be no answer."""
+    if right._attachments is None:
+        right._attachments = {}
+    right._attachments[answers] = answers
+    if right.closed or len(right._attachments) > _MOST_KEPT:
+        right._detach()
+    if answer.id == MACH_NOTIFY_SEND_ONCE and answer.audit_token.is_kernel:
         raise RequestDropped(
             "the request was not answered: whoever had it gave the right to answer up, or its process has ended"
         )
-    return message
+    return answer

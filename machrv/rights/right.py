@@ -27,7 +27,7 @@ from machrv.rights.closing import Closing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import ClassVar
+    from typing import Any, ClassVar
 
     from typing_extensions import Self
 
@@ -58,7 +58,7 @@ class Right(Closing):
     says where it was made if tracemalloc was tracing then (`python -X tracemalloc`, `tracemalloc.start()`).
     """
 
-    __slots__ = ("_held", "_kernel", "_epoch", "_made", "__weakref__")
+    __slots__ = ("_held", "_kernel", "_epoch", "_attachments", "_made", "__weakref__")
 
     #: MACH_PORT_RIGHT_* that this class holds, and the disposition that moves it away.
     right: ClassVar[int]
@@ -69,6 +69,8 @@ class Right(Closing):
         self._kernel = kernel if kernel is not None else current()
         self._epoch = _epoch
         self._held = [name]
+        #: What is closed when the right is closed, released or moved away, each under the key of whoever wanted it.
+        self._attachments: dict[object, Any] | None = None
         if "tracemalloc" in sys.modules:
             self._made = _place()
 
@@ -115,7 +117,10 @@ class Right(Closing):
         """Give the bare name up to the caller, who then owns the reference. The object is spent."""
         try:
             if self._epoch is _epoch:
-                return self._held.pop()
+                name = self._held.pop()
+                if self._attachments:
+                    self._detach()
+                return name
         except IndexError:
             pass
         return self.name
@@ -131,8 +136,20 @@ class Right(Closing):
                 name = self._held.pop()
             except IndexError:
                 return
-            # A send or send-once right whose port has died is a dead name by now: this covers all three.
-            self._kernel.mach_port_deallocate(name)
+            if self._attachments:
+                self._detach()
+            self._given_up(name)
+
+    def _given_up(self, name: int) -> None:
+        # A send or send-once right whose port has died is a dead name by now: this covers all three.
+        self._kernel.mach_port_deallocate(name)
+
+    def _detach(self) -> None:
+        try:
+            while self._attachments:
+                self._attachments.popitem()[1].close()
+        except KeyError:
+            pass  # Another thread has closed the last one.
 
     def __del__(self) -> None:
         try:
