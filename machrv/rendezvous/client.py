@@ -90,7 +90,7 @@ class RendezvousClient(Claimed):
         with something else than a reply). Otherwise a server that refuses this process, or that has nothing for it,
         makes no failure but a client without ports.
         """
-        deadline, requirement = monotonic() + timeout, server_requirement()
+        deadline, requirement = monotonic() + timeout, _server_requirement
         if kernel is None:
             try:
                 kernel = current()
@@ -198,7 +198,7 @@ def look_up(names: list[str], kernel: Kernel, timeout: float, given: float | Non
 
 def request_id(requirement: Requirement | None) -> int:
     """The id of a request to a server that will be held against `requirement`."""
-    return REQUEST_WITH_INFO_PLIST_ID if wants_info_plist(requirement) else REQUEST_ID
+    return REQUEST_WITH_INFO_PLIST_ID if requirement is not None and wants_info_plist(requirement) else REQUEST_ID
 
 
 def ask(
@@ -236,7 +236,7 @@ def taken(
         message.close()
         raise RendezvousError(f"what the {what} sent is no reply: {error}") from error
     sender = message.audit_token
-    why = _refusal(requirement, sender, additional_data)
+    why = _refusal(requirement, sender, additional_data) if requirement is not None else None
     if why is not None:
         message.close()
         raise PeerRejectedError(f"the {what} is process {sender.pid}, which does not meet {requirement!r}: {why}")
