@@ -16,7 +16,7 @@ is taken by somebody else by then, the right stays where it is and `Comeback.ren
 
 from __future__ import annotations
 
-from struct import Struct
+from _struct import Struct
 
 from machrv._mach import lib as constants
 

@@ -15,8 +15,7 @@ The rules of the codec:
 
 from __future__ import annotations
 
-from itertools import chain
-from struct import Struct, error
+from _struct import Struct, error  # type: ignore[attr-defined]
 
 from machrv._mach import lib
 from machrv.message.audit import AuditToken
@@ -26,11 +25,11 @@ from machrv.message.descriptor import (
     TYPE_OFFSET,
     Descriptor,
     PortDescriptor,
+    misfit,
     port_from_members,
 )
 from machrv.errors import MessageFormatError
 from machrv.message.layout import layout
-from machrv.message.misfit import blame, misfit
 from machrv.message.trailer import TRAILER_HEADS, Trailer
 
 TYPE_CHECKING = False
@@ -331,9 +330,11 @@ def _encode(
         if run is None:
             run = _run(descriptors)
         # Two ways to one flat tuple: sum() is the faster one for a few, but it copies.
-        values = sum(descriptors, ()) if count < 8 else chain.from_iterable(descriptors)
+        values = sum(descriptors, ()) if count < 8 else [member for descriptor in descriptors for member in descriptor]
         return run.pack(bits, run.size + len(body), remote_port, local_port, voucher, id, count, *values) + body
     except (error, TypeError) as problem:
+        from machrv.message.misfit import blame  # Late: nearly every message fits.
+
         blame((bits, 0, remote_port, local_port, voucher, id), descriptors)
         raise MessageFormatError(f"{message!r} cannot be encoded: {problem}") from problem
 

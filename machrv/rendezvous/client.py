@@ -33,7 +33,6 @@ from machrv.kernel import current
 from machrv.log import listens, log
 from machrv.rendezvous.claimed import Claimed
 from machrv.rendezvous.names import SERVICE_NAME_VARIABLE, service_names
-from machrv.rendezvous.policy import wants_info_plist
 from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, is_refusal, parse_reply, request
 from machrv.rights.kinds import SendRight, reply_port
 from machrv.rights.transfer import send_message
@@ -198,7 +197,11 @@ def look_up(names: list[str], kernel: Kernel, timeout: float, given: float | Non
 
 def request_id(requirement: Requirement | None) -> int:
     """The id of a request to a server that will be held against `requirement`."""
-    return REQUEST_WITH_INFO_PLIST_ID if requirement is not None and wants_info_plist(requirement) else REQUEST_ID
+    if requirement is None:
+        return REQUEST_ID
+    from machrv.rendezvous.policy import wants_info_plist  # Late: most clients have no requirement.
+
+    return REQUEST_WITH_INFO_PLIST_ID if wants_info_plist(requirement) else REQUEST_ID
 
 
 def ask(

@@ -14,7 +14,7 @@ uint64 is not aligned.
 
 from __future__ import annotations
 
-from struct import Struct, calcsize
+from _struct import Struct, calcsize
 
 from machrv.errors import MessageFormatError
 from machrv.message import (

@@ -105,7 +105,7 @@ class SendOnceRight(Right):
             raise
 
 
-class Receiver(Right):
+class _Receiver(Right):
     """What can be received from: a receive right or a port set."""
 
     __slots__ = ()
@@ -169,7 +169,7 @@ class Receiver(Right):
         self._kernel.mach_port_mod_refs(name, self.right, -1)
 
 
-class ReceiveRight(Receiver):
+class ReceiveRight(_Receiver):
     """A receive right: the port itself. When it is closed, every right to the port dies.
 
     `for message in port` and `async for message in port` give its messages until nobody is left who could send any.

@@ -7,7 +7,7 @@ from __future__ import annotations
 from machrv.constants import MACH_PORT_RIGHT_PORT_SET
 from machrv.kernel import current
 from machrv.rights.incoming import ReceivedMessage
-from machrv.rights.kinds import ReceiveRight, Receiver, received
+from machrv.rights.kinds import ReceiveRight, _Receiver, received
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from machrv.kernel import Kernel
 
 
-class PortSet(Receiver):
+class PortSet(_Receiver):
     """A port set: receives from every member. The members stay their owners'."""
 
     __slots__ = ()

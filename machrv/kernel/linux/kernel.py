@@ -12,9 +12,9 @@ from machrv._mach import ffi, lib
 
 from machrv.errors import MachError
 from machrv.kernel.calls import check
-from machrv.kernel.linux.starvation import check as check_starvation, prepare as prepare_starvation
 from machrv.kernel.kernel import Kernel, failed
 from machrv.kernel.messages import milliseconds
+from machrv.log import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from machrv.message.audit import AuditToken
     from machrv.kernel.linux.memory import LinuxMemory
     from machrv.kernel.linux.waiting import LinuxEventQueue, LinuxProcess, LinuxReadiness
+
+#: What the C has counted when the log was last told of it.
+_told = 0
 
 
 class LinuxKernel(Kernel):
@@ -57,7 +60,10 @@ class LinuxKernel(Kernel):
     # -- bootstrap, descriptors ---------------------------------------------------------------------------------------
 
     def bootstrap_check_in(self, service_name: str) -> int:
-        prepare_starvation()
+        try:
+            log()  # What a warning takes is loaded while there is a descriptor to load it with.
+        except (ImportError, OSError):
+            pass  # There is none left now: checking in will say so.
         return super().bootstrap_check_in(service_name)
 
     @property
@@ -87,7 +93,16 @@ class LinuxKernel(Kernel):
         return MachError(code, f"{operation} of {service_name!r} ({directory()[1]})")
 
     def _interrupted(self) -> None:
-        check_starvation()
+        """Warn once for each time that the process has no descriptor left for those who look its names up: nobody else says
+        why they get no answer."""
+        global _told
+        starved = int(lib.machrv_starved)
+        if starved != _told:
+            _told = starved
+            text = (
+                "no descriptor is free: whoever looks a name up waits until one is (raise `ulimit -n`, or close rights)"
+            )
+            log().warning(text)
 
     def _fileport(self, call: str, *arguments: Any) -> int:
         """libSystem tells why in errno, and these in their result."""

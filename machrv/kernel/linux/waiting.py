@@ -16,7 +16,6 @@ from machrv._mach import lib
 
 from machrv.errors import MachError
 from machrv.kernel.kernel import failed
-from machrv.kernel.linux.starvation import check as check_starvation
 from machrv.kernel.waiting import EventQueue, Process, Readiness
 
 TYPE_CHECKING = False
@@ -215,7 +214,7 @@ class LinuxEventQueue(EventQueue):
                 events = exits + [event for event in self._epoll.poll(0) if event not in exits]
         except OSError as error:
             raise MachError(lib.KERN_RESOURCE_SHORTAGE, f"EventQueue.wait ({error.strerror})") from error
-        check_starvation()
+        self._kernel._interrupted()
         ports: list[int] = []
         processes: list[Process] = []
         with self._lock:
