@@ -53,9 +53,8 @@ class Channel(Movable):
 
     async def send(self, data: Buffer = b"", rights: Iterable[Thing] = (), timeout: float | None = None) -> None:
         """Send bytes and rights; wait for room where there is none. See `machrv.Channel.send`."""
-        peer = self._end._open()
-        with self._end._sending(data, rights) as message:
-            await sent(peer, lambda: peer.send(message, timeout=0), timeout)
+        rights = list(rights)
+        await sent(self._end._open(), lambda: self._end.send(data, rights, timeout=0), timeout)
 
     async def receive(self, timeout: float | None = None) -> ChannelMessage:
         """The next message. See `machrv.Channel.receive`."""

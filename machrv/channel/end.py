@@ -13,7 +13,6 @@ import sys
 from _thread import allocate_lock
 from _warnings import warn
 from collections import deque
-from contextlib import contextmanager
 from time import monotonic
 
 from machrv.channel.encoding import encoded
@@ -43,8 +42,8 @@ from machrv.rights.right import Movable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeVar
 
     from typing_extensions import Buffer
 
@@ -52,6 +51,8 @@ if TYPE_CHECKING:
     from machrv.channel.parcel import Thing
     from machrv.kernel import Kernel
     from machrv.rights.incoming import ReceivedMessage
+
+    T = TypeVar("T")
 
 _GONE = "the other end of this channel is gone: it was closed, or its process has ended"
 
@@ -106,8 +107,7 @@ class Channel(Movable):
         nothing was sent, and everything is still yours.
         """
         peer = self._open()
-        with self._sending(data, rights) as message:
-            peer.send(message, timeout)
+        self._sent(data, rights, lambda message: peer.send(message, timeout))
 
     def receive(self, timeout: float | None = None) -> ChannelMessage:
         """The next message: its `data`, its `rights`, and in `audit_token` who sent it.
@@ -273,15 +273,14 @@ class Channel(Movable):
                         raise ChannelClosedError(_GONE)
             return self._peer
 
-    @contextmanager
-    def _sending(self, data: Buffer, rights: Iterable[Thing]) -> Iterator[Message]:
-        """A message to be sent within this."""
+    def _sent(self, data: Buffer, rights: Iterable[Thing], send: Callable[[Message], T]) -> T:
+        """What `send` gives, once it was given the message with these."""
         rights = list(rights)
         if self in rights:
             raise RightError("an end of a channel cannot be sent over itself: give it to somebody else")
         message, made = packed(data, rights, self._port.kernel)
         try:
-            yield message
+            return send(message)
         except MachError as error:
             if error.code == MACH_SEND_INVALID_DEST:
                 raise ChannelClosedError(_GONE) from error
@@ -292,8 +291,7 @@ class Channel(Movable):
 
     def _ask(self, peer: SendRight, data: Buffer, rights: Iterable[Thing], timeout: float | None) -> ReceiveRight:
         """Send a request. What the answer comes to is the caller's: for `_answered`, or to be closed."""
-        with self._sending(data, rights) as message:
-            return ask(peer, message, timeout)
+        return self._sent(data, rights, lambda message: ask(peer, message, timeout))
 
     def _answered(self, peer: SendRight, answers: ReceiveRight, answer: ReceivedMessage) -> ChannelMessage:
         try:

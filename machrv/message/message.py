@@ -54,6 +54,7 @@ _more = Struct(_base.format + "I")
 _MORE, _unpack_more, _unpack_count = _more.size, _more.unpack_from, Struct("=I").unpack_from
 _AUDIT = Struct("=" + layout("mach_msg_audit_trailer_t")).size
 _AUDITED = _HEADER + _AUDIT
+_unpack_token, _TOKEN_AT = Struct("=" + layout("audit_token_t")).unpack_from, _AUDIT - len(bytes(AuditToken()))
 
 # Nearly every complex message has port descriptors and no others: they are taken apart all at once.
 _PORT = KINDS[PortDescriptor.type][1]
@@ -162,7 +163,10 @@ class Message:
     @property
     def audit_token(self) -> AuditToken | None:
         """Who sent the message, in the kernel's words; None if the trailer does not say."""
-        return None if self.trailer is None else self.trailer.audit_token
+        trailer = self._trailer
+        if type(trailer) is bytes:  # As in `trailer`, of which many a receiver looks at nothing else.
+            return _new_tuple(AuditToken, _unpack_token(trailer, _TOKEN_AT)) if len(trailer) >= _AUDIT else None
+        return trailer.audit_token if isinstance(trailer, Trailer) else None
 
     # -- out --------------------------------------------------------------------------------------------------------
 

@@ -34,13 +34,11 @@ class ReceivedMessage(Message, Closing):
     #: The right to answer with; None if the message asks for no answer.
     reply_right: SendRight | SendOnceRight | None
 
-    @property
-    def audit_token(self) -> AuditToken:
-        """Who sent the message, in the kernel's words."""
-        trailer = self.trailer
-        token = None if trailer is None else trailer.audit_token
-        assert token is not None, "every receive asks for an audit trailer"
-        return token
+    if TYPE_CHECKING:
+
+        @property
+        def audit_token(self) -> AuditToken:
+            """Who sent the message, in the kernel's words: every receive asks for an audit trailer."""
 
     def reply(self, answer: Message) -> None:
         """Answer: send `answer` to whoever waits for it. Its descriptors may hold owned rights, as with `send`.
