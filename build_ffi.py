@@ -239,6 +239,11 @@ ffibuilder = _ffibuilder()
 class build_ext(_build_ext):  # type: ignore[misc]  # setuptools' own is untyped
     """Compile, and where that fails say what to install."""
 
+    def get_ext_filename(self, fullname: str) -> str:
+        """As every Python finds it: 3.15 would have the platform in the name of a module of the stable ABI, which those
+        before it do not look for."""
+        return re.sub(r"\.abi3-[^.]+\.so$", ".abi3.so", str(super().get_ext_filename(fullname)))
+
     def build_extension(self, ext: Any) -> None:
         try:
             super().build_extension(ext)

@@ -18,7 +18,7 @@ from os import environ
 _MODULES = {
     "machrv.channel": "Channel ChannelMessage",
     "machrv.constants": "Disposition",
-    "machrv.errors": "ChannelClosedError CopyError KeyFormatError KeyNotFoundError LockNotHeldError MachError MachrvError MemoryObjectError MessageFormatError NoSenders PeerRejectedError ProcessGoneError ReadOnlyMemoryError ReceiveTimeout RegistrationError RendezvousError RendezvousPermissionError RendezvousTimeout RequestDropped RequirementError RightError SendTimeout ServerNotFoundError UnsupportedError UnsupportedRequirementError",
+    "machrv.errors": "ChannelClosedError CopyError KeyFormatError KeyNotFoundError LockNotHeldError MachError MachrvError MemoryObjectError MessageFormatError NoSenders PeerRejectedError ProcessGoneError ReadOnlyMemoryError ReceiveTimeout RegistrationError RendezvousError RendezvousPermissionError RendezvousTimeout RequestDropped RequirementError RightError SendTimeout SenderGoneError ServerNotFoundError UnsupportedError UnsupportedRequirementError",
     "machrv.kernel": "Kernel current",
     "machrv.message": "AuditToken GuardedPortDescriptor Message OutOfLineDescriptor OutOfLinePortsDescriptor PortDescriptor Trailer",
     "machrv.rendezvous.client": "DirectRendezvousClient RendezvousClient",
@@ -32,6 +32,7 @@ _MODULES = {
     "machrv.requirement": "ProcessRequirement Requirement",
     "machrv.rights": "PortSet ReceiveRight ReceivedMessage SendOnceRight SendRight destroy_message fileport fileport_fd take_reply_right take_right take_rights",
     "machrv.rights.memory": "MemoryObject",
+    "machrv.rights.sender": "Sender",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 

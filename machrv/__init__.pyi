@@ -30,6 +30,7 @@ from machrv.errors import (
     RequirementError as RequirementError,
     RightError as RightError,
     SendTimeout as SendTimeout,
+    SenderGoneError as SenderGoneError,
     ServerNotFoundError as ServerNotFoundError,
     UnsupportedError as UnsupportedError,
     UnsupportedRequirementError as UnsupportedRequirementError,
@@ -97,6 +98,9 @@ from machrv.rights import (
 )
 from machrv.rights.memory import (
     MemoryObject as MemoryObject,
+)
+from machrv.rights.sender import (
+    Sender as Sender,
 )
 
 __version__: str

@@ -19,6 +19,7 @@
     │   └── ServerNotFoundError         nobody serves under that name
     ├── RequirementError                a requirement that cannot be built (also a ValueError)
     │   └── UnsupportedRequirementError one that this system cannot check (also an UnsupportedError)
+    ├── SenderGoneError                 the process that sent a message is not there any more (also a LookupError)
     ├── MemoryObjectError               memory that cannot be had as asked for (also a ValueError)
     │   └── ReadOnlyMemoryError         it can only be read (also a PermissionError)
     └── UnsupportedError                this system cannot do that
@@ -56,6 +57,7 @@ __all__ = [
     "RequirementError",
     "RightError",
     "SendTimeout",
+    "SenderGoneError",
     "ServerNotFoundError",
     "UnsupportedError",
     "UnsupportedRequirementError",
@@ -127,7 +129,8 @@ _MEANING = {
     "MACH_SEND_NO_BUFFER": "the kernel has no memory for the message",
     "MACH_SEND_TIMED_OUT": "the receiver's queue stayed full; the rights are still the sender's. Send again, or have the "
     "receiver take its messages sooner",
-    "MACH_SEND_TOO_LARGE": "the message or the number of its rights is more than one message can carry",
+    "MACH_SEND_TOO_LARGE": f"one message carries at most {'48' if sys.platform == 'darwin' else '64'} MiB, header included, and "
+    "253 rights. Put more into a MemoryObject, and send that one's right",
 }
 
 
@@ -279,6 +282,10 @@ class LockNotHeldError(RendezvousError, RuntimeError):
 
 class ProcessGoneError(RendezvousError, ProcessLookupError):
     """There is no process with this pid (any more). Nothing was moved."""
+
+
+class SenderGoneError(MachrvError, LookupError):
+    """The process that sent a message is gone, or it is not known which process it was."""
 
 
 class UnsupportedError(MachrvError):

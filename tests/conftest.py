@@ -9,11 +9,13 @@ import gc
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from machrv._mach import lib
 from machrv import Disposition, Message, NoSenders, ReceiveRight, RendezvousServer, RendezvousServerBase
 from machrv.kernel import Kernel, current
 from machrv.message import MACH_NOTIFY_SEND_ONCE
@@ -48,10 +50,14 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 #: Seconds that no wait in a test reaches unless the test fails.
 PATIENCE = 30.0
+#: Seconds that what has a time of its own may take beyond it: ten times and more what it does on a machine that is busy.
+SLACK = 10.0
 
 
 def open_descriptors() -> dict[str, str]:
-    """The open descriptors of this process, and what each is."""
+    """The open descriptors of this process, and what each is, once those are closed that it has given up."""
+    if sys.platform.startswith("linux"):
+        lib.machrv_settle(1000)
     found = {}
     folder = Path("/proc/self/fd") if Path("/proc/self/fd").exists() else Path("/dev/fd")
     for entry in os.listdir(folder):
@@ -98,6 +104,19 @@ def server() -> Iterator[RendezvousServer]:
     """The rendezvous server of this process, closed afterwards."""
     with RendezvousServer.get_instance() as server:
         yield server
+
+
+def idles(wait: Callable[[float], object], used: Callable[[], float] = time.process_time) -> bool:
+    """Whether a wait of so many seconds, in vain, costs less than half of that of the processor: a short one, or a longer one.
+
+    What spins uses up all that it gets, however long it takes; what a busy machine adds does not grow with the time.
+    """
+    for seconds in (0.2, 0.6, 2.0):
+        before = used()
+        wait(seconds)
+        if used() - before < seconds / 2:
+            return True
+    return False
 
 
 Program = Callable[..., "list[str]"]

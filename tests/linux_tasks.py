@@ -6,6 +6,7 @@ task take either kind. What must never happen here: a check of what a task answe
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import pickle
@@ -74,13 +75,22 @@ class Nursery:
 _nurseries: list[Nursery] = []
 
 
+class Answers(io.FileIO):
+    """The pipe that a peer answers by. Reading ends in a TimeoutError where the peer hangs."""
+
+    def readinto(self, buffer: Any) -> int:
+        if not select.select([self], [], [], 4 * PATIENCE)[0]:
+            raise TimeoutError("the peer hangs")
+        return super().readinto(buffer) or 0
+
+
 class Peer:
     """A task in a process of its own: every method of `Kernel` is called there (see programs/linux_task.py)."""
 
     def __init__(self, *switches: str) -> None:
         requests, to_requests = os.pipe()
         from_answers, answers = os.pipe()
-        self._requests, self._answers = os.fdopen(to_requests, "wb"), os.fdopen(from_answers, "rb")
+        self._requests, self._answers = os.fdopen(to_requests, "wb"), io.BufferedReader(Answers(from_answers))
         self.pid = _nurseries[0].birth(switches, requests, answers)
         os.close(requests)
         os.close(answers)
@@ -95,9 +105,13 @@ class Peer:
         self._pending += 1
 
     def end(self) -> Any:
-        """What the oldest call that was begun has answered; raises what it raised."""
+        """What the oldest call that was begun has answered; raises what it raised. A peer that hangs is killed."""
+        try:
+            kind, value = pickle.load(self._answers)
+        except TimeoutError:
+            self.kill()
+            raise
         self._pending -= 1
-        kind, value = pickle.load(self._answers)
         if kind == "MachError":
             raise MachError(*value)
         if kind == "error":
@@ -211,7 +225,8 @@ class started:
 
 
 def descriptors() -> int:
-    """How many descriptors this process has open."""
+    """How many descriptors this process has open, once those are closed that it has given up."""
+    lib.machrv_settle(1000)
     return len(os.listdir("/proc/self/fd")) - 1
 
 

@@ -51,7 +51,7 @@ class MachO:
             self.oldest_system = f"{version >> 16}.{version >> 8 & 0xFF}"
         elif command in (LC_LOAD_DYLIB, LC_ID_DYLIB):
             (start,) = unpack_from("<I", data, 8)
-            name = data[start:].rstrip(b"\0").decode()
+            name = data[start:].partition(b"\0")[0].decode()
             if command == LC_ID_DYLIB:
                 self.name = name
             else:

@@ -24,7 +24,7 @@ def sockets_of(kernel: LinuxKernel, name: int) -> list[int]:
     if not any(entry["name"] == name for entry in account(kernel._task)):
         return []
     entry = entry_of(kernel, name)
-    inodes = entry["sockets"] or entry["own"] + entry["ends"]
+    inodes = entry["sockets"] or entry["ends"]
     found = []
     for fd in map(int, os.listdir("/proc/self/fd")):
         try:

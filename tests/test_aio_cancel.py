@@ -7,6 +7,7 @@ other turn: before, at the same time, after.
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import random
@@ -74,6 +75,50 @@ def test_a_receive_that_is_cancelled_leaves_the_message(run: Run[None], kind: st
                     port.receive(timeout=0)
                 outcomes.add(gone)
         assert outcomes == {True, False}
+
+    run(main())
+
+
+def test_receives_that_have_their_message_at_once_are_cancelled(run: Run[None]) -> None:
+    """A hundred with a message waiting, each cancelled after one turn: no message is lost, whenever others have theirs."""
+
+    async def main() -> None:
+        got = []
+        with ReceiveRight.allocate() as port, port.make_send() as right:
+            for number in range(100):
+                right.send(Message(number))
+                task = asyncio.ensure_future(aio.receive(port))
+                if not await cancelled_at(task, 1):
+                    got.append(task.result().id)
+            left = 100 - len(got)
+            assert got + [port.receive(timeout=0).id for _ in range(left)] == list(range(100))
+            assert 0 < left < 10  # Some were cancelled: those at which the loop goes on.
+            with pytest.raises(ReceiveTimeout):
+                port.receive(timeout=0)
+
+    run(main())
+
+
+def test_receives_that_time_out_leave_nothing_behind(run: Run[None]) -> None:
+    """Two hundred in vain, and two hundred that are cancelled, with one that goes on waiting: nothing of them is held."""
+
+    def futures() -> int:
+        gc.collect()
+        return sum(isinstance(thing, asyncio.Future) for thing in gc.get_objects())
+
+    async def main() -> None:
+        with ReceiveRight.allocate() as port, port.make_send() as right:
+            waits = asyncio.ensure_future(aio.receive(port))
+            await turns(3)
+            before = futures()
+            for _ in range(200):
+                with pytest.raises(ReceiveTimeout):
+                    await aio.receive(port, 0.0001)
+                assert await cancelled_at(asyncio.ensure_future(aio.receive(port)), 2)
+            await turns(3)
+            assert futures() <= before + 5
+            right.send(Message(7))
+            assert (await waits).id == 7
 
     run(main())
 

@@ -40,7 +40,9 @@ AUDIT = lib.MACH_RCV_MSG | lib.MACH_RCV_TRAILER_AUDIT << 24
 COMPLEX_BIT = 0x80000000
 
 #: What Chromium's client has room for: a reply with 5 ports and no data, and an audit trailer.
-CHROMIUMS_ROOM = 116 + 52
+CHROMIUMS_ROOM = 132 + 52
+#: The same for five, which older versions have room for.
+OLDER_ROOM = 116 + 52
 
 
 def golden(text: str) -> bytes:
@@ -303,10 +305,10 @@ def registered(kernel: Kernel, count: int) -> tuple[list[ReceiveRight], dict[int
     return ports, {key * 3: RendezvousPort.from_right(port.make_send()) for key, port in enumerate(ports)}
 
 
-@pytest.mark.parametrize("count", [0, 1, 5])
+@pytest.mark.parametrize("count", [0, 1, 5, 6])
 @pytest.mark.parametrize("data", [b"", b"abc"], ids=["", "data"])
 def test_chromium_s_client_understands_machrv_s_server(kernel: Kernel, count: int, data: bytes) -> None:
-    """What arrives are Chromium's bytes, with names of the client's in them; and up to 5 ports there is room for it."""
+    """What arrives are Chromium's bytes, with names of the client's in them; and up to 6 ports there is room for it."""
     ports, registration = registered(kernel, count)
     with ReceiveRight(kernel.mach_reply_port()) as reply_port, Server(registration, data) as server:
         room = CHROMIUMS_ROOM + (len(data) + 3 & ~3)
@@ -328,13 +330,14 @@ def test_chromium_s_client_understands_machrv_s_server(kernel: Kernel, count: in
         assert unpack_from("=2I", received, size) == (0, 52) and len(received) == size + 52
 
 
-def test_a_sixth_port_is_more_than_chromium_s_client_takes(kernel: Kernel) -> None:
+@pytest.mark.parametrize(("most", "room"), [(lib.MACHRV_CHROMIUM_MAX_PORTS, CHROMIUMS_ROOM), (5, OLDER_ROOM)])
+def test_one_port_more_than_chromium_s_client_takes(kernel: Kernel, most: int, room: int) -> None:
     """The reply is larger than its buffer: the kernel destroys it, and nothing that was in it is left."""
-    assert len(REPLY_5) + 52 == CHROMIUMS_ROOM
-    ports, registration = registered(kernel, 6)
+    assert len(REPLY_5) + 52 == OLDER_ROOM == CHROMIUMS_ROOM - 16
+    ports, registration = registered(kernel, most + 1)
     with ReceiveRight(kernel.mach_reply_port()) as reply_port, Server(registration, b"") as server:
         with pytest.raises(MachError, match="MACH_RCV_TOO_LARGE"):
-            ask_as_chromium(kernel, server.send_right(), reply_port.name, CHROMIUMS_ROOM)
+            ask_as_chromium(kernel, server.send_right(), reply_port.name, room)
         for port in ports:
             status = kernel.mach_port_get_attributes(port.name, lib.MACH_PORT_RECEIVE_STATUS)
             assert not isinstance(status, int) and not status.srights

@@ -322,12 +322,17 @@ def test_one_lie_is_one_fault() -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="packets of the Linux kernel")
 def test_a_packet_of_the_linux_kernel_is_recognised() -> None:
     """What strace shows of a send is not a Mach message, and is said to be what it is."""
-    kernel = LinuxKernel()
-    port = kernel.mach_port_allocate(lib.MACH_PORT_RIGHT_RECEIVE)
-    once, _ = kernel.mach_port_extract_right(port, Disposition.MAKE_SEND_ONCE)
-    kernel.mach_msg(Message(7, b"four").encode_to(once, Disposition.MOVE_SEND_ONCE), lib.MACH_SEND_MSG)
+    kernel, other, name = LinuxKernel(), LinuxKernel(), f"org.machrv.test.decode.{os.getpid()}"
+    port, door = kernel.mach_port_allocate(lib.MACH_PORT_RIGHT_RECEIVE), other.bootstrap_check_in(name)
+    way = kernel.bootstrap_look_up(name)
+    given = Message(7, b"", [PortDescriptor(port, Disposition.MAKE_SEND)]).encode_to(way, Disposition.MOVE_SEND)
+    kernel.mach_msg(given, lib.MACH_SEND_MSG)
+    (right,) = Message.decode(other.mach_msg(None, lib.MACH_RCV_MSG, None, door, PATIENCE)).descriptors
+    assert isinstance(right, PortDescriptor)
+    other.mach_msg(Message(7, b"four").encode_to(right.name, Disposition.MOVE_SEND), lib.MACH_SEND_MSG)
     with socket.socket(fileno=os.dup(socket_of(kernel, port))) as end:
         packet = end.recv(1000, socket.MSG_PEEK)
+    other.close()
     kernel.close()
     assert "a packet of machrv's Linux kernel" in decode(packet, status=1)
 

@@ -92,12 +92,22 @@ AROUND = {
         EXAMPLE
         """,
     "ChannelMessage": """
+        from machrv import MemoryObject
         ours, channel = Channel.pair()
-        with ours, channel, open("child.py") as file:
-            ours.send(rights=[file])
+        with ours, channel, open("log", "a") as file, MemoryObject.create(3) as memory:
+            ours.send(rights=[file, memory])
             EXAMPLE
-            assert log.read().startswith("\\nfrom machrv")
+            assert log.writable() and settings.size == 3
             log.close()
+            settings.close()
+        """,
+    "ChannelMessage.take": """
+        ours, channel = Channel.pair()
+        with ours, channel:
+            ours.send(rights=[ReceiveRight.allocate()])
+            with channel.receive() as message:
+                EXAMPLE
+            port.close()
         """,
     "aio.Channel": """
         if len(sys.argv) > 1:

@@ -20,11 +20,12 @@ import pytest
 from machrv import SendRight
 from machrv._mach import lib
 from machrv.cli import main
-from machrv.doctor import claim, directory, linux, surroundings
+from machrv.doctor import claim, directory, linux, names, surroundings
 from machrv.doctor.findings import OK, WARNING, WRONG, Finding
+from machrv.errors import MachError
 from machrv.kernel import current
 
-from .conftest import PATIENCE
+from .conftest import PATIENCE, Program
 
 DOCTOR = [sys.executable, "-m", "machrv", "doctor"]
 ROOT = Path(__file__).resolve().parent.parent
@@ -395,6 +396,70 @@ def test_a_lock_that_somebody_holds_is_said(place: Path) -> None:
         assert of(directory.look())["lock"].state == WARNING
         process.communicate()
     assert "lock" not in of(directory.look())
+
+
+# -- names and requirements -------------------------------------------------------------------------------------------
+
+
+def test_registering_and_looking_up_are_tried_apart(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each may be denied alone, and then it is said what to allow; nothing is left."""
+    found = of(names.look())
+    assert {finding.state for finding in found.values()} == {OK} and len(found) == 2
+    denied = MachError(lib.BOOTSTRAP_NOT_PRIVILEGED, "denied")
+
+    def refuses(*_: object) -> int:
+        raise denied
+
+    kernel = type(current())
+    with monkeypatch.context() as patched:
+        patched.setattr(kernel, "bootstrap_look_up", refuses)
+        found = of(names.look())
+    assert found[names.REGISTER].state == OK and found[names.LOOK_UP].state == WRONG
+    assert "RESOLVE_UNIX" in found[names.LOOK_UP].advice and "connect(2)" in found[names.LOOK_UP].advice
+    with monkeypatch.context() as patched:
+        patched.setattr(kernel, "bootstrap_check_in", refuses)
+        found = of(names.look())
+    assert found[names.REGISTER].state == WRONG and found[names.LOOK_UP].state == OK
+    assert "MAKE_SOCK" in found[names.REGISTER].advice and "nameless=True" in found[names.REGISTER].advice
+    with monkeypatch.context() as patched:
+        patched.setattr(kernel, "bootstrap_check_in", refuses)
+        patched.setattr(kernel, "name", "darwin")
+        found = of(names.look())
+    assert "(allow mach-register (global-name-prefix" in found[names.REGISTER].advice
+
+
+@needs_linux
+def test_in_a_sandbox_that_denies_registering(place: Path, program: Program) -> None:
+    """Landlock, for real: looking up goes on, and children can be launched without a name. The advice says so."""
+    place.mkdir(mode=0o700)
+    command = [*program("shut_in", "landlock", place), *DOCTOR, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    if done.returncode == 77:
+        pytest.skip("no Landlock here")
+    assert done.returncode == 1, done.stderr
+    found = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert found["registering a name"]["state"] == WRONG and "Landlock" in found["registering a name"]["advice"]
+    assert found["looking a name up"]["state"] == OK
+    assert found["a claim"]["state"] == WRONG and found["a claim without a name"]["state"] == OK
+
+
+def test_do_i_meet_my_own_requirement(place: Path) -> None:
+    """The same identity as this process's; and whatever is asked for."""
+    found = findings("--quick", f"--require=user={os.getuid()}", "--require", "check_dynamic_validity_only")
+    assert (
+        found["the own identity"]["state"] == OK and "signed_with_same_identity()" in found["the own identity"]["found"]
+    )
+    assert found["--require"]["state"] == OK
+    found = findings("--quick", "--require", f"user={os.getuid() + 1}", status=1)
+    assert found["--require"]["state"] == WRONG and "its real, effective" in found["--require"]["found"]
+    for text, why in (
+        ("usr=0", "there is app_store"),
+        ("user", "needs a value"),
+        ("user=x", "a number"),
+        ("team_identifier=A", "Linux"),
+    ):
+        found = findings("--quick", "--require", text, status=1)
+        assert found["--require"]["state"] == WRONG and why in found["--require"]["found"], found["--require"]
 
 
 # -- the claim --------------------------------------------------------------------------------------------------------

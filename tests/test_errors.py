@@ -15,7 +15,20 @@ from pathlib import Path
 
 import pytest
 
-from machrv import Message, ReceiveRight, ReceiveTimeout, SendTimeout, aio, errors, fileport, fileport_fd
+from machrv import (
+    Message,
+    PortSet,
+    ReceiveRight,
+    ReceiveTimeout,
+    RendezvousPort,
+    SendOnceRight,
+    SendRight,
+    SendTimeout,
+    aio,
+    errors,
+    fileport,
+    fileport_fd,
+)
 from machrv.errors import (
     MachError,
     MachrvError,
@@ -28,7 +41,9 @@ from machrv.errors import (
     UnsupportedError,
     symbol_of,
 )
+from machrv.rights.right import Right
 
+ERRORS_PAGE = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
 INCLUDE = Path(__file__).resolve().parent.parent / "include" / "machrv"
 
 
@@ -238,6 +253,85 @@ def test_what_is_no_message_is_refused_with_what_to_write() -> None:
             with pytest.raises(MessageFormatError, match=r"send\(Message\(body="):
                 one.send(b"bytes")  # type: ignore[arg-type]
             assert not one.closed
+        with pytest.raises(MessageFormatError, match=r"send\(Message\(body="):
+            right.request(b"bytes")  # type: ignore[arg-type]
+    with pytest.raises(MessageFormatError, match=r"write|Message\(body=b'x'\)"):
+        Message(b"x")  # type: ignore[arg-type]
+
+
+def test_a_right_is_made_by_its_maker_and_the_text_says_which() -> None:
+    """Not by its class, which takes names over."""
+    makers = {
+        ReceiveRight: "ReceiveRight.allocate()",
+        SendRight: "make_send()",
+        SendOnceRight: "make_send_once()",
+        PortSet: "PortSet.allocate()",
+    }
+    for kind, maker in makers.items():
+        with pytest.raises(TypeError) as caught:
+            kind()
+        assert maker in str(caught.value)
+
+
+def test_a_spent_right_says_what_happened_to_it() -> None:
+    """Closed, released, moved away, or made before fork; and no IndexError is behind that."""
+
+    def why(right: Right) -> str:
+        for use in (lambda: right.name, right.release):
+            with pytest.raises(RightError) as caught:
+                use()
+            assert caught.value.__context__ is None
+        return str(caught.value)
+
+    with ReceiveRight.allocate() as port:
+        right = port.make_send()
+        right.close()
+        assert why(right).endswith("it was closed")
+        right = port.make_send()
+        SendRight(right.release()).close()
+        assert "it was released" in why(right)
+        right = port.make_send()
+        with port.make_send() as to:
+            to.send(Message(1, descriptors=[right]))
+        assert "moved away in a message" in why(right)
+        port.receive(wait_for_senders=True).close()
+        once = port.make_send_once()
+        once.send(Message(1))
+        assert "used: it sends one message" in why(once)
+        port.receive(wait_for_senders=True)
+        right = port.make_send()
+        RendezvousPort.from_right(right).destroy()
+        assert "moved into a RendezvousPort" in why(right)
+        right = port.make_send()
+        with pytest.raises(RightError):
+            right.send(Message(1, descriptors=[right, right]))  # It fails, and is held again.
+        right.close()
+        assert why(right).endswith("it was closed")
+        with port.make_send() as right:
+            read, write = os.pipe()
+            if not (pid := os.fork()):
+                try:
+                    right.name
+                except RightError as error:
+                    os.write(write, str(error).encode())
+                os._exit(0)
+            os.waitpid(pid, 0)
+            assert b"was made before fork" in os.read(read, 1000)
+            os.close(read)
+            os.close(write)
+
+
+def test_what_is_too_large_is_told_the_limit_and_the_way_out() -> None:
+    """The limit is what it says: so many bytes of body go, and not one more."""
+    most = int(re.search(r"a body has ([\d,]+) bytes at most", ERRORS_PAGE.read_text())[1].replace(",", ""))  # type: ignore[index]
+    with ReceiveRight.allocate() as port, port.make_send() as right:
+        right.send(Message(1, bytes(most)))
+        assert len(port.receive().body) == most
+        for message in (Message(1, bytes(most + 1)), Message(1, descriptors=[right.copy() for _ in range(254)])):
+            with pytest.raises(MachError, match="at most 64 MiB.*253 rights.*MemoryObject"):
+                right.send(message)
+            for descriptor in message.descriptors:
+                descriptor.close()
 
 
 def test_a_descriptor_that_is_not_open_is_an_oserror(tmp_path: Path) -> None:
@@ -246,12 +340,15 @@ def test_a_descriptor_that_is_not_open_is_an_oserror(tmp_path: Path) -> None:
         with pytest.raises(OSError) as caught:
             fileport(number)
         assert caught.value.errno == errno.EBADF
+        assert caught.value.__suppress_context__ or caught.value.__context__ is None
     with open(tmp_path / "file", "w") as file, fileport(file) as right:
         fd = fileport_fd(right)
         assert os.path.sameopenfile(fd, file.fileno())
         os.close(fd)
     with pytest.raises(ValueError, match="closed"):
         fileport(file)
+    with pytest.raises(TypeError, match="an open file, not a path"):
+        fileport("notes.txt")  # type: ignore[arg-type]
 
 
 def test_what_is_alive_at_the_end_of_python_says_nothing() -> None:

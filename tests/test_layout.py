@@ -147,7 +147,7 @@ VALUES = {
     "MACHRV_REQUEST_ID": int.from_bytes(b"mrzv", "big"),
     "MACHRV_REQUEST_WITH_INFO_PLIST_ID": int.from_bytes(b"mrzV", "big"),
     "MACHRV_REPLY_ID": int.from_bytes(b"MRZV", "big"),
-    "MACHRV_CHROMIUM_MAX_PORTS": 5,
+    "MACHRV_CHROMIUM_MAX_PORTS": 6,
     "MACHRV_CHROMIUM_MAX_INFO_PLIST_SIZE": 18432,
 }
 

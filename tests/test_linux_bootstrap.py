@@ -95,7 +95,7 @@ def test_names_that_look_alike_are_different(task: LinuxKernel, peer: Peer) -> N
     for name, door in taken.items():
         way = peer.bootstrap_look_up(name)
         send(peer, way, 1, name.encode())
-        assert receive(task, door).body.rstrip(b"\0") == name.rstrip("\0").encode()
+        assert receive(task, door).body[: len(name)] == name.encode()
         peer.mach_port_deallocate(way)
         end(task, door)
 
@@ -195,30 +195,72 @@ def test_a_check_in_that_was_killed_half_way(bootstrap: Path, task: LinuxKernel)
     task.mach_port_destroy(door)
 
 
-@pytest.mark.parametrize("kind", ["file", "socket"])
+@pytest.mark.parametrize("kind", ["file", "socket", "listener"])
 @pytest.mark.parametrize("absolute", [False, True])
 def test_a_link_that_leads_out_of_the_directory(bootstrap: Path, task: LinuxKernel, kind: str, absolute: bool) -> None:
-    """It is no name of ours: looked up, it is unknown; checking in, under it or another name, leaves alone what it
-    points to."""
+    """It is no name of ours: looked up, it is unknown, and who listens there hears nothing; checking in, under it or another
+    name, leaves alone what it points to."""
     bootstrap.mkdir(0o700)
-    canary = bootstrap.parent / "canary"
-    if kind == "file":
-        canary.write_text("precious")
-    else:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as one:
+    there = "." + "2" * 32
+    canary = bootstrap.parent / there
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as one:
+        if kind == "file":
+            canary.write_text("precious")
+        else:
             one.bind(str(canary))
-    for name in ("door", "." + "2" * 32):
-        (bootstrap / name).symlink_to(canary if absolute else "../canary")
-    assert code_of(task.bootstrap_look_up, "door") == UNKNOWN
-    end(task, task.bootstrap_check_in("another"))
-    assert canary.exists()
-    try:
-        end(task, task.bootstrap_check_in("door"))
-    except MachError as error:
-        assert error.code == IN_USE
-    assert canary.exists()
+        if kind == "listener":
+            one.listen()
+            one.setblocking(False)
+        else:
+            one.close()
+        for name in ("door", there):
+            (bootstrap / name).symlink_to(canary if absolute else f"../{there}")
+        (bootstrap / "through").symlink_to(there)
+        for name in ("door", there, "through"):
+            assert code_of(task.bootstrap_look_up, name) == UNKNOWN
+        end(task, task.bootstrap_check_in("another"))
+        assert canary.is_socket() or kind == "file"
+        for name in ("door", "through"):
+            try:
+                end(task, task.bootstrap_check_in(name))
+            except MachError as error:
+                assert error.code == IN_USE
+            assert canary.exists()
+        if kind == "listener":
+            with pytest.raises(BlockingIOError):
+                one.accept()
     for file in files(bootstrap):
         (bootstrap / file).unlink()
+
+
+def test_a_name_that_is_somebody_elses_by_now_stays(bootstrap: Path, task: LinuxKernel, peer: Peer) -> None:
+    """Somebody removed the name, as what clears /tmp does, and another process has taken it: the old port leaves it alone."""
+    door = task.bootstrap_check_in("door")
+    (bootstrap / "door").unlink()
+    theirs = peer.bootstrap_check_in("door")
+    end(task, door)
+    way = task.bootstrap_look_up("door")
+    send(task, way, 5)
+    assert receive(peer, theirs).id == 5
+    task.mach_port_deallocate(way)
+    end(peer, theirs)
+
+
+def test_a_name_in_another_directory_does_not_come_along(
+    bootstrap: Path, task: LinuxKernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A receive right with a name is received where names live elsewhere: it is a port without a name from then on."""
+    door = task.bootstrap_check_in("door")
+    port = allocate(task)
+    task.mach_port_insert_right(port, port, Disposition.MAKE_SEND)
+    monkeypatch.setenv("MACHRV_BOOTSTRAP_DIR", str(tmp_path / "elsewhere"))
+    send(task, port, descriptors=[PortDescriptor(door, Disposition.MOVE_RECEIVE)])
+    (got,) = names(receive(task, port))
+    monkeypatch.setenv("MACHRV_BOOTSTRAP_DIR", str(bootstrap))
+    assert code_of(task.bootstrap_look_up, "door") == UNKNOWN
+    end(task, got)
+    task.mach_port_destroy(port)
+    end(task, task.bootstrap_check_in("door"))  # what was left of it is stale
 
 
 def test_what_else_lies_in_the_directory(bootstrap: Path, task: LinuxKernel) -> None:

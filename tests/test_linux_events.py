@@ -18,7 +18,7 @@ from machrv.kernel.linux import LinuxKernel
 from machrv.kernel.linux.waiting import LinuxEventQueue
 from machrv.message import Disposition
 
-from .conftest import PATIENCE
+from .conftest import PATIENCE, SLACK, idles
 from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
     DEAD_NAME_NOTIFICATION,
@@ -218,9 +218,9 @@ def test_a_notification_that_becomes_due_wakes_the_queue(task: LinuxKernel, peer
         assert ports in ([], [inbox])
         found |= {receive(task, name, 0).id for name in ports}
     assert found == {DEAD_NAME_NOTIFICATION, NO_SENDERS}
-    used = time.process_time()
-    assert queue.wait(0.2) == ([], [])
-    assert time.process_time() - used < 0.1
+    told = []
+    assert idles(lambda seconds: told.append(queue.wait(seconds)))
+    assert all(one == ([], []) for one in told)
     task.mach_port_mod_refs(right, lib.MACH_PORT_RIGHT_DEAD_NAME, -2)
     for name in (port, inbox):
         end(task, name)
@@ -373,7 +373,7 @@ def test_a_wait_takes_as_long_as_it_was_told(queue: LinuxEventQueue) -> None:
     for timeout in (0, 0.05, 0.2):
         began = time.monotonic()
         assert queue.wait(timeout) == ([], [])
-        assert timeout <= time.monotonic() - began < timeout + 1
+        assert timeout <= time.monotonic() - began < timeout + SLACK
 
 
 def test_what_is_added_while_another_thread_waits(
@@ -400,14 +400,25 @@ def test_what_is_added_while_another_thread_waits(
 
 
 def test_a_signal_in_the_middle_of_a_wait(queue: LinuxEventQueue) -> None:
-    """The handler runs, the wait goes on until its time is over."""
+    """The handler runs, and the wait goes on: until its time is over, or until a later handler ends it."""
     heard: list[float] = []
-    before = signal.signal(signal.SIGALRM, lambda number, frame: heard.append(time.monotonic()))
+
+    def hear(number: int, frame: object) -> None:
+        heard.append(time.monotonic())
+        if len(heard) % 2:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+        elif len(heard) == 4:
+            queue.wake()
+
+    before = signal.signal(signal.SIGALRM, hear)
     try:
-        began = time.monotonic()
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
-        assert queue.wait(0.3) == ([], [])
-        assert time.monotonic() - began >= 0.3
-        assert heard and heard[0] - began < 0.25
+        for wait, ended in ((0.3, False), (PATIENCE, True)):
+            began = time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            assert queue.wait(wait) == ([], [])
+            while len(heard) % 2 or not heard:  # On a busy machine it comes late.
+                signal.pause()
+            took = time.monotonic() - began
+            assert took < PATIENCE if ended else took >= wait
     finally:
         signal.signal(signal.SIGALRM, before)

@@ -55,7 +55,7 @@ def id_of(task: Any, name: int) -> bytes:
 
 
 def test_a_bundle_with_the_id_of_a_port_that_is_here(task: LinuxKernel, peer: Peer) -> None:
-    """The claim does not make it that port: another name, and the port goes on as it was."""
+    """The claim does not make it that port: another name, and the port goes on as it was; its rights come home to it."""
     port, to = introduce(task, peer)
     task.mach_port_insert_right(port, port, Disposition.MAKE_SEND)
     peer.raw(to, moved((HEAD(ONE, id=id_of(task, port)), [PAIR])))
@@ -63,6 +63,7 @@ def test_a_bundle_with_the_id_of_a_port_that_is_here(task: LinuxKernel, peer: Pe
     assert got != port and task.mach_port_type(got) == RECEIVE and refs(task, port) == 1
     send(task, port, 5)
     assert receive(task, port).id == 5
+    assert give(peer, task, to, Disposition.COPY_SEND) == port and refs(task, port) == 2
     end(task, got)
     peer.free()
     send(peer, to, 6)

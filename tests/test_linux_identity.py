@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from machrv.doctor.linux import GONE, features
+from machrv.doctor.linux import GONE
 from machrv.message.audit import AuditToken
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, PortDescriptor
 
 from . import linux_hostile as h
 from .conftest import PATIENCE
+from .linux_features import HAS, needs
 from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
 from .sockets import socket_of
 from .linux_tasks import (
@@ -27,6 +28,7 @@ from .linux_tasks import (
     in_thread,
     introduce,
     names,
+    nothing_waits,
     receive,
     send,
     started,
@@ -35,6 +37,11 @@ from .linux_tasks import (
 MAKE_SEND, MAKE_SEND_ONCE, COPY_SEND = Disposition.MAKE_SEND, Disposition.MAKE_SEND_ONCE, Disposition.COPY_SEND
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="needs to become another user")
+
+
+def version_of(pid: int) -> int:
+    """What tells a process from the next one with its pid: its pidfd's inode, else when it started."""
+    return inode_of(pid) if HAS["pidfs"] else start_time_of(pid)
 
 
 def inode_of(pid: int) -> int:
@@ -63,7 +70,7 @@ def test_every_word_of_a_token(task: LinuxKernel, peer: Peer) -> None:
     send(peer, to)
     token = token_of(task, port)
     uid, gid = os.getuid(), os.getgid()
-    assert token == AuditToken(0xFFFFFFFF, uid, gid, uid, gid, peer.pid, 0, inode_of(peer.pid))
+    assert token == AuditToken(0xFFFFFFFF, uid, gid, uid, gid, peer.pid, 0, version_of(peer.pid))
     assert tuple(token) == peer.token()
     with task.open_process(peer.pid) as process:  # type: ignore[attr-defined]
         assert process.matches(token) and process.is_running()
@@ -83,7 +90,7 @@ def test_ones_own_token(task: LinuxKernel) -> None:
     for number in (1, 2, 3):
         message = receive(task, port)
         assert message.id == number and message.audit_token == task.audit_token()
-        assert message.audit_token.pidversion == inode_of(os.getpid())
+        assert message.audit_token.pidversion == version_of(os.getpid())
     task.mach_port_destroy(port)
 
 
@@ -138,6 +145,7 @@ def test_a_sender_that_changes_its_user(task: LinuxKernel) -> None:
 
 
 @as_root
+@needs("PIDFD_GET_INFO")
 @pytest.mark.parametrize("uid", [1234, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFD])
 def test_effective_ids(task: LinuxKernel, uid: int) -> None:
     """They are in the security token and the audit token, beside the real ones; of other processes and of one's own."""
@@ -195,14 +203,13 @@ def test_a_token_outlives_its_process(task: LinuxKernel, peer: Peer) -> None:
 
     Where the kernel does not tell any more which process it was (doctor: "pidfds of the gone", pidfs), it says the rest.
     """
-    known = features()
     port, to = introduce(task, peer)
     with task.open_process(peer.pid) as process:  # type: ignore[attr-defined]
         expected = peer.token()
         send(peer, to)
         peer.kill()
         token = token_of(task, port)
-        if known[GONE] and known["pidfs"]:
+        if HAS[GONE] and HAS["pidfs"]:
             assert tuple(token) == expected
             assert process.matches(token) and not process.is_running()
         else:
@@ -278,11 +285,11 @@ def test_what_an_older_kernel_says_of_a_sender(task: LinuxKernel, older: Peer, p
         assert token is not None
         assert (token.pid, token.ruid, token.rgid) == (pid, os.getuid(), os.getgid())
         assert (token.euid, token.egid) == (os.geteuid(), os.getegid())
-        without = older.without
-        if "pidfs" in without or "passpidfd" in without:
-            assert token.pidversion in (start_time_of(pid), inode_of(pid), 0)
+        pinned = "passpidfd" not in older.without and HAS["SO_PASSPIDFD"]
+        if "pidfs" not in older.without and pinned:
+            assert token.pidversion == version_of(pid)
         else:
-            assert token.pidversion == inode_of(pid)
+            assert token.pidversion in (start_time_of(pid), inode_of(pid), 0)
         matches = older.run(
             "process = kernel.open_process(pid)\nresult = process.matches(AuditToken(*token)), process.pidversion\n"
             "process.close()",
@@ -291,7 +298,7 @@ def test_what_an_older_kernel_says_of_a_sender(task: LinuxKernel, older: Peer, p
             AuditToken=AuditToken,
         )
         assert matches[0] is (token.pidversion != 0 and matches[1] == token.pidversion)
-        assert matches[0] or "passpidfd" in without
+        assert matches[0] or not pinned
     end(older, port)
     task.mach_port_deallocate(mine)
     peer.mach_port_deallocate(theirs)
@@ -310,6 +317,7 @@ def test_an_older_kernel_knows_its_own(older: Peer) -> None:
 
 def test_rights_travel_on_an_older_kernel(task: LinuxKernel, older: Peer, peer: Peer) -> None:
     """Every kind of right there and back; receive rights with their queue; what comes home merges where that can be told."""
+    comes_home = "netns_cookie" not in older.without and HAS["SO_NETNS_COOKIE"]
     port, to = introduce(older, peer)
     theirs = allocate(peer)
     rights = [PortDescriptor(theirs, how) for how in (MAKE_SEND, MAKE_SEND_ONCE)]
@@ -326,9 +334,9 @@ def test_rights_travel_on_an_older_kernel(task: LinuxKernel, older: Peer, peer: 
     if there == right:
         assert older.mach_port_type(there) == RECEIVE | SEND
     else:
-        assert "netns_cookie" in older.without
+        assert not comes_home
     home = give(peer, older, to, Disposition.MOVE_SEND)
-    assert home == port or "netns_cookie" in older.without
+    assert home == port or not comes_home
     for name, _ in older.mach_port_names():
         older.mach_port_destroy(name)
 
@@ -342,6 +350,50 @@ def test_a_forged_notification_on_an_older_kernel(older: Peer, task: LinuxKernel
     assert token is not None and token.pid == os.getpid() and not token.is_kernel
     end(older, port)
     task.mach_port_deallocate(mine)
+
+
+def test_a_stranger_that_inherited_the_socket_of_a_right_of_ones_own(older: Peer) -> None:
+    """What has never left its process is attested by pid alone: the pid of the receiver, or nobody is believed."""
+    port = allocate(older)
+    older.mach_port_insert_right(port, port, MAKE_SEND)
+    send(older, port, 1)
+    assert receive(older, port).id == 1
+    loop = older.run("result = entry_of(kernel, port)['own']", port=port)
+    packets = [h.packet(id=5)[0], h.packet(bytes(12), id=70, flags=h.NOTIFICATION)[0]]
+    assert older.run(INHERIT, inodes=loop, packets=packets) == [0]
+    assert nothing_waits(older, port)
+    send(older, port, 6)  # it makes itself another one
+    message = receive(older, port, 0)
+    assert message.id == 6 and message.audit_token is not None and tuple(message.audit_token) == older.token()
+    older.mach_port_destroy(port)
+
+
+INHERIT = """
+import subprocess, sys
+(fd,) = [fd for fd in map(int, os.listdir("/proc/self/fd")) if os.path.exists(f"/proc/self/fd/{fd}") and os.fstat(fd).st_ino in inodes]
+text = f"import os; [os.write({fd}, packet) for packet in {packets!r}]"
+os.set_inheritable(fd, True)
+result = [subprocess.run([sys.executable, "-S", "-c", text], pass_fds=[fd]).returncode]
+os.set_inheritable(fd, False)
+"""
+
+
+def test_a_process_that_nobody_can_tell_is_nobodys_sender(peer: Peer) -> None:
+    """Pinned when it had exited, without an inode of its own: pidversion 0. A token of pidversion 0 is not its token."""
+    with started("pidfs") as victim:
+        pid, version, matches = victim.run(ZOMBIE, AuditToken=AuditToken)
+        assert version == 0 and matches is False and pid > 0
+
+
+ZOMBIE = """
+import subprocess
+child = subprocess.Popen(["true"])
+os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+process = kernel.open_process(child.pid)
+result = child.pid, process.pidversion, process.matches(AuditToken(0, 0, 0, 0, 0, child.pid, 0, 0))
+process.close()
+child.wait()
+"""
 
 
 def test_a_strangers_claim_on_an_older_kernel(older: Peer, task: LinuxKernel, peer: Peer) -> None:

@@ -25,6 +25,7 @@ from .linux_tasks import (
     receive,
     refs,
     send,
+    started,
     wait_until_they_wait,
 )
 
@@ -175,6 +176,62 @@ def test_a_set_serves_its_members_one_after_the_other(task: LinuxKernel, peer: P
     assert [(message.local_port, message.id) for message in got] == [(port, id) for port in sent for id in sent[port]]
     for who, port, to in ways:
         who.mach_port_deallocate(to)
+        end(task, port)
+    task.mach_port_destroy(pset)
+
+
+def test_what_is_sent_while_others_wait_on_several_rights_comes_behind_them(
+    task: LinuxKernel, peer: Peer, other: Peer
+) -> None:
+    """However many are received in between: each message has its place when it is sent."""
+    port, to = introduce(task, peer)
+    ways = [(peer, to), (other, give(task, other, port, MAKE_SEND))]
+    sent, got = 0, []
+    for _ in range(40):
+        for who, way in ways:
+            send(who, way, sent)
+            sent += 1
+        got.append(receive(task, port).id)
+        send(*ways[sent // 2 % 2], sent)
+        sent += 1
+    got += [receive(task, port).id for _ in range(sent - len(got))]
+    assert got == list(range(sent))
+    for who, way in ways:
+        who.mach_port_deallocate(way)
+    end(task, port)
+
+
+def test_what_is_sent_while_a_lost_right_waits_to_be_told_comes_behind_it(task: LinuxKernel, peer: Peer) -> None:
+    """The holder of a send-once right was killed: SEND_ONCE has its place as soon as it was seen, as a message has."""
+    port, to = introduce(task, peer)
+    with started() as killed:
+        give(task, killed, port, MAKE_SEND_ONCE)
+        send(peer, to, 1)
+        killed.kill()
+    assert receive(task, port).id == 1
+    send(peer, to, 2)
+    assert [receive(task, port).id for _ in range(2)] == [SEND_ONCE_NOTIFICATION, 2]
+    peer.mach_port_deallocate(to)
+    end(task, port)
+
+
+@pytest.mark.parametrize("count", [5, 70])
+def test_every_member_of_a_large_set_is_seen(task: LinuxKernel, peer: Peer, count: int) -> None:
+    """What is sent to each comes out of the set, in the order in which they began to have something."""
+    pset = task.mach_port_allocate(lib.MACH_PORT_RIGHT_PORT_SET)
+    members = [introduce(task, peer) for _ in range(count)]
+    for port, _ in members:
+        task.mach_port_insert_member(port, pset)
+    random.Random(count).shuffle(members)
+    for number, (_, to) in enumerate(members):
+        send(peer, to, number)
+    got = [receive(task, pset, 0) for _ in members]
+    assert [(message.local_port, message.id) for message in got] == [
+        (port, number) for number, (port, _) in enumerate(members)
+    ]
+    assert nothing_waits(task, pset)
+    for port, to in members:
+        peer.mach_port_deallocate(to)
         end(task, port)
     task.mach_port_destroy(pset)
 

@@ -13,7 +13,7 @@ from machrv.errors import MachError
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, Message, PortDescriptor
 
-from .conftest import PATIENCE
+from .conftest import PATIENCE, SLACK
 from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
     RECEIVE,
@@ -47,13 +47,14 @@ def test_nothing_is_held_while_calls_wait(task: LinuxKernel, peer: Peer) -> None
         except MachError:
             break
     codes: list[int] = []
+    wait = 2.0  # What was held would make another call take as long.
     waits = [
-        lambda: codes.append(code_of(receive, task, port, 0.4)),
-        lambda: codes.append(code_of(receive, task, pset, 0.4)),
-        lambda: codes.append(code_of(receive, task, member, 0.4)),
-        lambda: codes.append(code_of(send, task, full, 0, bytes(50_000), timeout=0.4)),
+        lambda: codes.append(code_of(receive, task, port, wait)),
+        lambda: codes.append(code_of(receive, task, pset, wait)),
+        lambda: codes.append(code_of(receive, task, member, wait)),
+        lambda: codes.append(code_of(send, task, full, 0, bytes(50_000), timeout=wait)),
     ]
-    threads = [in_thread(wait) for wait in waits]
+    threads = [in_thread(one) for one in waits]
     calls, slowest = 0, 0.0
     while any(thread.is_alive() for thread in threads):
         began = time.monotonic()
@@ -65,7 +66,7 @@ def test_nothing_is_held_while_calls_wait(task: LinuxKernel, peer: Peer) -> None
         slowest = max(slowest, time.monotonic() - began)
         calls += 1
     assert sorted(codes) == sorted([lib.MACH_RCV_TIMED_OUT] * 3 + [lib.MACH_SEND_TIMED_OUT])
-    assert calls > 100 and slowest < 0.3
+    assert calls > 10 and slowest < 0.9 * wait
     peer.mach_port_deallocate(to)
     task.mach_port_deallocate(full)
     end(peer, far)
@@ -126,7 +127,7 @@ def test_timeouts_are_kept(task: LinuxKernel, peer: Peer, timeout: float) -> Non
     ):
         began = time.monotonic()
         assert call() in (lib.MACH_RCV_TIMED_OUT, lib.MACH_SEND_TIMED_OUT)
-        assert timeout <= time.monotonic() - began < timeout + 1
+        assert timeout <= time.monotonic() - began < timeout + SLACK
     stop.set()
     stirrer.join()
     peer.mach_port_deallocate(to)
@@ -146,7 +147,7 @@ def test_one_deadline_covers_send_and_receive(task: LinuxKernel, peer: Peer) -> 
     began = time.monotonic()
     both = lib.MACH_SEND_MSG | lib.MACH_RCV_MSG
     assert code_of(task.mach_msg, message, both, None, reply, 0.2) == lib.MACH_RCV_TIMED_OUT
-    assert 0.2 <= time.monotonic() - began < 1
+    assert 0.2 <= time.monotonic() - began < 0.2 + SLACK
     got = receive(peer, port).remote_port
     send(peer, got, 2, how=MOVE_SEND_ONCE)
     assert receive(task, reply).id == 2

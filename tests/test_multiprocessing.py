@@ -9,12 +9,14 @@ import pickle
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from multiprocessing.popen_spawn_posix import Popen
 from typing import Any
 
 import pytest
 
 from machrv import (
+    Channel,
     CopyError,
     MemoryObject,
     Message,
@@ -44,9 +46,9 @@ def helpers() -> Iterator[None]:
     resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
 
-@pytest.fixture(params=["spawn", "forkserver"])
+@pytest.fixture(params=["spawn", "forkserver", "fork"])
 def context(request: pytest.FixtureRequest) -> Any:
-    """The ways to start a process that pickle its arguments."""
+    """The ways to start a process. All but fork pickle its arguments."""
     return multiprocessing.get_context(request.param)
 
 
@@ -109,6 +111,69 @@ def test_what_a_process_does_not_take_is_given_up(context: Any, monkeypatch: pyt
         process = context.Process(target=use, args=(Unfindable(), port.make_send()))
         process.start()
         assert joined(process) != 0
+        wait_for_no_senders(port)
+    wait_until_nothing_is_kept()
+
+
+@dataclass
+class Job:
+    """What a process may be given among other things."""
+
+    ends: list[Channel]
+    more: dict[str, Any]
+
+
+def talk(job: Job) -> None:
+    """With everything that is in there."""
+    with job.ends[0] as end, job.more["port"][0] as port:
+        for message in end:
+            port.send(Message(3, message.data))
+            if message.data == b"and":
+                message.reply(b"done")
+
+
+def test_what_is_given_may_be_in_what_is_given(context: Any) -> None:
+    """In lists, tuples, dicts and dataclasses; an end of a channel that has been used, too."""
+    ours, theirs = Channel.pair()
+    with ours, ReceiveRight.allocate() as port:
+        ours.send(b"earlier")
+        process = context.Process(target=talk, args=(Job([theirs], {"port": (port.make_send(), 5)}),))
+        process.start()
+        assert theirs.closed
+        assert port.receive(PATIENCE).body == b"earlier\0"
+        assert ours.request(b"and", timeout=PATIENCE).data == b"done"
+        assert port.receive(PATIENCE).body[:3] == b"and"
+        ours.close()
+        assert joined(process) == 0
+        wait_for_no_senders(port)
+    wait_until_nothing_is_kept()
+
+
+def exits_with(right: SendRight) -> None:
+    """0 if the right can be used, 1 if it is spent."""
+    try:
+        right.send(Message(4))
+    except RightError as error:
+        assert "before fork" in str(error)
+        os._exit(1)
+    os._exit(0)
+
+
+def test_other_children_of_a_fork_get_nothing() -> None:
+    """Neither one that is forked by hand, nor a second process that was made with the same right."""
+    context = multiprocessing.get_context("fork")
+    with ReceiveRight.allocate() as port:
+        right = port.make_send()
+        first, second = (context.Process(target=exits_with, args=(right,)) for _ in range(2))
+        pid = os.fork()
+        if pid == 0:
+            exits_with(right)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1 and not right.closed
+        first.start()
+        second.start()
+        assert right.closed
+        assert (joined(first), joined(second)) == (0, 1)
+        assert port.receive(PATIENCE).id == 4
         wait_for_no_senders(port)
     wait_until_nothing_is_kept()
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -24,6 +28,7 @@ from machrv import (
 from machrv.rendezvous import verdict as verdict_module
 from machrv.rendezvous.policy import POLICY_VARIABLE, add_feature_state_to_environment
 from machrv.rendezvous.verdict import refusal
+from machrv.requirement.requirement import Mismatch
 
 NO_VALIDATION, VALIDATE_ONLY, ENFORCE = PeerValidationPolicy
 ALWAYS = ProcessRequirement.always_matches_for_testing()
@@ -169,6 +174,7 @@ def test_validating_reports_and_lets_pass(caplog: pytest.LogCaptureFixture) -> N
         refused, [verdict] = judged(NEVER)
         assert refused is None
         assert verdict == ("client", current().audit_token(), NEVER, False, False, "no process ever does")
+        assert verdict.status is None and 0 < verdict.seconds < 30
     matched, failed = caplog.records
     assert matched.levelno == logging.INFO and "meets ProcessRequirement(always" in matched.getMessage()
     assert failed.levelno == logging.WARNING
@@ -203,6 +209,32 @@ def test_what_cannot_be_evaluated_is_not_met(caplog: pytest.LogCaptureFixture) -
         refused, [verdict] = judged(Fails())
     assert refused is not None and "no way to tell" in refused and not verdict.matched
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_verdict_has_the_number_that_the_system_gave() -> None:
+    """An errno here, an OSStatus on macOS; and how long it took."""
+
+    class Slow(Requirement):
+        def validate(self, audit_token: AuditToken, info_plist: bytes = b"") -> bool:
+            raise NotImplementedError
+
+        def mismatch(self, audit_token: AuditToken, info_plist: bytes = b"") -> str | None:
+            began = time.perf_counter()
+            while time.perf_counter() < began + 0.02:
+                pass
+            return Mismatch("it is not signed", -67062)
+
+    with VALIDATE_PEER_REQUIREMENTS.override(True):
+        _, [verdict] = judged(Slow())
+        assert (verdict.status, verdict.reason) == (-67062, "it is not signed") and 0.02 <= verdict.seconds < 30
+        if sys.platform == "linux":
+            with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+                with current().open_process(child.pid) as process:  # type: ignore[attr-defined]
+                    token = AuditToken(pid=child.pid, pidversion=process.pidversion)
+            verdicts: list[Verdict] = []
+            set_verdict_callback(verdicts.append)
+            refusal("client", ProcessRequirement.Builder().user(os.getuid()).build(), token)
+            assert verdicts[0].status == errno.ESRCH
 
 
 def test_a_callback_that_fails_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:

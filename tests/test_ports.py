@@ -14,10 +14,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from machrv import Message, ReceiveRight, RendezvousServer, fileport
+from machrv import Message, ReceiveRight, RendezvousServer, SendOnceRight, SendRight
+from machrv._mach import lib
 from machrv.cli import main
 from machrv.cli.ports import Row, tables
 from machrv.doctor.sockets import command_of
+from machrv.kernel import current
+from machrv.kernel.linux import LinuxKernel
 
 from .conftest import PATIENCE, Program
 
@@ -63,17 +66,31 @@ def test_a_child_and_its_parent_see_each_other(server: RendezvousServer) -> None
         assert destroyed.id == 7
 
 
+@contextmanager
+def elsewhere(*rights: SendRight | SendOnceRight, received: bool) -> Iterator[None]:
+    """Rights in another port space of this process, where they are sockets; or still on their way there."""
+    other, name = LinuxKernel(), f"org.machrv.test.ports.{os.getpid()}"
+    door = other.bootstrap_check_in(name)
+    with SendRight(current().bootstrap_look_up(name)) as way:
+        way.send(Message(1, b"", rights))
+    if received:
+        other.mach_msg(None, lib.MACH_RCV_MSG, None, door, PATIENCE)
+    try:
+        yield
+    finally:
+        other.close()
+
+
 def test_a_right_on_its_way_is_in_nobodys_hands() -> None:
     """What waits in a message is held by no process."""
-    with ReceiveRight.allocate() as port, port.make_send() as right, ReceiveRight.allocate() as other:
-        right.send(Message(1, b"", [other.make_send()]))
+    with ReceiveRight.allocate() as other, elsewhere(other.make_send(), received=False):
         row = next(row for row in rows(os.getpid())["receive"] if 0 in row.holders)
         assert row.holders == {0: 1} and row.ends == 1
 
 
 def test_the_table_and_its_json(capsys: pytest.CaptureFixture[str]) -> None:
     """A line for each right; the same for machines."""
-    with ReceiveRight.allocate() as port, port.make_send_once(), open(os.devnull) as file, fileport(file.fileno()):
+    with ReceiveRight.allocate() as port, elsewhere(port.make_send_once(), received=True):
         assert main(["ports", str(os.getpid())]) == 0
         text = capsys.readouterr().out
         assert f"process {os.getpid()}" in text and "receive" in text and "itself" in text and "send-once" in text

@@ -34,7 +34,7 @@ def test_fifty_children_at_once_get_their_own_ports(server: RendezvousServer, pr
         children[number] = child
     for number, port in replies.items():
         message = port.receive(PATIENCE)
-        assert message.id == GOOD and message.body.rstrip(b"\0") == b"word %d" % number
+        assert message.id == GOOD and message.body.partition(b"\0")[0] == b"word %d" % number
         assert message.audit_token is not None and message.audit_token.pid == children[number].pid
     for number, child in children.items():
         assert finish(child) == 0

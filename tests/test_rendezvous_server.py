@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import machrv
+
 from machrv import (
     Disposition,
     KeyFormatError,
@@ -201,7 +203,7 @@ def test_an_open_file_travels_as_a_fileport(server: RendezvousServer, program: P
     with ReceiveRight.allocate() as port:
         child = start(server, program("client", "read_file"), {"file": fileport(read), "port": port.make_send()})
         os.close(read)
-        assert port.receive(PATIENCE).body.rstrip(b"\0") == b"from the parent"
+        assert port.receive(PATIENCE).body.partition(b"\0")[0] == b"from the parent"
         assert finish(child) == 0
 
 
@@ -346,6 +348,45 @@ def test_what_is_registered_twice_over_owns_nothing_and_can_be_used_again(
         for child in children:
             child.communicate(b"\n")
             assert finish(child) == 0
+
+
+def test_registrations_are_cleared_with_the_lock_held_as_in_the_seed(server: RendezvousServer) -> None:
+    """Or without it; and what was registered is given up."""
+    for held in (True, False):
+        with ReceiveRight.allocate() as port:
+            with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+                with server.lock:
+                    server.register_ports_for_pid(child.pid, {"port": port.make_send()})
+                    if held:
+                        server.clear_client_data_for_testing()
+                if not held:
+                    server.clear_client_data_for_testing()
+                assert server.registration_count == 0
+                wait_for_no_senders(port)
+
+
+def test_the_direct_client_is_the_instance_of_a_process_that_has_not_asked(server: RendezvousServer) -> None:
+    """As in Chromium on iOS. The first one is; it is given up at exit, or when it is closed; who has asked keeps what it has."""
+    code = (
+        "from machrv import *\n"
+        "with ReceiveRight.allocate() as port:\n"
+        "    server = DirectRendezvousServer({'port': port.make_send()})\n"
+        "    first = DirectRendezvousClient.initialize(server.send_right())\n"
+        "    assert RendezvousClient.get_instance() is first and DirectRendezvousClient.get_instance() is first\n"
+        "    with DirectRendezvousClient.initialize(server.send_right()) as second:\n"
+        "        assert RendezvousClient.get_instance() is first\n"
+        "    first.take_send_right('port').close()\n"
+        "    first.close()\n"
+        "    parents = RendezvousClient.get_instance()\n"
+        "    assert type(parents) is RendezvousClient and 'here' in parents\n"
+        "    DirectRendezvousClient.initialize(server.send_right())\n"
+        "    assert RendezvousClient.get_instance() is parents\n"
+        "    server.close()\n"
+    )
+    with ReceiveRight.allocate() as port:
+        child = machrv.launch([sys.executable, "-c", code], {"here": port.make_send()}, server=server)
+        assert finish(child) == 0
+        wait_for_no_senders(port)
 
 
 def test_from_right_takes_the_right_over(kernel: Kernel) -> None:

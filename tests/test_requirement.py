@@ -138,6 +138,8 @@ def test_what_contradicts_itself_or_is_unsafe_is_refused(builder: Builder, reaso
         mac().parent_is_this_process(),
         mac().is_parent_of_this_process(),
         mac().security_label("x"),
+        mac().cgroup("/x"),
+        mac().systemd_unit("x.service", 5),
         ProcessRequirement.Builder("win32").identifier("x"),
     ],
 )
@@ -176,6 +178,8 @@ def test_a_process_without_an_identity_has_nothing_to_compare(own: Signature) ->
         lambda b: b.parent_is_this_process(),
         lambda b: b.is_parent_of_this_process(),
         lambda b: b.security_label("l"),
+        lambda b: b.cgroup("/a"),
+        lambda b: b.systemd_unit("a.service"),
     ],
 )
 @pytest.mark.parametrize("builder", [mac, linux])
@@ -233,6 +237,22 @@ def test_a_security_label_is_a_string(value: object) -> None:
     """And not an empty one."""
     with pytest.raises(RequirementError):
         linux().security_label(value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["", "system.slice", "/a/../b", "/a\0", 3])
+def test_a_control_group_is_an_absolute_path(value: object) -> None:
+    """From the top of the hierarchy, straight down."""
+    with pytest.raises(RequirementError, match="control group"):
+        linux().cgroup(value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["", "web", "system.slice", "a/b.service", ".service", "x\n.service", 3])
+def test_a_unit_has_processes(value: object) -> None:
+    """A slice has none of its own."""
+    with pytest.raises(RequirementError, match="unit"):
+        linux().systemd_unit(value)  # type: ignore[arg-type]
+    with pytest.raises(RequirementError):
+        linux().systemd_unit("a.service", -1)
 
 
 # -- what comes of it ----------------------------------------------------------------------------------------------------

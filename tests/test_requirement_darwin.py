@@ -48,7 +48,7 @@ class Standin(SecurityFramework):
     def set(self, name: str, value: int | bytes) -> None:
         """What it answers from now on."""
         if isinstance(value, bytes):
-            (ctypes.c_char * 65).in_dll(self.library, name).value = value
+            (ctypes.c_char * (65 if name == "answer_team" else 1024)).in_dll(self.library, name).value = value
         else:
             ctypes.c_int.in_dll(self.library, name).value = value
 
@@ -68,6 +68,7 @@ ANSWERS = {
     "answer_team_errno": 0,
     "answer_category": -1,
     "answer_no_bundle": 0,
+    "answer_own": 0,
 }
 
 
@@ -78,6 +79,8 @@ def framework(library: Any) -> Iterator[Standin]:
     for name, value in ANSWERS.items():
         framework.set(name, value)
     framework.set("answer_team", b"")
+    framework.set("answer_fulfilled", b"")
+    framework.set("answer_path", b"/usr/bin")
     yield framework
     assert framework.number("live", ctypes.c_int) == 0
 
@@ -118,7 +121,7 @@ def test_any_other_status_is_a_no_with_a_reason(framework: Standin, answer: str,
     """And nothing that was created on the way is left."""
     framework.set(answer, status)
     found = DarwinEvaluator(TEXT, False, framework).mismatch(TOKEN, b"")
-    assert found is not None and reason in found
+    assert found is not None and reason in found and found.status == status  # type: ignore[attr-defined]
 
 
 def test_a_text_that_cannot_be_read_is_an_error(framework: Standin) -> None:
@@ -173,32 +176,57 @@ def test_a_process_without_a_team(framework: Standin, error: int, team: str | No
         assert framework.team_identifier() == team
 
 
-def test_an_older_system_is_asked_by_trying(framework: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before macOS 13 the certificate's type is the first whose requirement this process itself fulfils."""
-    tried: list[str] = []
-
-    def check(token: AuditToken, text: str, info_plist: bytes | None = None) -> str | None:
-        assert token == current().audit_token() and info_plist is None
-        tried.append(text)
-        return None if text == darwin.CERTIFICATE_TYPES["app_store"] else "it does not"
-
-    monkeypatch.setattr(framework, "check", check)
+def test_an_older_system_is_asked_by_trying(framework: Standin) -> None:
+    """Before macOS 13 the certificate's type is the first whose requirement this process itself fulfils, as it runs."""
     framework.set("answer_team", b"ABC")
-    assert darwin._own_signature(framework) == Signature("ABC", "app_store")
-    assert len(tried) == 2
-    monkeypatch.setattr(framework, "check", lambda *_: "it does not")
+    framework.set("answer_path", b"/Applications/Outer.app/Contents/Helpers/Inner.app")
+    for kind in ("developer_id", "app_store", "development"):
+        framework.set("answer_fulfilled", darwin.CERTIFICATE_TYPES[kind].encode())
+        assert darwin._own_signature(framework) == Signature("ABC", kind)
+    assert framework.bytes("asked_token", 32) == bytes(current().audit_token())
+    assert framework.bytes("asked_plist", framework.number("asked_plist_length")) == b"Puter"
+    framework.set("answer_fulfilled", b"another")
     assert darwin._own_signature(framework) == Signature("ABC", "")
+    framework.set("answer_own", -67062)  # Not signed.
+    framework.set("answer_fulfilled", darwin.CERTIFICATE_TYPES["app_store"].encode())
+    assert darwin._own_signature(framework) == Signature("ABC", "")
+    framework.set("answer_own", -67061)
+    with pytest.raises(UnsupportedRequirementError, match="status -67061"):
+        darwin._own_signature(framework)
+    framework.set("answer_no_bundle", 1)  # No bundle: what runs is judged all the same.
+    framework.set("answer_own", 0)
+    assert darwin._own_signature(framework) == Signature("ABC", "app_store")
+    assert framework.number("asked_dynamic") == 1 and framework.number("asked_plist_length") == -1
+
+
+@pytest.mark.parametrize(
+    ("path", "outer"),
+    [
+        (b"/Applications/A.app", b"/Applications/A.app"),
+        (b"/Applications/A.app/Contents/Frameworks/A Framework.framework/Helpers/A Helper.app", b"/Applications/A.app"),
+        (b"/Applications/A.app/Contents/MacOS", b"/Applications/A.app"),
+        (b"/usr/local/bin", b"/usr/local/bin"),
+        (b"", b""),
+    ],
+)
+def test_the_outer_bundle_of_a_nested_one(path: bytes, outer: bytes) -> None:
+    """The outermost application in its path."""
+    assert darwin.outer_bundle(path) == outer
 
 
 def test_the_info_plist_is_the_one_in_memory(framework: Standin, caplog: pytest.LogCaptureFixture) -> None:
-    """Less what CoreFoundation put into it; nothing where there is no bundle, or where it is too large to be sent."""
+    """Less what CoreFoundation put into it; a helper's is that of the application around it; nothing where there is no
+    bundle, or where it is too large to be sent."""
     assert darwin.info_plist(framework) == b"Plist"
+    framework.set("answer_path", b"/Applications/A.app/Contents/Helpers/B.app")
+    assert darwin.info_plist(framework) == b"Puter"
+    assert framework.bytes("asked_path", 20) == b"/Applications/A.app\0"
     framework.set("answer_no_bundle", 1)
     assert darwin.info_plist(framework) == b""
     assert not caplog.records
 
     class Large(Standin):
-        def info_plist(self) -> bytes:
+        def info_plist(self, path: bytes = b"") -> bytes:
             return b"x" * (MAX_INFO_PLIST_SIZE + 1)
 
     assert darwin.info_plist(Large(framework.library)) == b""

@@ -12,7 +12,7 @@ import pytest
 
 from machrv import AuditToken, UnsupportedError, current
 from machrv.requirement import linux as linux_module
-from machrv.requirement.pinned import PinnedProcess
+from machrv.rights.pinned import PinnedProcess
 
 from .conftest import PATIENCE
 from .processes import WAITS, Start, ask, cat, needs_root, python, start, token_of, wait_for_program, why_not

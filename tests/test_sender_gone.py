@@ -30,6 +30,7 @@ from machrv.rights import SendRight
 
 from . import linux_hostile as h
 from .conftest import PATIENCE, Program, finish, wait_for_no_senders
+from .linux_features import needs
 from .test_pid_reuse import permitted, recycled, wait_until_there  # noqa: F401 (a fixture)
 
 SWITCHES = {
@@ -224,6 +225,7 @@ with port:
 
 
 @pytest.mark.usefixtures("permitted")
+@needs("SO_PASSPIDFD")  # Without it, what it sent may count as sent by whoever has its number by then.
 def test_who_had_the_pid_before_is_not_the_process_itself(server: RendezvousServer, program: Program) -> None:
     """What it sent is not taken for what this process sent itself, whose notifications are the kernel's words."""
     with ReceiveRight.allocate() as port:

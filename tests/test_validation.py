@@ -6,10 +6,12 @@ fixture `nothing_left` counts here, the program `validation` counts in the child
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -27,6 +29,7 @@ from machrv import (
     RendezvousServer,
     RendezvousServerBase,
     Verdict,
+    aio,
     four_char_code,
     launch,
     peer_validation_policy,
@@ -36,6 +39,7 @@ from machrv.rendezvous.policy import POLICY_VARIABLE
 from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID
 
 from .conftest import PATIENCE, Program, finish, wait_for_no_senders
+from .loops import no_senders, warm_uvloop  # noqa: F401 (fixture)
 
 NO_VALIDATION, VALIDATE_ONLY, ENFORCE = PeerValidationPolicy
 ALWAYS = ProcessRequirement.always_matches_for_testing()
@@ -288,8 +292,43 @@ def test_a_missing_reply_is_a_failure_where_the_server_must_show_itself(
             DirectRendezvousClient.initialize(server.send_right()).close()
         expected = [("server", None, ALWAYS, False, policy == ENFORCE, "there is no answer to judge it by")]
         assert verdicts == expected * (policy != NO_VALIDATION)
+        assert all(verdict.status is None and 0 <= verdict.seconds < 30 for verdict in verdicts)
         RendezvousClient.set_server_process_requirement(None)
         DirectRendezvousClient.initialize(server.send_right()).close()
+
+
+@pytest.mark.usefixtures("server_requirement")
+@pytest.mark.parametrize("how", ["connect", "initialize"])
+@pytest.mark.parametrize("requirement", [ALWAYS, NEVER], ids=["met", "not met"])
+def test_a_server_is_held_against_its_requirement_on_a_loop_too(
+    policy: PeerValidationPolicy, verdicts: list[Verdict], how: str, requirement: ProcessRequirement
+) -> None:
+    """`aio.connect` and `aio.initialize` judge as the others do: what a server that is refused has sent is given up."""
+    RendezvousClient.set_server_process_requirement(requirement)
+
+    async def main() -> None:
+        with ReceiveRight.allocate() as port:
+            if how == "connect":
+                async with aio.RendezvousServer() as server:
+                    with server.lock:
+                        server.register_ports_for_pid(os.getpid(), {"port": port.make_send()})
+                    await ask(aio.connect(server.service_name))
+            else:
+                async with aio.DirectRendezvousServer({"port": port.make_send()}) as server:
+                    await ask(aio.initialize(server.send_right()))
+            await no_senders(port)
+
+    async def ask(asking: Any) -> None:
+        if policy == ENFORCE and requirement is NEVER:
+            with pytest.raises(PeerRejectedError, match="does not meet"):
+                await asking
+        else:
+            with await asking as rights:
+                assert rights.port_count == 1
+
+    asyncio.run(main())
+    judged = [(verdict.peer, verdict.requirement, verdict.matched) for verdict in verdicts]
+    assert judged == [("server", requirement, requirement is ALWAYS)] * (policy != NO_VALIDATION)
 
 
 @pytest.mark.usefixtures("server_requirement")

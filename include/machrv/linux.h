@@ -27,6 +27,10 @@ mach_msg_return_t machrv_msg(mach_port_t task, mach_msg_header_t *msg, mach_msg_
 void machrv_msg_destroy(mach_port_t task, mach_msg_header_t *msg);
 int machrv_fileport_makeport(mach_port_t task, int fd, mach_port_t *port);
 int machrv_fileport_makefd(mach_port_t task, mach_port_t port);
+/* A send right as a descriptor that a child can inherit, and back: for a child that looks no name up. Both copy; the descriptor is
+   close-on-exec and the caller's. KERN_INVALID_RIGHT for what is no send right to a port, or no descriptor of one. */
+kern_return_t machrv_right_makefd(mach_port_t task, mach_port_name_t name, int *fd);
+kern_return_t machrv_right_makeport(mach_port_t task, int fd, mach_port_name_t *name);
 
 /* bootstrap_look_up() that waits at most so long for a place among those who look up a busy server's name (launchd's
    answers at once): then KERN_OPERATION_TIMED_OUT. */
@@ -73,9 +77,10 @@ typedef struct {
     mach_port_urefs_t urefs;
     int32_t file;            /* it is a fileport */
     uint64_t socket;         /* inode of the socket of a send or send-once right, 0: none */
-    uint64_t loop;           /* of the socket that the task's own messages to a port go into */
     uint32_t ends;           /* how many receiving ends a port has */
+    uint32_t own;            /* rights of the task's own to it, which need no socket */
     uint32_t messages;       /* how many messages wait there */
+    uint64_t bytes;          /* of those of the task's own */
     uint32_t members;        /* of a port set */
     char id[33];             /* as for machrv_port_identity */
 } machrv_account_t;

@@ -77,6 +77,12 @@ typedef struct mach_port_limits {
     mach_port_msgcount_t mpl_qlimit;
 } mach_port_limits_t;
 
+typedef struct mach_port_info_ext {
+    mach_port_status_t mpie_status;
+    mach_port_msgcount_t mpie_boost_cnt;
+    uint32_t reserved[6];
+} mach_port_info_ext_t;
+
 #define MACH_PORT_QLIMIT_ZERO (0)
 #define MACH_PORT_QLIMIT_BASIC (5)
 #define MACH_PORT_QLIMIT_SMALL (16)
@@ -109,6 +115,8 @@ typedef struct mach_port_limits {
 
 #define MACH_PORT_LIMITS_INFO_COUNT ((natural_t)(sizeof(mach_port_limits_t) / sizeof(natural_t)))
 #define MACH_PORT_RECEIVE_STATUS_COUNT ((natural_t)(sizeof(mach_port_status_t) / sizeof(natural_t)))
+#define MACH_PORT_DNREQUESTS_SIZE_COUNT 1
+#define MACH_PORT_INFO_EXT_COUNT ((natural_t)(sizeof(mach_port_info_ext_t) / sizeof(natural_t)))
 
 #define MPO_CONTEXT_AS_GUARD 0x01
 #define MPO_QLIMIT 0x02

@@ -9,7 +9,9 @@ import asyncio
 
 from machrv.channel import Channel as BlockingChannel
 from machrv.channel.encoding import encoded
-from machrv.errors import ChannelClosedError
+from machrv.channel.parcel import listed
+from machrv.constants import MACH_RCV_TIMED_OUT
+from machrv.errors import ChannelClosedError, ReceiveTimeout
 from machrv.rights.awaiting import received, sent
 from machrv.rights.kinds import ReceiveRight
 from machrv.rights.right import Movable
@@ -66,7 +68,7 @@ class Channel(Movable):
         """Send, and wait for the answer. See `machrv.Channel.request`. Cancelled, the answer is dropped when it comes."""
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
-        rights = list(rights)
+        rights = listed(rights)
         peer = self._end._open()
         answers = await sent(peer, lambda: self._end._ask(peer, data, rights, 0), timeout)
         try:
@@ -102,6 +104,19 @@ class Channel(Movable):
                 raise StopAsyncIteration from None
             raise
 
+    async def poll(self, timeout: float | None = 0.0) -> bool:
+        """Whether `receive` has something to give, or to say, within so many seconds. See `machrv.Channel.poll`."""
+
+        def told() -> bool:
+            if self._end.poll(0):
+                return True
+            raise ReceiveTimeout(MACH_RCV_TIMED_OUT, "mach_msg")
+
+        try:
+            return await received(self._end._port, told, timeout)
+        except ReceiveTimeout:
+            return False
+
     def fileno(self) -> int:
         """See `machrv.Channel.fileno`."""
         return self._end.fileno()
@@ -114,6 +129,11 @@ class Channel(Movable):
     def close(self) -> None:
         """Close this end. Who waits on it here gets an error. Idempotent."""
         self._end.close()
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        """As `machrv.Channel`: an argument of a `multiprocessing.Process`, and nothing else."""
+        self._end.__reduce_ex__(protocol)  # Raises, where it is none.
+        return Channel, (self._end,)
 
     def moving_right(self) -> ReceiveRight:
         """See `machrv.Channel.moving_right`."""

@@ -13,12 +13,11 @@ from machrv.rendezvous.client import (
     DirectRendezvousClient,
     RendezvousClient,
     explained,
-    look_up,
+    found,
     request_id,
     server_requirement,
     taken,
 )
-from machrv.rendezvous.names import service_names
 from machrv.rendezvous.protocol import request
 from machrv.rights.awaiting import receive, send
 from machrv.rights.kinds import SendRight, reply_port
@@ -49,11 +48,9 @@ async def connect(
     """
     deadline = asyncio.get_running_loop().time() + timeout
     kernel = kernel if kernel is not None else current()
-    name, server = await _look_up(
-        [service_name] if service_name is not None else service_names(), kernel, timeout, deadline
-    )
+    server, what = await _found(service_name, kernel, timeout, deadline)
     with server:
-        return RendezvousClient(*await _ask(server, f"server {name!r}", timeout, deadline))
+        return RendezvousClient(*await _ask(server, what, timeout, deadline))
 
 
 async def initialize(send_right: SendRight, timeout: float = 30.0) -> DirectRendezvousClient:
@@ -62,15 +59,15 @@ async def initialize(send_right: SendRight, timeout: float = 30.0) -> DirectRend
     Raises as `connect`, and is cancelled as that; as long as the request was not sent, the caller still owns the right.
     """
     deadline = asyncio.get_running_loop().time() + timeout
-    return DirectRendezvousClient(*await _ask(send_right, "server", timeout, deadline))
+    return DirectRendezvousClient(*await _ask(send_right, "server", timeout, deadline)).known()
 
 
-async def _look_up(names: list[str], kernel: Kernel, timeout: float, deadline: float) -> tuple[str, SendRight]:
-    """A send right to the first of these services that there is. Nothing tells when a busy server takes the next in."""
+async def _found(service_name: str | None, kernel: Kernel, timeout: float, deadline: float) -> tuple[SendRight, str]:
+    """A send right to the server, and what it is called. Nothing tells when a busy server takes the next in."""
     pause = _FIRST_PAUSE
     while True:
         try:
-            return look_up(names, kernel, 0, timeout)
+            return found(service_name, kernel, 0, timeout)
         except RendezvousTimeout:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:

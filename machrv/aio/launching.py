@@ -41,6 +41,7 @@ async def launch(
     requirement: Requirement | None = None,
     *,
     server: AnyServer | None = None,
+    nameless: bool = False,
     limit: int = 2**16,
     **popen: Any,
 ) -> Child:
@@ -68,7 +69,7 @@ async def launch(
         if popen.pop("bufsize", 0) != 0:
             raise ValueError("bufsize must be 0: the streams of an asyncio process have their own buffers")
         if server is None:
-            server = RendezvousServer.get_instance()
+            server = RendezvousServer.get_instance(nameless=nameless)
         if isinstance(server.lock, LoopLock):
             await server.lock.free()
         protocol = SubprocessStreamProtocol(limit=limit, loop=loop)
@@ -76,7 +77,13 @@ async def launch(
         command: Any = os.fspath(args) if isinstance(args, os.PathLike) else args
         shell = bool(popen.pop("shell", False))
         stdin, stdout, stderr = (popen.pop(name, None) for name in ("stdin", "stdout", "stderr"))
-        rest: dict[str, Any] = {"ports": ports, "requirement": requirement, "server": server, **popen}
+        rest: dict[str, Any] = {
+            "ports": ports,
+            "requirement": requirement,
+            "server": server,
+            "nameless": nameless,
+            **popen,
+        }
         transport = _Transport(loop, protocol, command, shell, stdin, stdout, stderr, 0, connected, None, **rest)
     except BaseException:
         destroy_ports(ports)

@@ -194,8 +194,10 @@ class RendezvousServer(RendezvousServerBase, threaded.RendezvousServer):
         return self._lock
 
     @classmethod
-    def get_instance(cls) -> threaded.RendezvousServer:
+    def get_instance(cls, *, nameless: bool = False) -> threaded.RendezvousServer:
         """The server of this process: what there is already (`machrv.RendezvousServer`'s too), else one on this loop.
+
+        `nameless`: one that has no name will do.
 
         One that was made here is closed when its loop ends under asyncio.run(), or by `close()`. Raises RendezvousError
         if it serves on another loop that runs, or as the constructor.
@@ -206,14 +208,15 @@ class RendezvousServer(RendezvousServerBase, threaded.RendezvousServer):
             return threaded.RendezvousServer._instance
         if _instance is not None:
             known, other = _instance
-            if known is loop:
+            if known is loop and (nameless or other.service_name):
                 return other
-            if known.is_running():
+            if known is not loop and known.is_running():
                 raise RendezvousError(
                     "the rendezvous server of this process serves on another event loop: launch from there"
                 )
-            other.close()
-        _instance = loop, cls()
+            if known is not loop:
+                other.close()
+        _instance = loop, cls(nameless=nameless)
         return _instance[1]
 
     def close(self) -> None:

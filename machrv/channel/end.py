@@ -5,7 +5,8 @@
 #
 # Theory of operation. An end that travels is its receive right and nothing else: the send right of the other direction lies
 # in its queue, in a HELLO, and is taken out when the end is first used. An end that was used and is then moved puts the
-# HELLO there before. What lay before the HELLO, because the other side had sent already, is kept in `_early`.
+# HELLO there before. What lay before the HELLO, because the other side had sent already, is kept in `_early`. A HELLO without
+# a right, or with one that has died, is of another side that is gone: what it had sent is still received.
 
 from __future__ import annotations
 
@@ -15,9 +16,10 @@ from _warnings import warn
 from collections import deque
 from time import monotonic
 
+from machrv.channel.bell import Bell
 from machrv.channel.encoding import encoded
 from machrv.channel.message import ChannelMessage
-from machrv.channel.parcel import HELLO_ID, packed, unpacked
+from machrv.channel.parcel import HELLO_ID, listed, packed, unpacked
 from machrv.constants import (
     MACH_PORT_RIGHT_SEND,
     MACH_RCV_LARGE,
@@ -49,11 +51,12 @@ if TYPE_CHECKING:
 
     from machrv.channel.encoding import Encoding
     from machrv.channel.parcel import Thing
-    from machrv.kernel import Kernel
+    from machrv.kernel import Kernel, Readiness
     from machrv.rights.incoming import ReceivedMessage
 
     T = TypeVar("T")
 
+_SPENT = "this end of a channel is spent: it was closed, given away, or made before fork"
 _GONE = "the other end of this channel is gone: it was closed, or its process has ended"
 
 
@@ -72,16 +75,19 @@ class Channel(Movable):
     kept, then `send` waits: two ends that only send wait for each other.
     """
 
-    __slots__ = ("_port", "_peer", "_early", "_lock", "_gone", "__weakref__")
+    __slots__ = ("_port", "_peer", "_met", "_early", "_bell", "_lock", "_gone", "__weakref__")
 
     def __init__(self, right: ReceiveRight) -> None:
         """Take an end over that came as a receive right. `pair` and `client.take_channel` are the usual ways."""
         if not isinstance(right, ReceiveRight):
             raise RightError(f"an end of a channel comes as a ReceiveRight, not as {right!r}")
-        self._port = ReceiveRight(right.release(), right.kernel)
+        self._port = ReceiveRight(right.moved("moved into a Channel"), right.kernel)
         self._port._came = True  # Whoever has the other end has been there before.
+        #: The right to send to the other end, and whether the HELLO that brings it was taken out; the right may be dead by then.
         self._peer: SendRight | None = None
+        self._met = False
         self._early: deque[ReceivedMessage] = deque()
+        self._bell: Bell | None = None
         self._lock = allocate_lock()
         #: The other end's right to send here is gone. A process that ends may still be about to close its other descriptors.
         self._gone = False
@@ -93,7 +99,7 @@ class Channel(Movable):
             with left.make_send() as to_left, right.make_send() as to_right:
                 _greet(right, to_left)
                 ends = cls(left), cls(right)
-                ends[0]._peer = SendRight(to_right.release(), to_right.kernel)
+                ends[0]._peer, ends[0]._met = SendRight(to_right.release(), to_right.kernel), True
                 return ends
 
     # -- sending and receiving ----------------------------------------------------------------------------------------
@@ -116,7 +122,7 @@ class Channel(Movable):
         ChannelClosedError, which is an EOFError, once the other end is gone and all that it sent was received;
         MessageFormatError if the other end sends what is no message of a channel: that one is given up.
         """
-        self._open()
+        self._meet()
         try:
             message = self._early.popleft()
         except IndexError:
@@ -125,6 +131,8 @@ class Channel(Movable):
             except NoSenders:
                 self._gone = True
                 raise ChannelClosedError(_GONE) from None
+        if self._bell is not None and not self._early:
+            self._bell.hush()
         return _arrived(message)
 
     def request(self, data: Buffer = b"", rights: Iterable[Thing] = (), timeout: float | None = None) -> ChannelMessage:
@@ -169,13 +177,18 @@ class Channel(Movable):
                 message = self.receive()
             except ChannelClosedError:
                 return
+            except Exception:
+                if self.closed:
+                    return  # By another thread.
+                raise
             yield message
 
     # -- waiting ------------------------------------------------------------------------------------------------------
 
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Whether `receive` has something to give, or to say, within so many seconds; None waits until it has."""
-        if self._gone or self._open() and self._early:
+        self._meet(heard=True)
+        if self._gone or self._early:
             return True
         self._port._listen()
         try:  # There is no room for any message: it stays where it is.
@@ -192,8 +205,18 @@ class Channel(Movable):
 
         It belongs to this end, and is closed with it, or when it is given away. Never read from it.
         """
-        self._open()
+        self._meet(heard=True)
+        if self._early or self._bell is not None:
+            return self._port._attached(Bell, self._rung).fileno()
         return self._port.fileno()
+
+    def _rung(self, readiness: Readiness) -> Bell:
+        """A descriptor that is readable as long as messages wait here, too."""
+        readiness.close()
+        self._bell = Bell(self._port)
+        if not self._early:
+            self._bell.hush()
+        return self._bell
 
     # -- holding ------------------------------------------------------------------------------------------------------
 
@@ -212,17 +235,20 @@ class Channel(Movable):
 
     def moving_right(self) -> ReceiveRight:
         """For whoever moves this end: the receive right that it travels as. Until that has gone, the end works on."""
+        if self.closed:
+            raise RightError(_SPENT)
         if self._early:
             raise RightError("messages wait here that this end has taken in already: receive them before it is moved")
         with self._lock:
-            peer, self._peer = self._peer, None
-            if peer is not None:
-                try:
-                    _greet(self._port, peer)
-                except BaseException:
-                    self._peer = peer
-                    raise
+            if self._met:
+                _greet(self._port, self._peer)
+                self._peer, self._met = None, False
         return self._port
+
+    def _held_again(self, right: ReceiveRight) -> None:
+        """In the child of a fork, to which it was handed over: the end as if it had just come."""
+        self._port._held_again(right)
+        self._peer, self._lock, self._gone = None, allocate_lock(), False
 
     def __reduce_ex__(self, protocol: object) -> Any:
         """An end can be an argument of a `multiprocessing.Process`; anywhere else, it cannot be pickled or copied."""
@@ -244,15 +270,26 @@ class Channel(Movable):
     # -- step by step, for `machrv.aio` as well -----------------------------------------------------------------------
 
     def _open(self) -> SendRight:
-        """The right to send to the other end: the first time, taken out of the own queue, where it is or never will be."""
-        if self._gone and not self.closed:
-            raise ChannelClosedError(_GONE)
+        """The right to send to the other end."""
+        self._meet()
         peer = self._peer
-        if peer is not None:
-            return peer
-        self._port.name  # Raises if the end is spent.
+        if peer is None:
+            raise ChannelClosedError(_GONE)
+        return peer
+
+    def _meet(self, heard: bool = False) -> None:
+        """The first time, take the right to send to the other end out of the own queue, where it is or never will be.
+
+        Raises RightError if this end is spent; ChannelClosedError if the other end's end was received, unless `heard`.
+        """
+        if self.closed:
+            raise RightError(_SPENT)
+        if self._gone and not heard:
+            raise ChannelClosedError(_GONE)
+        if self._met:
+            return
         with self._lock:
-            while self._peer is None:
+            while not self._met:
                 try:
                     message = self._port.receive(timeout=0)
                 except (NoSenders, ReceiveTimeout):
@@ -264,20 +301,18 @@ class Channel(Movable):
                     self._early.append(message)
                     continue
                 with message:
-                    found = message.rights.pop(0) if message.rights else None
+                    found = message.rights[0] if message.rights else None
                     if isinstance(found, SendRight):
                         self._peer = found
-                    elif found is not None:
-                        found.close()
-                    else:
-                        raise ChannelClosedError(_GONE)
-            return self._peer
+                        message.rights.clear()
+                    self._met = True
 
     def _sent(self, data: Buffer, rights: Iterable[Thing], send: Callable[[Message], T]) -> T:
         """What `send` gives, once it was given the message with these."""
-        rights = list(rights)
-        if self in rights:
-            raise RightError("an end of a channel cannot be sent over itself: give it to somebody else")
+        rights = listed(rights)
+        for thing in rights:
+            if isinstance(thing, Movable) and self._is_of_this(thing):
+                raise RightError("an end of a channel cannot be sent over that channel: give it to somebody else")
         message, made = packed(data, rights, self._port.kernel)
         try:
             return send(message)
@@ -288,6 +323,13 @@ class Channel(Movable):
         finally:
             for right in made:
                 right.close()
+
+    def _is_of_this(self, thing: Movable) -> bool:
+        """Whether it is this end, or the other one: that would lie in its own queue, and nobody could ever receive it."""
+        end = getattr(thing, "_end", thing)  # That of `machrv.aio` has one.
+        if not isinstance(end, Channel) or end.closed or self._peer is None:
+            return end is self
+        return end is self or end._port.kernel is self._port.kernel and end._port.name == self._peer.name
 
     def _ask(self, peer: SendRight, data: Buffer, rights: Iterable[Thing], timeout: float | None) -> ReceiveRight:
         """Send a request. What the answer comes to is the caller's: for `_answered`, or to be closed."""
@@ -310,10 +352,10 @@ class Channel(Movable):
         return ChannelClosedError(_GONE)
 
 
-def _greet(port: ReceiveRight, peer: SendRight) -> None:
+def _greet(port: ReceiveRight, peer: SendRight | None) -> None:
     """Put the right to send the other way into the queue of an end. It is moved there. There is room for it in any case."""
     with port.make_send_once() as once:
-        once.send(Message(HELLO_ID, descriptors=[peer]), timeout=0)
+        once.send(Message(HELLO_ID, descriptors=[] if peer is None else [peer]), timeout=0)
 
 
 def _arrived(message: ReceivedMessage) -> ChannelMessage:

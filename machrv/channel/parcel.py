@@ -14,6 +14,7 @@ from struct import Struct
 
 from machrv.errors import MessageFormatError, RightError
 from machrv.message import Message, OutOfLineDescriptor, PortDescriptor
+from machrv.rights.closing import Closing
 from machrv.rights.files import fileport
 from machrv.rights.kinds import ReceiveRight, SendRight
 from machrv.rights.memory import MemoryObject
@@ -45,9 +46,16 @@ _THING = Struct("=IQ")
 _RIGHT, _FILE, _MEMORY, _END = range(4)
 
 
+def listed(things: Iterable[Thing]) -> list[Thing]:
+    """The things, each once looked at. Raises RightError for one that stands alone: some of them can be iterated over."""
+    if isinstance(things, Closing) or hasattr(things, "fileno"):
+        raise RightError(f"rights are a list, and {things!r} is one thing: write rights=[...]")
+    return list(things)
+
+
 def packed(data: Buffer, things: Iterable[Thing], kernel: Kernel) -> tuple[Message, list[Right]]:
     """The message, and the rights that were made for it: close them once it was sent, or was not."""
-    image = data if type(data) is bytes else bytes(memoryview(data))
+    image: Any = data if type(data) is bytes else _bytes_of(data)
     size = len(image)
     descriptors: list[Any] = []
     made: list[Right] = []
@@ -57,6 +65,8 @@ def packed(data: Buffer, things: Iterable[Thing], kernel: Kernel) -> tuple[Messa
             kind, right, extent = _described(thing, kernel)
             if kind in (_FILE, _MEMORY):
                 made.append(right)
+            elif any(right is other for other in descriptors):
+                raise RightError(f"{thing!r} is among the rights twice, and can be given away once")
             if right.kernel is not kernel:
                 raise RightError(f"{thing!r} belongs to another port space than the channel: make both with one kernel")
             descriptors.append(right)
@@ -70,6 +80,12 @@ def packed(data: Buffer, things: Iterable[Thing], kernel: Kernel) -> tuple[Messa
         descriptors.append(OutOfLineDescriptor(image))
         image = b""
     return Message(DATA_ID, _HEAD.pack(count, size > INLINE, size) + table + image, descriptors), made
+
+
+def _bytes_of(data: Buffer) -> bytes | memoryview:
+    """What lies in a buffer; where it is long and in one piece, without copying it."""
+    view = memoryview(data)
+    return view.cast("B") if view.nbytes > INLINE and view.c_contiguous else bytes(view)
 
 
 def _described(thing: Thing, kernel: Kernel) -> tuple[int, Right, int]:

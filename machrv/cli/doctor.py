@@ -42,6 +42,7 @@ def add_to(commands: Any) -> None:
         epilog="examples:\n"
         "  machrv doctor\n"
         "  machrv doctor --fix                       remove what killed processes have left\n"
+        "  machrv doctor --require user=1000 --require identifier=/usr/bin/python3\n"
         "  machrv doctor --json | python3 -m json.tool\n\n"
         "exit status: 0 if machrv works here, with warnings or without; 1 if something keeps it from\n"
         "working; 2 if the arguments make no sense.",
@@ -51,6 +52,13 @@ def add_to(commands: Any) -> None:
         "--fix", action="store_true", help="remove stale names from the bootstrap directory, and nothing else"
     )
     parser.add_argument("--quick", action="store_true", help="without the child's claim")
+    parser.add_argument(
+        "--require",
+        metavar="NAME[=VALUE]",
+        action="append",
+        default=[],
+        help="whether this process meets that: a method of ProcessRequirement.Builder, such as user=1000; may be repeated",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     add_option(parser)
     parser.set_defaults(run=run)
@@ -91,6 +99,13 @@ def _examination(arguments: Namespace, doing: list[str]) -> Iterator[Finding]:
     for section, look in rooms:
         doing[0] = f"looking at: {section}"
         yield from examined(section, look)
+    if kernel:
+        from machrv.doctor import identity, names
+
+        doing[0] = "checking a name in, and looking it up"
+        yield from examined(names.SECTION, names.look)
+        doing[0] = "looking at this process as others see it"
+        yield from examined(identity.SECTION, lambda: identity.look(arguments.require))
     if kernel and not arguments.quick:
         from machrv.doctor import claim
 

@@ -47,8 +47,9 @@ _TOLD = {
     "file": bool,
     "sockets": list,
     "ends": list,
-    "own": list,
+    "own": int,
     "messages": int,
+    "bytes": int,
     "members": int,
 }
 
@@ -226,7 +227,7 @@ class _View:
         left = dict(self._held)
         for entry in self._told():
             rows += [self._named(entry, right) for bit, right in _TYPES.items() if entry["type"] & bit]
-            for inode in (*entry["sockets"], *entry["ends"], *entry["own"]):
+            for inode in (*entry["sockets"], *entry["ends"]):
                 left.pop(inode, None)
         groups: dict[tuple[str, str], list[int]] = {}
         for inode in left:
@@ -242,7 +243,7 @@ class _View:
         found = []
         for entry in ask(self._pid) or []:
             if all(isinstance(entry.get(key), kind) for key, kind in _TOLD.items()):
-                for key in ("sockets", "ends", "own"):
+                for key in ("sockets", "ends"):
                     entry[key] = [inode for inode in entry[key] if type(inode) is int and inode in self._held]
                 found.append(entry)
         return found
@@ -251,13 +252,18 @@ class _View:
         """A right whose name was told."""
         inodes = {"receive": entry["ends"], "send": entry["sockets"], "send-once": entry["sockets"]}.get(right, [])
         row = self._seen(right, "" if right == "dead-name" else entry["port"], inodes)
-        if right == "receive":
-            row = row._replace(messages=entry["messages"])
+        if right == "receive":  # The process's own rights and messages to it are in its memory.
+            holders = {**row.holders, self._pid: row.holders.get(self._pid, 0) + entry["own"]}
+            row = row._replace(
+                messages=entry["messages"],
+                waiting=row.waiting + entry["bytes"],
+                holders={pid: count for pid, count in holders.items() if count},
+            )
         elif right == "port-set":
             row = row._replace(ends=entry["members"])
         elif right == "send" and entry["file"]:
             row = row._replace(right="file", port="")
-        elif right == "send" and not inodes:  # One to a port of its own is a count, and needs no socket.
+        elif right in ("send", "send-once") and not inodes:  # One to a port of its own needs no socket.
             row = row._replace(holders={self._pid: 1})
         return row._replace(name=entry["name"], references=entry["references"] if right in _COUNTED else 1)
 

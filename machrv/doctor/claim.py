@@ -14,8 +14,8 @@ from subprocess import DEVNULL, PIPE, TimeoutExpired
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from machrv.doctor.findings import OK, WARNING, WRONG, Finding
-from machrv.errors import MachrvError, NoSenders, ReceiveTimeout
+from machrv.doctor.findings import NOTE, OK, WRONG, Finding
+from machrv.errors import MachrvError, NoSenders, ReceiveTimeout, UnsupportedError
 from machrv.kernel import current
 from machrv.rendezvous.launch import launch
 from machrv.rendezvous.server import RendezvousServer
@@ -24,6 +24,7 @@ from machrv.rights import ReceiveRight, fileport
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
+    from typing import Any
 
     from machrv.message import Message
 
@@ -35,14 +36,15 @@ PATIENCE = 10.0
 def look() -> Iterator[Finding]:
     """Launch a child, hand it a port and a file, hear from it, and see that nothing is left."""
     try:
-        took, message, problem = _perform()
+        took, message, problem = _perform(nameless=False)
     except (MachrvError, OSError) as error:
         yield Finding(SECTION, "a claim", WRONG, f"{type(error).__name__}: {error}", "the lines above may say why")
+        yield from _without_a_name()
         return
     if message is None or problem:
         yield Finding(SECTION, "a claim", WRONG, problem, "the lines above may say why")
         return
-    account = json.loads(message.body.rstrip(b"\0"))
+    account = json.loads(message.body.partition(b"\0")[0])
     yield Finding(SECTION, "a claim", OK, "a child was launched, claimed a port and a file, and used both")
     yield Finding(
         SECTION,
@@ -55,17 +57,34 @@ def look() -> Iterator[Finding]:
         yield Finding(SECTION, "file", WRONG, f"the child read {account['read']!a} where 'here' was written")
 
 
-def _perform() -> tuple[float, Message | None, str]:
+def _without_a_name() -> Iterator[Finding]:
+    """Where names are denied, whether children can be launched without."""
+    what = "a claim without a name"
+    try:
+        took, message, problem = _perform(nameless=True)
+    except UnsupportedError as error:
+        yield Finding(SECTION, what, NOTE, str(error))
+    except (MachrvError, OSError) as error:
+        yield Finding(SECTION, what, WRONG, f"{type(error).__name__}: {error}")
+    else:
+        if message is None or problem:
+            yield Finding(SECTION, what, WRONG, problem)
+        else:
+            yield Finding(SECTION, what, OK, f"launch(..., nameless=True) works here: {took * 1000:.0f} ms")
+
+
+def _perform(nameless: bool) -> tuple[float, Message | None, str]:
     """Seconds, the child's message, and what went wrong."""
     with ExitStack() as stack:
-        server = stack.enter_context(RendezvousServer())
+        server = stack.enter_context(RendezvousServer(nameless=nameless))
         inbox = stack.enter_context(ReceiveRight.allocate())
         file = stack.enter_context(tempfile.TemporaryFile(buffering=0))
         file.write(b"here")
         rights = {"port": inbox.make_send(), "file": fileport(file.fileno())}
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)}
         started = perf_counter()
-        process = launch(CHILD, rights, server=server, env=environment, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE)
+        quiet: dict[str, Any] = {"stdin": DEVNULL, "stdout": DEVNULL, "stderr": PIPE}
+        process = launch(CHILD, rights, server=server, nameless=nameless, env=environment, **quiet)
         with process, closing(current().open_process(process.pid)) as pinned:
             try:
                 message = inbox.receive(PATIENCE)

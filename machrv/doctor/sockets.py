@@ -85,7 +85,7 @@ def _socket(payload: bytes) -> UnixSocket:
         length, kind = _ATTRIBUTE.unpack_from(payload, at)
         value = payload[at + _ATTRIBUTE.size : at + length]
         if kind == _NAME:
-            address = value if value[:1] == b"\0" else value.rstrip(b"\0")
+            address = value if value[:1] == b"\0" else value.partition(b"\0")[0]
         elif kind == _PEER:
             (peer,) = unpack_from("=I", value)
         elif kind == _QUEUES:

@@ -17,9 +17,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from typing_extensions import Buffer
+
 _NAME, _COUNT = "mach_port_name_t *", "mach_msg_type_number_t *"
 #: What mach_port_peek can tell of a trailer (xnu-11417, osfmk/mach/mach_port.defs), in bytes.
 _PEEKED = 100
+#: How much longer than in user space a message header is in the kernel, in bytes.
+_KERNEL_HEADER = 8
 
 
 def check(code: int, operation: str) -> None:
@@ -31,7 +35,7 @@ def check(code: int, operation: str) -> None:
 class PortStatus(tuple):  # type: ignore[type-arg]  # A namedtuple without `collections` and `typing`.
     """What mach_port_get_attributes(MACH_PORT_RECEIVE_STATUS) tells of a receive right.
 
-    `pset` counts the sets that the port is in, `seqno` is the next message's, `mscount` the send rights made since it was
+    `pset` is 1 if the port is in a set, `seqno` is the next message's, `mscount` the send rights made since it was
     last reset, `msgcount` the messages waiting (where the kernel can tell; otherwise 0 or 1), `sorights` the send-once
     rights in existence; `srights`, `pdrequest` and `nsrequest` are 0 or 1, as in <mach/port.h>.
     """
@@ -147,7 +151,7 @@ class Calls:
         return self.mach_port_allocate(constants.MACH_PORT_RIGHT_RECEIVE)
 
     def mach_port_type(self, name: int) -> int:
-        """The MACH_PORT_TYPE_* bits of a name."""
+        """The MACH_PORT_TYPE_* bits of a name, without those of a request for MACH_NOTIFY_SEND_POSSIBLE."""
         return self._asked("mach_port_type_t *", "mach_port_type", name)
 
     def mach_port_names(self) -> list[tuple[int, int]]:
@@ -266,19 +270,26 @@ class Calls:
     def mach_port_peek(self, name: int, trailer: int = 0, seqno: int = 0) -> tuple[int, int, int, bytes]:
         """Look at a message that waits: (its number, msgh_size, msgh_id, its trailer). It stays where it is.
 
-        `trailer`: what of it, as in the options of `mach_msg`. `seqno`: the number of the message, 0 for the next. Raises
-        MachError (KERN_FAILURE) if there is none.
+        `trailer`: what of it, as in the options of `mach_msg`. `seqno`: the number of the message, 0 for the next; Linux can
+        tell of the next alone, and only once a message is received which process sent it (its pidversion is 0 here). On
+        macOS the size counts descriptors as the kernel has them. Raises MachError (KERN_FAILURE) if there is no such message.
         """
         number, size = self._ffi.new("mach_port_seqno_t *", seqno), self._ffi.new("mach_msg_size_t *")
         id, info = self._ffi.new("mach_msg_id_t *"), self._ffi.new("char[]", _PEEKED)
         length = self._ffi.new(_COUNT, _PEEKED)
         self._call("mach_port_peek", name, trailer, number, size, id, info, length)
-        return int(number[0]), int(size[0]), int(id[0]), bytes(self._ffi.unpack(info, min(length[0], _PEEKED)))
+        # XNU tells the size that the header has in the kernel (xnu-11417, tests/ipc/port_peek.c, USER_HEADER_SIZE_DELTA).
+        return (
+            int(number[0]),
+            int(size[0]) - _KERNEL_HEADER,
+            int(id[0]),
+            bytes(self._ffi.unpack(info, min(length[0], _PEEKED))),
+        )
 
     def mach_port_request_notification(
         self, name: int, notification: int, sync: int, notify: int, disposition: int
     ) -> int:
-        """Ask for MACH_NOTIFY_DEAD_NAME, _NO_SENDERS or _PORT_DESTROYED on `name`.
+        """Ask for MACH_NOTIFY_DEAD_NAME, _NO_SENDERS, _PORT_DESTROYED or _SEND_POSSIBLE on `name`.
 
         `notify` with `disposition` (MAKE_SEND_ONCE or MOVE_SEND_ONCE) gives the right that the notification goes to; 0
         cancels. Returns the name of the send-once right that was registered before, or 0: the caller owns it. If the
@@ -307,6 +318,12 @@ class Calls:
             return bytes(self._ffi.buffer(self._ffi.cast("char *", start[0]), count[0]))
         finally:
             self._call("vm_deallocate", start[0], count[0])
+
+    def lent(self, data: Buffer) -> tuple[object, int]:
+        """The address of bytes, or of what else lies in one piece, for a descriptor; and what keeps them there: hold it until
+        the message was sent."""
+        view = self._ffi.from_buffer(data)
+        return view, int(self._ffi.cast("uintptr_t", view))
 
     def vm_write(self, address: int, data: bytes) -> None:
         """Copy bytes into memory of the caller's. KERN_INVALID_ADDRESS where there is none, KERN_PROTECTION_FAILURE where it

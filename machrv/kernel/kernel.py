@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 #: What a system call answers that lacks room; everything else is an argument that is wrong.
 _SHORTAGE = (EMFILE, ENFILE, EAGAIN, ENOMEM)
 
+_NO_DESCRIPTOR = (
+    "on macOS a right is no descriptor, so no child can inherit one: it travels in messages. Use a name that the sandbox allows "
+    "(docs/macos.md, Sandboxes), or hand DirectRendezvousServer.send_right() on in a message"
+)
+
 
 def failed(operation: str, number: int) -> MachError:
     """What a failed system call comes down to in Mach's words."""
@@ -107,6 +112,17 @@ class Kernel(Messages):
                 raise MachError(constants.KERN_INVALID_RIGHT, "fileport_makefd")
             raise failed("fileport_makefd", number)
         return fd
+
+    def right_makefd(self, name: int) -> int:
+        """A new descriptor (close-on-exec) that stands for a send right, for a child to inherit. The right stays the caller's.
+
+        Linux. Raises UnsupportedError where a right is no descriptor.
+        """
+        raise UnsupportedError(_NO_DESCRIPTOR)
+
+    def right_makeport(self, fd: int) -> int:
+        """The send right that a descriptor stands for, which stays the caller's. Linux."""
+        raise UnsupportedError(_NO_DESCRIPTOR)
 
     def _fileport(self, call: str, *arguments: Any) -> int:
         return int(getattr(self._lib, f"fileport_{call}")(*arguments))

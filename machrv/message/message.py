@@ -109,8 +109,12 @@ class Message:
         """A disposition that is given stands in `bits` in place of the one there.
 
         `descriptors` is not looked at before the message is encoded: the layer above may put owned rights there.
-        Raises MessageFormatError if a disposition does not fit into its five bits.
+        Raises MessageFormatError if a disposition does not fit into its five bits, and for an id that is no number.
         """
+        if type(id) is not int and not isinstance(id, int):
+            raise MessageFormatError(
+                f"{id!r} cannot be the id of a message. Bytes go into its body: Message(body={id!r})"
+            )
         self.id = id
         self.body = body if type(body) is bytes else bytes(memoryview(body))
         self.descriptors = descriptors = tuple(descriptors)

@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import os
-
-from machrv.constants import KERN_INVALID_RIGHT, MACH_PORT_RIGHT_RECEIVE
-from machrv.errors import KeyNotFoundError, MachError, RightError
+from machrv.constants import MACH_PORT_RIGHT_RECEIVE
+from machrv.errors import KeyNotFoundError, RightError
 from machrv.rendezvous.keys import key_text, keys_text, readable_key, uint32_key
 from machrv.rights.closing import Closing
 from machrv.rights.kinds import ReceiveRight, SendRight
@@ -158,25 +156,9 @@ class Claimed(Closing):
 
     def _opened(self, key: Key, make: Callable[[int], T]) -> T:
         """What `make` makes of the descriptor that is under `key`."""
+        from machrv.rights.files import opened  # Late: as above.
 
-        def taken(right: SendRight) -> T:
-            try:
-                fd = right.kernel.fileport_makefd(right.name)
-            except MachError as error:
-                if error.code != KERN_INVALID_RIGHT:
-                    raise
-                raise RightError(
-                    f"what is under {key!r} is a right to a port, not an open file: use take_send_right()"
-                ) from error
-            try:
-                made = make(fd)
-            except BaseException:
-                os.close(fd)
-                raise
-            right.close()
-            return made
-
-        return self._turned(key, taken)
+        return self._turned(key, lambda right: opened(right, make, f"under {key!r}"))
 
     def take_memory(self, key: Key, size: int | None = None) -> MemoryObject:
         """The memory under `key`, the caller's to close. `size`: how many bytes the parent says it has.

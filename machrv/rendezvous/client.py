@@ -32,7 +32,7 @@ from machrv.errors import (
 from machrv.kernel import current
 from machrv.log import listens, log
 from machrv.rendezvous.claimed import Claimed
-from machrv.rendezvous.names import SERVICE_NAME_VARIABLE, service_names
+from machrv.rendezvous.names import SERVER_FD_VARIABLE, SERVICE_NAME_VARIABLE, service_names
 from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, is_refusal, parse_reply, request
 from machrv.rights.kinds import SendRight, reply_port
 from machrv.rights.transfer import send_message
@@ -83,6 +83,8 @@ class RendezvousClient(Claimed):
     ) -> Self:
         """Ask the server that is checked in under `service_name`; None is this process's parent. As often as wanted.
 
+        A child that was launched with `nameless=True` asks, for None, the server that it inherited a right to.
+
         `timeout` in seconds covers everything. Raises ServerNotFoundError (nobody has the name; its owner has gone),
         RendezvousPermissionError, RendezvousTimeout, PeerRejectedError (it does not meet the requirement that was set,
         or did not answer and so could not show that it does, and the policy is ENFORCE) and RendezvousError (it answered
@@ -98,8 +100,7 @@ class RendezvousClient(Claimed):
                     f"what a kernel is made of cannot be loaded any more ({error}): close descriptors, or call "
                     "machrv.current() before this process gives up reading files"
                 ) from error
-        name, server = look_up([service_name] if service_name is not None else service_names(), kernel, timeout)
-        what = f"server {name!r}"
+        server, what = found(service_name, kernel, timeout)
         with server:
             client = cls(*taken(ask(server, what, requirement, timeout, deadline), what, requirement))
         if not client.port_count:
@@ -138,8 +139,12 @@ class RendezvousClient(Claimed):
             )
 
 
-class DirectRendezvousClient(Claimed):
-    """The client of a server whose send right came by other means."""
+class DirectRendezvousClient(RendezvousClient):
+    """The client of a server whose send right came by other means.
+
+    As in Chromium, the first one is the rendezvous of this process, which `RendezvousClient.get_instance()` gives, until it is
+    closed; not where that was asked for before.
+    """
 
     __slots__ = ()
 
@@ -150,7 +155,26 @@ class DirectRendezvousClient(Claimed):
         Raises as `RendezvousClient.connect`; if the request could not be sent, the caller still owns the right.
         """
         deadline, requirement = monotonic() + timeout, server_requirement()
-        return cls(*taken(ask(send_right, "server", requirement, timeout, deadline), "server", requirement))
+        client = cls(*taken(ask(send_right, "server", requirement, timeout, deadline), "server", requirement))
+        return client.known()
+
+    def _why_nothing(self) -> str:
+        return Claimed._why_nothing(self)
+
+    def known(self) -> Self:
+        """Be what `get_instance` gives, unless there is one."""
+        with _instance_lock:
+            if not RendezvousClient._asked:
+                RendezvousClient._asked, RendezvousClient._instance = True, self
+                atexit.register(_close_instance)
+        return self
+
+    def close(self) -> None:
+        """Give up every right that nobody took; `get_instance` knows this client no longer. Idempotent."""
+        with _instance_lock:
+            if RendezvousClient._instance is self:
+                RendezvousClient._asked, RendezvousClient._instance = False, None
+        super().close()
 
 
 # -- step by step, for `machrv.aio` as well ----------------------------------------------------------------------------
@@ -159,6 +183,25 @@ class DirectRendezvousClient(Claimed):
 def server_requirement() -> Requirement | None:
     """What `RendezvousClient.set_server_process_requirement` has set."""
     return _server_requirement
+
+
+def found(
+    service_name: str | None, kernel: Kernel, timeout: float, given: float | None = None
+) -> tuple[SendRight, str]:
+    """A send right to the server under `service_name`, None: to the parent's; and what a text calls it. Raises as `look_up`."""
+    if service_name is None and SERVER_FD_VARIABLE in os.environ:
+        from machrv.rendezvous.inherited import inherited_right  # Late: few children have inherited one.
+
+        try:
+            inherited = inherited_right(kernel)
+        except MachError as error:
+            raise RendezvousError(
+                f"what this process has inherited in {SERVER_FD_VARIABLE} is no right: {error}"
+            ) from error
+        if inherited is not None:
+            return inherited, "server that this process has inherited a right to"
+    name, server = look_up([service_name] if service_name is not None else service_names(), kernel, timeout, given)
+    return server, f"server {name!r}"
 
 
 def look_up(names: list[str], kernel: Kernel, timeout: float, given: float | None = None) -> tuple[str, SendRight]:
@@ -210,7 +253,7 @@ def ask(
     """Send a request to `server`, whose right is moved, and receive what it answers."""
     kernel = server.kernel
     with reply_port(kernel) as answers:
-        name = server.release()
+        name = server.moved("moved away: the server was asked with it")
         try:
             message = request(answers.name, request_id(requirement))
             send_message(kernel, message, name, Disposition.MOVE_SEND, max(0.0, deadline - monotonic()))

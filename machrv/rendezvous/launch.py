@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import os
 import subprocess
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from machrv.errors import ProcessGoneError
-from machrv.rendezvous.names import SERVICE_NAME_VARIABLE
+from machrv.rendezvous.inherited import descriptor_of
+from machrv.rendezvous.names import SERVER_FD_VARIABLE, SERVICE_NAME_VARIABLE, server_name
 from machrv.rendezvous.policy import add_feature_state_to_environment
 from machrv.rendezvous.port import checked_ports, destroy_ports, take_ports
 from machrv.rendezvous.server import RendezvousServer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
     from typing import Union
 
@@ -62,6 +63,7 @@ def launch(
     requirement: Requirement | None = None,
     *,
     server: RendezvousServer | None = None,
+    nameless: bool = False,
     **popen: Any,
 ) -> Child:
     """Start a child with subprocess.Popen(args, **popen) and register `ports` for it, so that it cannot ask too early.
@@ -69,9 +71,13 @@ def launch(
     `ports` maps keys, which are a uint32 or one to four characters, to what the child is to have: an owned right or a
     `RendezvousPort`; an open file, a socket or whatever else has a `fileno()`; a `MemoryObject`. The call takes every
     right that is to be moved: the child gets it, or it is given up when the child exits without asking, or when the
-    call fails. Files, sockets and memory stay yours, and may be closed at once. `requirement` is what the child must be to get it. `server`: None is RendezvousServer.get_instance(). The
-    child's environment gets MACHRV_SERVICE_NAME, so that it finds the server where its parent's pid does not lead there,
-    and the validation policy. A requirement refuses nobody unless that is ENFORCE.
+    call fails. Files, sockets and memory stay yours, and may be closed at once. `requirement` is what the child must be to
+    get it. `server`: None is RendezvousServer.get_instance(). The child's environment gets MACHRV_SERVICE_NAME, so that it
+    finds the server where its parent's pid does not lead there, and the validation policy. A requirement refuses nobody
+    unless that is ENFORCE.
+
+    `nameless` (Linux): no name is checked in or looked up. The child inherits a right to the server as a descriptor, beside
+    `pass_fds`, whose number MACHRV_SERVER_FD tells it. For a child in another mount namespace, a chroot or a sandbox.
 
     The child that asks must be the process that was started: with `shell=True` that is the shell. `with launch(...) as
     child:` waits for the child at its end, and ends it if the body raises.
@@ -79,22 +85,24 @@ def launch(
         with launch([sys.executable, "child.py"], {"port": inbox.make_send(), "log": open_file}) as child:
             print(inbox.receive(timeout=30).body)
 
-    Raises what Popen raises (FileNotFoundError), KeyFormatError, RegistrationError, RightError and RendezvousError.
+    Raises what Popen raises (FileNotFoundError), KeyFormatError, RegistrationError, RightError and RendezvousError;
+    UnsupportedError for `nameless` on macOS.
     """
     ports = {} if ports is None else ports
     try:
         if server is None:
-            server = RendezvousServer.get_instance()
+            server = RendezvousServer.get_instance(nameless=nameless)
         owned = take_ports(checked_ports(ports, server.kernel), server.kernel)
     except BaseException:
         destroy_ports(ports)
         raise
     try:
         environment = dict(os.environ if popen.get("env") is None else popen["env"])
-        environment[SERVICE_NAME_VARIABLE] = server.service_name
+        environment[SERVICE_NAME_VARIABLE] = server.service_name or server_name(os.getpid())
+        environment.pop(SERVER_FD_VARIABLE, None)
         add_feature_state_to_environment(environment)
         popen["env"] = environment
-        with server.lock:
+        with _inherited(server, environment, popen) if nameless else nullcontext(), server.lock:
             process = Child(args, **popen)
             try:
                 if requirement is not None:
@@ -109,3 +117,15 @@ def launch(
         return process
     finally:
         destroy_ports(owned)  # What was registered is the server's by now: this finds nothing.
+
+
+@contextmanager
+def _inherited(server: RendezvousServer, environment: dict[str, str], popen: dict[str, Any]) -> Iterator[None]:
+    """Meanwhile there is a descriptor that stands for a right to the server, which the child inherits and is told of."""
+    with server.send_right() as right:
+        fd, environment[SERVER_FD_VARIABLE] = descriptor_of(right)
+    try:
+        popen["pass_fds"] = (*popen.get("pass_fds", ()), fd)
+        yield
+    finally:
+        os.close(fd)

@@ -6,6 +6,8 @@ import os
 
 #: `launch` tells the child here whom to ask; what a child finds by its parent's pid comes first, see `service_names`.
 SERVICE_NAME_VARIABLE = "MACHRV_SERVICE_NAME"
+#: And here, if no name is to be looked up, which descriptor it has inherited: see `inherited`.
+SERVER_FD_VARIABLE = "MACHRV_SERVER_FD"
 
 _DEFAULT_BASE_BUNDLE_ID = "org.machrv"
 _base_bundle_id = ""

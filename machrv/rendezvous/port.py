@@ -79,7 +79,7 @@ class RendezvousPort:
             raise RightError(
                 f"a {type(right).__name__} cannot be moved in a message: move the receive rights that are in it"
             )
-        return cls._moved(right.release(), right.move, right.kernel)
+        return cls._moved(right.moved("moved into a RendezvousPort"), right.move, right.kernel)
 
     @classmethod
     def _moved(cls, name: int, disposition: Disposition, kernel: Kernel) -> RendezvousPort:
@@ -233,7 +233,7 @@ def take_ports(checked: Mapping[int, CheckedPort], kernel: Kernel) -> dict[int, 
             if isinstance(port, RendezvousPort) and right is None:
                 taken[key] = port
             elif right is not None and right.move is not None:
-                moved.append((right, right.release()))
+                moved.append((right, right.moved("moved away: it was registered for another process")))
                 taken[key] = RendezvousPort(moved[-1][1], right.move, kernel)
     except BaseException:
         for right, name in moved:

@@ -190,13 +190,21 @@ class RendezvousServer(RendezvousServerBase):
     """
 
     _instance: ClassVar[RendezvousServer | None] = None
+    _nameless: ClassVar[RendezvousServer | None] = None
 
-    def __init__(self, kernel: Kernel | None = None) -> None:
-        """Check the service name in. Raises RendezvousError if that is not possible. Prefer `get_instance()`."""
+    def __init__(self, kernel: Kernel | None = None, *, nameless: bool = False) -> None:
+        """Check the service name in. Raises RendezvousError if that is not possible. Prefer `get_instance()`.
+
+        `nameless`: do without a name. Only children that `launch` starts with `nameless=True` find it then.
+        """
         kernel = kernel if kernel is not None else current()
-        self._service_name = server_name(os.getpid())
+        self._service_name = "" if nameless else server_name(os.getpid())
         try:
-            port = ReceiveRight(kernel.bootstrap_check_in(self._service_name), kernel)
+            port = (
+                ReceiveRight.allocate(kernel=kernel)
+                if nameless
+                else ReceiveRight(kernel.bootstrap_check_in(self._service_name), kernel)
+            )
             kernel.take_turns(
                 port.name
             )  # Each asks for what is its own: whoever floods us is not in front of the others.
@@ -214,16 +222,23 @@ class RendezvousServer(RendezvousServerBase):
         return Registry(kernel)
 
     @classmethod
-    def get_instance(cls) -> RendezvousServer:
-        """The server of this process, made on first use; after `close()`, and in the child of a fork, a new one."""
+    def get_instance(cls, *, nameless: bool = False) -> RendezvousServer:
+        """The server of this process, made on first use; after `close()`, and in the child of a fork, a new one.
+
+        `nameless`: one that has no name will do, where a name cannot be had. If there is one with a name, it is that.
+        """
         with _instance_lock:
-            if cls._instance is None:
+            if cls._instance is None and not nameless:
                 cls._instance = cls()
-            return cls._instance
+            if cls._instance is not None:
+                return cls._instance
+            if cls._nameless is None:
+                cls._nameless = cls(nameless=True)
+            return cls._nameless
 
     @property
     def service_name(self) -> str:
-        """The name in the bootstrap namespace: "<base bundle id>.MachPortRendezvousServer.<pid>"."""
+        """The name in the bootstrap namespace: "<base bundle id>.MachPortRendezvousServer.<pid>"; "" without a name."""
         return self._service_name
 
     @property
@@ -305,6 +320,8 @@ class RendezvousServer(RendezvousServerBase):
         with _instance_lock:
             if RendezvousServer._instance is self:
                 RendezvousServer._instance = None
+            if RendezvousServer._nameless is self:
+                RendezvousServer._nameless = None
         super().close()
         self._registry.close()
 
@@ -348,15 +365,16 @@ _instance_lock = threading.Lock()
 
 def _close_instance() -> None:
     """At exit: give the name up, and what no child has claimed."""
-    if RendezvousServer._instance is not None:
-        RendezvousServer._instance.close()
+    for server in (RendezvousServer._instance, RendezvousServer._nameless):
+        if server is not None:
+            server.close()
 
 
 def _forget_instance() -> None:
     """In the child of a fork: the server, its thread and its rights are the parent's."""
     global _instance_lock
     _instance_lock = threading.Lock()
-    RendezvousServer._instance = None
+    RendezvousServer._instance = RendezvousServer._nameless = None
 
 
 atexit.register(_close_instance)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from machrv.log import log
@@ -18,20 +19,27 @@ if TYPE_CHECKING:
     from machrv.requirement import Requirement
 
 
-class Verdict(NamedTuple):
-    """What was found about one peer.
-
-    `peer` is "client" or "server", `audit_token` its `AuditToken` (None: it did not answer), `requirement` what it was
-    held against, `matched` whether it meets it, `reason` why not ("" if it does), `enforced` whether a mismatch ends the
-    rendezvous.
-    """
-
+class _Verdict(NamedTuple):
     peer: str
     audit_token: AuditToken | None
     requirement: Requirement
     matched: bool
     enforced: bool
     reason: str
+
+
+class Verdict(_Verdict):
+    """What was found about one peer.
+
+    `peer` is "client" or "server", `audit_token` its `AuditToken` (None: it did not answer), `requirement` what it was
+    held against, `matched` whether it meets it, `reason` why not ("" if it does), `enforced` whether a mismatch ends the
+    rendezvous. `status` is the number that the system gave for a mismatch: macOS an OSStatus of Security.framework
+    (-67050: errSecCSReqFailed), Linux an errno where it could not be looked at; None if there is none. `seconds`: how long
+    the decision took.
+    """
+
+    status: int | None = None  # Beside the six, which a program may unpack.
+    seconds: float = 0.0
 
 
 _callback: Callable[[Verdict], object] | None = None
@@ -63,7 +71,9 @@ def refusal(
     if policy == PeerValidationPolicy.NO_VALIDATION:
         _warn_of_no_validation(who, requirement)
         return None
+    began = perf_counter()
     reason = _mismatch(requirement, audit_token, info_plist)
+    took = perf_counter() - began
     enforced = policy == PeerValidationPolicy.ENFORCE
     if reason is not None:
         outcome = "it is refused" if enforced else "it goes on, since the policy is VALIDATE_ONLY"
@@ -73,7 +83,9 @@ def refusal(
     callback = _callback
     if callback is not None:
         try:
-            callback(Verdict(peer, audit_token, requirement, reason is None, enforced, reason or ""))
+            verdict = Verdict(peer, audit_token, requirement, reason is None, enforced, str(reason or ""))
+            verdict.status, verdict.seconds = getattr(reason, "status", None), took
+            callback(verdict)
         except Exception:
             log().exception("the verdict callback %r failed", callback)
     return reason if enforced else None

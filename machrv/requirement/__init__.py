@@ -2,7 +2,7 @@
 
 requirement Requirement: the interface that the server and the client evaluate
 process     ProcessRequirement: what is asked of a process, how it is put together, and the answer
-linux       what Linux can check; pinned: the process while it is looked at; image: the program that it runs
+linux       what Linux can check; image: the program that it runs
 darwin      what macOS can check, as text; security: Security.framework
 info_plist  what a server says of itself on macOS
 """

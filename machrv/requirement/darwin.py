@@ -41,6 +41,9 @@ UNSUPPORTED_BECAUSE = (
 #: What a server sends of its Info.plist at most: MACHRV_CHROMIUM_MAX_INFO_PLIST_SIZE.
 MAX_INFO_PLIST_SIZE = 18 * 1024
 
+#: errSecCSUnsigned
+_UNSIGNED = -67062
+
 _MARKER = "field.1.2.840.113635.100"
 
 #: By certificate type, as `Signature` names them.
@@ -127,11 +130,29 @@ def _own(what: str, own_signature: Signature | None) -> str:
 def _own_signature(framework: SecurityFramework) -> Signature:
     """What the system says of this process's signature."""
     category = framework.certificate_type()
-    if category is None:  # Before macOS 13: find out by trying.
-        token = framework.own_audit_token()
-        tried = (kind for kind, text in CERTIFICATE_TYPES.items() if framework.check(token, text) is None)
-        category = next(tried, "")
+    if category is None:  # Before macOS 13.
+        category = _tried_category(framework)
     return Signature(framework.team_identifier(), category)
+
+
+def _tried_category(framework: SecurityFramework) -> str:
+    """As the system would say it: the first whose requirement this process fulfils. What runs is judged, not the disk."""
+    info_plist = framework.info_plist(outer_bundle(framework.main_bundle_path()))
+    status = framework.own_validity(None, info_plist)
+    if status == _UNSIGNED:
+        return ""
+    if status:
+        raise UnsupportedRequirementError(
+            f"the signature of this process is not valid, so it has no certificate type to hold others against: status {status}"
+        )
+    return next((kind for kind, text in CERTIFICATE_TYPES.items() if framework.own_validity(text, info_plist) == 0), "")
+
+
+def outer_bundle(path: bytes) -> bytes:
+    """The application that a bundle is in, the outermost one; the bundle itself if it is in none."""
+    parts = path.split(b"/")
+    first = next((number for number, part in enumerate(parts) if part.endswith(b".app")), len(parts) - 1)
+    return b"/".join(parts[: first + 1])
 
 
 def _framework() -> SecurityFramework:
@@ -170,8 +191,14 @@ def evaluator(asked: Mapping[str, Any], own_signature: Signature | None) -> Darw
 
 
 def info_plist(framework: SecurityFramework | None = None) -> bytes:
-    """The Info.plist data of this process's bundle, as it was when it started; b"" where it has none, or too much."""
-    data = (framework if framework is not None else _framework()).info_plist()
+    """The Info.plist data of the outermost application that this process belongs to; b"" where it has none, or too much.
+
+    As in Chromium (OuterBundleCachedInfoPlistData): a server in a helper speaks for the application around it.
+    """
+    framework = framework if framework is not None else _framework()
+    own = framework.main_bundle_path()
+    outer = outer_bundle(own)
+    data = framework.info_plist(outer if outer != own else b"")
     if len(data) <= MAX_INFO_PLIST_SIZE:
         return data
     log().warning(

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
+from errno import EAGAIN
 
 from machrv.errors import RequirementError, UnsupportedError, UnsupportedRequirementError
 from machrv.requirement.image import digest_mismatch
-from machrv.requirement.pinned import PinnedProcess, own_number, parent_number
+from machrv.rights.cgroup import hierarchy, id_of, unit_of
+from machrv.rights.pinned import PinnedProcess, cgroup_id, own_number, parent_number
+from machrv.requirement.requirement import Mismatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +32,8 @@ _ON_LINUX = sys.platform.startswith("linux")
 #: Why the rest of the vocabulary is refused.
 UNSUPPORTED_BECAUSE = (
     "Linux knows no signatures of running programs. It can check digest(), identifier() (a path), "
-    "signed_with_same_identity() (the same file), user(), group(), security_label() and the two of parents"
+    "signed_with_same_identity() (the same file), user(), group(), cgroup(), systemd_unit(), security_label() and the two of "
+    "parents"
 )
 
 
@@ -56,7 +60,7 @@ class LinuxEvaluator:
                         return reason
                 process.confirm()
         except (OSError, OverflowError) as error:  # A number that no process can have.
-            return f"it could not be looked at: {error}"
+            return Mismatch(f"it could not be looked at: {error}", getattr(error, "errno", None))
         return None
 
 
@@ -78,6 +82,8 @@ def evaluator(asked: Mapping[str, Any], own_signature: Signature | None) -> Linu
         return LinuxEvaluator(asked)  # To be looked at.
     if "security_label" in asked:
         _check_labels_exist()
+    if "cgroup" in asked or "systemd_unit" in asked:
+        _check_cgroups_are_told()
     for name, kind in (("user", "uid"), ("group", "gid")):
         if name in asked:
             _check_id_is_known(name, kind, asked[name])
@@ -108,6 +114,19 @@ def _check_labels_exist() -> None:
     raise UnsupportedRequirementError(
         f"security_label() cannot be checked: no security module of this system labels processes ({cause})"
     )
+
+
+def _check_cgroups_are_told() -> None:
+    pidfd = os.pidfd_open(os.getpid())
+    try:
+        cgroup_id(pidfd)
+        cause = "" if hierarchy() else "cgroup2 is not mounted"
+    except OSError as error:
+        cause = str(error)
+    finally:
+        os.close(pidfd)
+    if cause:
+        raise UnsupportedRequirementError(f"cgroup() and systemd_unit() cannot be checked here: {cause}")
 
 
 # -- one for each thing that may be asked: why the process is not `wanted`, None if it is ---------------------------------
@@ -162,6 +181,33 @@ def _is_parent_of_this_process(process: PinnedProcess, wanted: bool) -> str | No
     return None if parent == process.number else f"the parent of this process is process {parent}"
 
 
+def _cgroup(process: PinnedProcess, wanted: str) -> str | None:
+    number = process.cgroup_id()
+    try:
+        if id_of(wanted) == number:
+            return None
+    except FileNotFoundError:
+        return f"there is no cgroup {wanted!r}"
+    path = _cgroup_path(process, number)
+    return None if path.startswith(f"{wanted.rstrip('/')}/") else f"its cgroup is {path!r}"
+
+
+def _systemd_unit(process: PinnedProcess, wanted: tuple[str, int | None]) -> str | None:
+    path = _cgroup_path(process, process.cgroup_id())
+    return None if unit_of(path) == wanted else f"its cgroup is {path!r}"
+
+
+def _cgroup_path(process: PinnedProcess, number: int) -> str:
+    """The path of the process's cgroup, which is the one with this id."""
+    path = process.cgroup()
+    try:
+        if id_of(path) == number:
+            return path
+    except FileNotFoundError:
+        pass
+    raise OSError(EAGAIN, f"its cgroup {path!r} is not the one it is in: it was moved, or is hidden from this process")
+
+
 def _security_label(process: PinnedProcess, wanted: str) -> str | None:
     found = process.security_label()
     return None if found == wanted else f"its security label is {found!r}"
@@ -186,6 +232,8 @@ _CHECKS: dict[str, Check] = {
     "group": _group,
     "parent_is_this_process": _parent_is_this_process,
     "is_parent_of_this_process": _is_parent_of_this_process,
+    "cgroup": _cgroup,
+    "systemd_unit": _systemd_unit,
     "security_label": _security_label,
 }
 

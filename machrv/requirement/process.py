@@ -10,9 +10,11 @@ the builder have no counterpart there.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from machrv.errors import RequirementError, UnsupportedRequirementError
+from machrv.rights.cgroup import hierarchy, is_unit
 from machrv.requirement.requirement import Requirement
 
 TYPE_CHECKING = False
@@ -141,6 +143,25 @@ class Builder:
         """Linux: `gid` is its effective group id or one of its supplementary groups."""
         return self._ask("group", _number("group", gid))
 
+    def cgroup(self, path: str) -> Self:
+        """Linux: it is in this control group of cgroup2, or below: "/system.slice/web.service", with or without the mount point.
+
+        The group is told by the process's pidfd and compared by its id, not by its name. What may move a process there is
+        the system's to decide: usually root, and the user of a group that was delegated.
+        """
+        return self._ask("cgroup", _cgroup(path))
+
+    def systemd_unit(self, unit: str, uid: int | None = None) -> Self:
+        """Linux: systemd runs it as part of this unit: "web.service". Of the system's manager, or of the user's `uid`.
+
+        As `cgroup`: the unit is the one that its control group is of.
+        """
+        if not isinstance(unit, str) or not is_unit(unit):
+            raise RequirementError(
+                f"a unit is a service, scope, socket, mount or swap, such as 'web.service': not {unit!r}"
+            )
+        return self._ask("systemd_unit", (unit, None if uid is None else _number("user", uid)))
+
     def parent_is_this_process(self) -> Self:
         """Linux: it is a child of this process. For a server that judges its clients."""
         return self._ask("parent_is_this_process")
@@ -215,6 +236,15 @@ def _number(what: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 0xFFFFFFFF:
         raise RequirementError(f"a {what} id is a number from 0 to 2**32 - 2: not {value!r}")
     return value
+
+
+def _cgroup(path: object) -> str:
+    """The path within cgroup2."""
+    if not isinstance(path, str) or not path.startswith("/") or "\0" in path or ".." in path.split("/"):
+        raise RequirementError(f"a control group is an absolute path without '..': not {path!r}")
+    path = os.path.normpath(path)
+    top = hierarchy() if path.startswith("/sys/") and os.path.exists("/proc/self/mountinfo") else None
+    return path[len(top) :] or "/" if top and f"{path}/".startswith(f"{top}/") else path
 
 
 def _digest(digest: object) -> str:

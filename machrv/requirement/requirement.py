@@ -9,6 +9,20 @@ if TYPE_CHECKING:
     from machrv.message import AuditToken
 
 
+class Mismatch(str):
+    """Why a process does not meet a requirement, with the number that the system gave, if it gave one: see `Verdict`."""
+
+    __slots__ = ("status",)
+
+    status: int | None
+
+    def __new__(cls, reason: str, status: int | None = None) -> Mismatch:
+        """`status` is an OSStatus of Security.framework, or an errno."""
+        made = super().__new__(cls, reason)
+        made.status = status
+        return made
+
+
 class Requirement(ABC):
     """What a process must be for rights to be handed to it, or taken from it."""
 
@@ -24,5 +38,5 @@ class Requirement(ABC):
         """
 
     def mismatch(self, audit_token: AuditToken, info_plist: bytes = b"") -> str | None:
-        """Why the process does not meet the requirement, for the log; None if it does."""
+        """Why the process does not meet the requirement, for the log; None if it does. A `Mismatch` tells a number too."""
         return None if self.validate(audit_token, info_plist) else "the requirement says no, and not why"

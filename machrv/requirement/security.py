@@ -19,6 +19,7 @@ from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_long, c_size_t, c
 
 from machrv.errors import UnsupportedError
 from machrv.kernel import current
+from machrv.requirement.requirement import Mismatch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,9 +35,13 @@ _FRAMEWORKS = "/System/Library/Frameworks"
 
 # kSecCSDefaultFlags; errSecSuccess; kCFStringEncodingUTF8; kCFPropertyListXMLFormat_v1_0
 _DEFAULT_FLAGS = 0
+#: kSecCSBasicValidateOnly: kSecCSDoNotValidateExecutable | kSecCSDoNotValidateResources
+_BASIC_ONLY = 1 << 1 | 1 << 2
 _SUCCESS = 0
 _UTF8 = 0x08000100
 _XML_FORMAT = 100
+#: PATH_MAX
+_LONGEST_PATH = 1024
 
 # xnu-11417, bsd/sys/codesign.h and osfmk/kern/cs_blobs.h
 _CS_OPS_TEAMID = 14
@@ -69,11 +74,16 @@ _CALLS: dict[str, tuple[str, Any, list[Any]]] = {
     "CFDictionaryCreateMutableCopy": ("foundation", c_void_p, [c_void_p, c_long, c_void_p]),
     "CFDictionaryRemoveValue": ("foundation", None, [c_void_p, c_void_p]),
     "CFBundleGetMainBundle": ("foundation", c_void_p, []),
+    "CFBundleCopyBundleURL": ("foundation", c_void_p, [c_void_p]),
+    "CFBundleCreate": ("foundation", c_void_p, [c_void_p, c_void_p]),
+    "CFURLGetFileSystemRepresentation": ("foundation", c_ubyte, [c_void_p, c_ubyte, c_char_p, c_long]),
+    "CFURLCreateFromFileSystemRepresentation": ("foundation", c_void_p, [c_void_p, c_char_p, c_long, c_ubyte]),
     "CFBundleGetInfoDictionary": ("foundation", c_void_p, [c_void_p]),
     "CFPropertyListCreateData": ("foundation", c_void_p, [c_void_p, c_void_p, c_long, c_size_t, c_void_p]),
     "SecRequirementCreateWithString": ("security", c_int32, [c_void_p, c_uint32, POINTER(c_void_p)]),
     "SecCodeCopyGuestWithAttributes": ("security", c_int32, [c_void_p, c_void_p, c_uint32, POINTER(c_void_p)]),
     "SecCodeCheckValidity": ("security", c_int32, [c_void_p, c_uint32, c_void_p]),
+    "SecStaticCodeCheckValidity": ("security", c_int32, [c_void_p, c_uint32, c_void_p]),
     "csops_audittoken": ("system", c_int, [c_int, c_uint32, c_void_p, c_size_t, c_void_p]),
 }
 
@@ -165,25 +175,42 @@ class SecurityFramework:
         the text cannot be read, UnsupportedError where this macOS cannot judge so.
         """
         with _Created(self) as created:
-            attributes = [(self._constant("security", "kSecGuestAttributeAudit"), created.data(bytes(token)))]
-            if info_plist is not None:
-                yes = self._constant("foundation", "kCFBooleanTrue")
-                attributes += [
-                    (self._constant("security", "kSecGuestAttributeDynamicCode"), yes),
-                    (
-                        self._constant("security", "kSecGuestAttributeDynamicCodeInfoPlist"),
-                        created.data(info_plist),
-                    ),
-                ]
+            attributes = self._attributes(token, info_plist, created)
             requirement = self._requirement(text, created)
             code = c_void_p()
-            status = self.call("SecCodeCopyGuestWithAttributes")(
-                None, self._dictionary(attributes, created), _DEFAULT_FLAGS, byref(code)
-            )
+            status = self.call("SecCodeCopyGuestWithAttributes")(None, attributes, _DEFAULT_FLAGS, byref(code))
             if status == _SUCCESS:
                 kept = created.keep(code.value, "SecCodeCopyGuestWithAttributes")
                 status = self.call("SecCodeCheckValidity")(kept, _DEFAULT_FLAGS, requirement)
-        return None if status == _SUCCESS else _MEANING.get(status, f"its code signature was refused, status {status}")
+        if status == _SUCCESS:
+            return None
+        return Mismatch(_MEANING.get(status, f"its code signature was refused, status {status}"), status)
+
+    def own_validity(self, text: str | None, info_plist: bytes) -> int:
+        """Whether this process, as it runs, is validly signed and fulfils `text` (None: whatever it is): a status, 0 for yes.
+
+        By `info_plist` in place of what is on the disk; executable and resources there are not looked at.
+        """
+        with _Created(self) as created:
+            requirement = None if text is None else self._requirement(text, created)
+            code = c_void_p()
+            attributes = self._attributes(self.own_audit_token(), info_plist, created)
+            status = self.call("SecCodeCopyGuestWithAttributes")(None, attributes, _DEFAULT_FLAGS, byref(code))
+            if status == _SUCCESS:
+                kept = created.keep(code.value, "SecCodeCopyGuestWithAttributes")
+                status = self.call("SecStaticCodeCheckValidity")(kept, _BASIC_ONLY, requirement)
+        return int(status)
+
+    def _attributes(self, token: AuditToken, info_plist: bytes | None, created: _Created) -> int:
+        """A process by its token; with `info_plist`, as it runs."""
+        items = [(self._constant("security", "kSecGuestAttributeAudit"), created.data(bytes(token)))]
+        if info_plist is not None:
+            yes = self._constant("foundation", "kCFBooleanTrue")
+            items.append((self._constant("security", "kSecGuestAttributeDynamicCode"), yes))
+        if info_plist:
+            key = self._constant("security", "kSecGuestAttributeDynamicCodeInfoPlist")
+            items.append((key, created.data(info_plist)))
+        return self._dictionary(items, created)
 
     def _requirement(self, text: str, created: _Created) -> int:
         requirement = c_void_p()
@@ -228,10 +255,23 @@ class SecurityFramework:
         """This process's."""
         return current().audit_token()
 
-    def info_plist(self) -> bytes:
-        """The Info.plist of the main bundle as XML, from the copy in memory; b"" where the process has none."""
+    def main_bundle_path(self) -> bytes:
+        """Where the main bundle is; b"" where the process has none."""
         with _Created(self) as created:
             bundle = self.call("CFBundleGetMainBundle")()
+            if not bundle:
+                return b""
+            url = created.keep(self.call("CFBundleCopyBundleURL")(bundle), "CFBundleCopyBundleURL")
+            path = ctypes.create_string_buffer(_LONGEST_PATH)
+            return path.value if self.call("CFURLGetFileSystemRepresentation")(url, 1, path, len(path)) else b""
+
+    def info_plist(self, path: bytes = b"") -> bytes:
+        """The Info.plist of a bundle as XML, from the copy in memory; b"" where there is none.
+
+        `path`: b"" is the main bundle.
+        """
+        with _Created(self) as created:
+            bundle = self._bundle(path, created) if path else self.call("CFBundleGetMainBundle")()
             information = bundle and self.call("CFBundleGetInfoDictionary")(bundle)
             if not information:
                 return b""
@@ -247,3 +287,8 @@ class SecurityFramework:
             data = created.keep(plist, "CFPropertyListCreateData")
             size = self.call("CFDataGetLength")(data)
             return ctypes.string_at(self.call("CFDataGetBytePtr")(data), size) if size else b""
+
+    def _bundle(self, path: bytes, created: _Created) -> int:
+        url = self.call("CFURLCreateFromFileSystemRepresentation")(None, path, len(path), 1)
+        url = created.keep(url, "CFURLCreateFromFileSystemRepresentation")
+        return created.keep(self.call("CFBundleCreate")(None, url), "CFBundleCreate")

@@ -3,10 +3,12 @@
 right       Right: what owning a right means
 transfer    into messages and out of them
 kinds       SendRight, SendOnceRight, ReceiveRight; sets: PortSet
+no_senders  hearing that nobody is left who could send
 incoming    a received message, which owns what it brought
 received    the same for messages that were decoded by hand
 handover    rights for processes that multiprocessing starts
 files       an open file as a right; memory: shared memory as one
+sender      who sent a message; pinned: that process while it is looked at; cgroup: its control group
 awaiting    the same from an event loop; loops: what a loop is told
 """
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 from errno import EBADF
 
-from machrv.errors import MachError
+from machrv.constants import KERN_INVALID_RIGHT
+from machrv.errors import MachError, RightError
 from machrv.kernel import current
 from machrv.rights.kinds import SendRight
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Protocol, Union
+    from collections.abc import Callable
+    from typing import Protocol, TypeVar, Union
 
     from machrv.kernel import Kernel
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
         def fileno(self) -> int: ...
 
+    T = TypeVar("T")
     FileLike = Union[int, HasFileno]
 
 
@@ -34,14 +37,17 @@ def fileport(file: FileLike, kernel: Kernel | None = None) -> SendRight:
     MachError for what cannot be sent (on macOS, a kqueue).
     """
     kernel = kernel if kernel is not None else current()
+    if isinstance(file, (str, bytes, os.PathLike)):
+        raise TypeError(f"fileport takes an open file, not a path: fileport(open({file!r}))")
     fd = file if isinstance(file, int) else file.fileno()
     try:
         return SendRight(kernel.fileport_makeport(fd), kernel)
     except OverflowError:
         raise OSError(EBADF, f"{fd} is no descriptor") from None
-    except MachError:
-        os.fstat(fd)  # Raises what is the matter, if the descriptor is.
-        raise
+    except MachError as error:
+        failure = error
+    os.fstat(fd)  # Raises what is the matter, if the descriptor is.
+    raise failure
 
 
 def fileport_fd(right: SendRight) -> int:
@@ -50,3 +56,23 @@ def fileport_fd(right: SendRight) -> int:
     The right stays held. Raises MachError if it is no fileport.
     """
     return right.kernel.fileport_makefd(right.name)
+
+
+def opened(right: SendRight, make: Callable[[int], T], where: str) -> T:
+    """What `make` makes of a new descriptor for the file that `right` stands for. The right is spent; if this raises, held.
+
+    Raises RightError, which says `where` the right is, if it is no fileport; and what `make` raises.
+    """
+    try:
+        fd = right.kernel.fileport_makefd(right.name)
+    except MachError as error:
+        if error.code != KERN_INVALID_RIGHT:
+            raise
+        raise RightError(f"what is {where} is a right to a port, not an open file: use take_send_right()") from error
+    try:
+        made = make(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    right.close()
+    return made

@@ -11,10 +11,14 @@ from machrv.rights.closing import Closing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import ClassVar
+    from typing import Any, ClassVar
 
     from machrv.message import AuditToken
     from machrv.rights.kinds import OwnedRight, SendOnceRight, SendRight
+    from machrv.rights.sender import Sender
+
+#: Of a received message it is never None: every receive asks for an audit trailer.
+_token_of: Any = Message.audit_token.fget  # type: ignore[attr-defined]
 
 
 class ReceivedMessage(Message, Closing):
@@ -34,11 +38,10 @@ class ReceivedMessage(Message, Closing):
     #: The right to answer with; None if the message asks for no answer.
     reply_right: SendRight | SendOnceRight | None
 
-    if TYPE_CHECKING:
-
-        @property
-        def audit_token(self) -> AuditToken:
-            """Who sent the message, in the kernel's words: every receive asks for an audit trailer."""
+    @property
+    def audit_token(self) -> AuditToken:
+        """Who sent the message, in the kernel's words."""
+        return _token_of(self)  # type: ignore[no-any-return]
 
     def reply(self, answer: Message) -> None:
         """Answer: send `answer` to whoever waits for it. Its descriptors may hold owned rights, as with `send`.

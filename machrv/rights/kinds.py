@@ -9,7 +9,6 @@ from __future__ import annotations
 from time import monotonic
 
 from machrv.constants import (
-    KERN_RESOURCE_SHORTAGE,
     MACH_NOTIFY_NO_SENDERS,
     MACH_NOTIFY_SEND_ONCE,
     MACH_PORT_DEAD,
@@ -26,7 +25,9 @@ from machrv.kernel import current
 from machrv.message import GuardedPortDescriptor, Message, OutOfLinePortsDescriptor, PortDescriptor
 from machrv.rights.incoming import ReceivedMessage
 from machrv.rights.right import Right, holds
-from machrv.rights.transfer import RECEIVE_OPTIONS, copied_in, copy_in, destroy_message, not_received, send_message
+from machrv.rights.no_senders import ask_for_word, is_word
+from machrv.rights.transfer import RECEIVE_OPTIONS, check_message, copied_in, copy_in, destroy_message, not_received
+from machrv.rights.transfer import send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ _NOBODY = "nobody is left who could send to this port: every right to send was c
 _NOBODY += "Where one is still to be made, receive with wait_for_senders=True"
 #: How many ports for answers are kept for a right.
 _MOST_KEPT = 16
+_WORDS = int(MACH_NOTIFY_NO_SENDERS), int(MACH_NOTIFY_SEND_ONCE)
 _decode = ReceivedMessage.decode
 _COPY_SEND = int(Disposition.COPY_SEND)  # A plain number costs less, each time that it is looked at.
 
@@ -55,8 +57,7 @@ class SendRight(Right):
 
     def copy(self) -> SendRight:
         """Another reference of the same right. Raises MachError if the port has died."""
-        name = self.name
-        self._kernel.mach_port_mod_refs(name, MACH_PORT_RIGHT_SEND, 1)
+        self._kernel.mach_port_mod_refs(name := self.name, MACH_PORT_RIGHT_SEND, 1)
         return SendRight(name, self._kernel)
 
     def send(self, message: Message, timeout: float | None = None) -> None:
@@ -96,7 +97,7 @@ class SendOnceRight(Right):
 
     def send(self, message: Message, timeout: float | None = None) -> None:
         """As `SendRight.send`, but sending spends this right. If the send fails, it is still held."""
-        name = self.release()
+        name = self.moved("used: it sends one message")
         try:
             send_message(self._kernel, message, name, Disposition.MOVE_SEND_ONCE, timeout)
         except BaseException:
@@ -121,6 +122,10 @@ class _Receiver(Right):
                 message = self.receive()
             except NoSenders:
                 return
+            except (MachError, RightError):
+                if self.closed:
+                    return  # By another thread.
+                raise
             yield message
 
     def fileno(self) -> int:
@@ -175,19 +180,20 @@ class ReceiveRight(_Receiver):
     `for message in port` and `async for message in port` give its messages until nobody is left who could send any.
     """
 
-    __slots__ = ("_listens", "_came", "_shared")
+    __slots__ = ("_asked", "_listens", "_came", "_shared")
     right: ClassVar[int] = MACH_PORT_RIGHT_RECEIVE
     move: ClassVar[Disposition] = Disposition.MOVE_RECEIVE
 
-    #: Whether the kernel has been asked for NO_SENDERS, which it tells once; whether this right came in a message, so that
-    #: senders were made elsewhere; whether somebody else may receive what the kernel tells.
+    #: Whether the kernel was ever asked for NO_SENDERS, and whether it is still to tell, which it does once; whether this right
+    #: came in a message, so that senders were made elsewhere; whether somebody else may receive what the kernel tells.
+    _asked: bool
     _listens: bool
     _came: bool
     _shared: bool
 
-    def __init__(self, name: int, kernel: Kernel | None = None) -> None:
+    def __init__(self, name: int = -1, kernel: Kernel | None = None) -> None:
         """See `Right`."""
-        self._listens = self._came = self._shared = False
+        self._asked = self._listens = self._came = self._shared = False
         super().__init__(name, kernel)
 
     def receive(self, timeout: float | None = None, wait_for_senders: bool = False) -> ReceivedMessage:
@@ -202,45 +208,27 @@ class ReceiveRight(_Receiver):
         MACH_RCV_PORT_CHANGED if the right goes away meanwhile).
         """
         deadline = None if timeout is None else monotonic() + timeout
-        kernel, name = self._kernel, self.name
+        kernel, name, told = self._kernel, self.name, False
         while True:
             if not wait_for_senders and (self._shared or not self._listens):
                 self._listen()
             message = received(kernel, name, timeout)
-            if message.id != MACH_NOTIFY_NO_SENDERS or not self._told(message):
+            word = message.id in _WORDS and is_word(self, message)
+            if not word or message.id == MACH_NOTIFY_SEND_ONCE:  # It could not be told: the next receive asks again.
                 return message
             if not wait_for_senders and not kernel.mach_port_get_attributes(name, MACH_PORT_RECEIVE_STATUS).srights:  # type: ignore[union-attr]
-                raise NoSenders(_NOBODY)
+                # Told at once, once more: for others who wait here, in other threads, and behind what a sender has sent that
+                # came and went after the kernel told it first.
+                ask_for_word(self)
+                if told:
+                    raise NoSenders(_NOBODY)
+                told = True
             if deadline is not None:
                 timeout = max(0.0, deadline - monotonic())
 
-    def _told(self, message: ReceivedMessage) -> bool:
-        """Whether this is what the kernel tells because of `_listen`, and nobody else's message of that id."""
-        if not self._listens or not message.audit_token.is_kernel:
-            return False
-        status = self._kernel.mach_port_get_attributes(self.name, MACH_PORT_RECEIVE_STATUS)
-        if status.nsrequest:  # type: ignore[union-attr]  # This flavor is a PortStatus.
-            return False  # It is still to come: this one is about another port.
-        self._listens = False
-        return True
-
     def _listen(self) -> None:
-        if self._listens and not self._shared:
-            return
-        kernel, name, came = self._kernel, self.name, self._came
-        status = kernel.mach_port_get_attributes(name, MACH_PORT_RECEIVE_STATUS)
-        if status.nsrequest:  # type: ignore[union-attr]
-            # Of a right that came, its previous holder has asked, and the request came along. Else the caller has: by hand.
-            self._listens = came or self._listens
-            return
-        # The count of rights made says whether there was ever a sender; it is not what it was once the port has moved.
-        sync, once = 0 if came else 1, Disposition.MAKE_SEND_ONCE
-        try:
-            kernel.mach_port_request_notification(name, MACH_NOTIFY_NO_SENDERS, sync, name, once)
-            self._listens = True
-        except MachError as error:
-            if error.code != KERN_RESOURCE_SHORTAGE:  # Without a descriptor to listen with there are still messages:
-                raise  # the next receive asks again.
+        if not self._listens or self._shared:
+            ask_for_word(self)
 
     @classmethod
     def allocate(cls, queue_limit: int | None = None, kernel: Kernel | None = None) -> ReceiveRight:
@@ -340,7 +328,8 @@ def reply_port(kernel: Kernel) -> ReceiveRight:
 def ask(right: SendRight, message: Message, timeout: float | None) -> ReceiveRight:
     """Send `message` with a right to answer it, and return the port that the answer comes to: the caller's, to be given to
     `answered` with the answer, or closed."""
-    if getattr(message, "local_port", 0):
+    check_message(message)
+    if message.local_port:
         raise RightError("a request brings its own right to answer with: leave local_port and local_disposition alone")
     try:
         answers: ReceiveRight = (right._attachments or {}).popitem()[1]

@@ -101,7 +101,7 @@ class MemoryObject(Closing):
                     f"the sender speaks of {size} bytes, and {facts.size} came: do not trust the rest"
                 )
             facts = facts._replace(size=size)
-        return cls(SendRight(right.release(), right.kernel), facts, True)
+        return cls(SendRight(right.moved("moved into a MemoryObject"), right.kernel), facts, True)
 
     @property
     def size(self) -> int:
@@ -186,6 +186,10 @@ class MemoryObject(Closing):
             self._writable = False
         finally:
             held.restore(name)
+
+    def _held_again(self, right: SendRight) -> None:
+        """In the child of a fork, to which it was handed over: the memory as if it had just come."""
+        self._right, self._settled, self._maps, self._lock = right, True, [], RLock()
 
     def _use(self) -> RLock:
         self._held()  # First: in the child of a fork, the lock may be held by a thread that is not there.

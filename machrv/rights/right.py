@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     from machrv.constants import Disposition
     from machrv.kernel import Kernel
 
+_NO_NAME = -1
+#: How each kind is made, for whoever tries to without a name.
+_MAKERS = {
+    "ReceiveRight": "ReceiveRight.allocate()",
+    "SendRight": "ReceiveRight.make_send()",
+    "SendOnceRight": "ReceiveRight.make_send_once()",
+    "PortSet": "PortSet.allocate()",
+}
+
 #: Replaced in the child of a fork: a right of another epoch names nothing here.
 _epoch = object()
 
@@ -43,7 +52,14 @@ def _new_epoch() -> None:
     _epoch = object()
 
 
-os.register_at_fork(after_in_child=_new_epoch)
+def _before_fork() -> None:
+    if "multiprocessing.popen_fork" in sys.modules:
+        from machrv.rights.forking import before_fork  # Late: few programs start processes so.
+
+        before_fork(sys._getframe(1))
+
+
+os.register_at_fork(before=_before_fork, after_in_child=_new_epoch)
 
 # Whether memory is traced is asked of tracemalloc, for each right, if anybody has imported it. Python, told to trace from
 # the beginning, does not import it.
@@ -58,14 +74,21 @@ class Right(Closing):
     says where it was made if tracemalloc was tracing then (`python -X tracemalloc`, `tracemalloc.start()`).
     """
 
-    __slots__ = ("_held", "_kernel", "_epoch", "_attachments", "_made", "__weakref__")
+    __slots__ = ("_held", "_kernel", "_epoch", "_attachments", "_made", "_fate", "__weakref__")
 
     #: MACH_PORT_RIGHT_* that this class holds, and the disposition that moves it away.
     right: ClassVar[int]
     move: ClassVar[Disposition | None] = None
+    #: What became of the right, once it is spent, if that is not that it was closed.
+    _fate: str
 
-    def __init__(self, name: int, kernel: Kernel | None = None) -> None:
+    def __init__(self, name: int = _NO_NAME, kernel: Kernel | None = None) -> None:
         """Take over one reference of `name` without looking at it. `adopt` looks."""
+        if name < 0:
+            kind = type(self).__name__
+            raise TypeError(
+                f"{kind}(name) takes over a port name that you have. A new {kind} is made by {_MAKERS[kind]}"
+            )
         self._kernel = kernel if kernel is not None else current()
         self._epoch = _epoch
         self._held = [name]
@@ -99,9 +122,12 @@ class Right(Closing):
         if self._epoch is _epoch:
             for name in self._held:
                 return name
-        raise RightError(
-            f"this {type(self).__name__} is spent: it was closed, released, moved away, or made before fork"
-        )
+        if self._epoch is not _epoch:
+            raise RightError(
+                f"this {type(self).__name__} was made before fork: rights stay with the process that made them. Give it to a "
+                "multiprocessing.Process as an argument, or register it for the child"
+            )
+        raise RightError(f"this {type(self).__name__} is spent: it was {getattr(self, '_fate', 'closed')}")
 
     @property
     def closed(self) -> bool:
@@ -118,6 +144,7 @@ class Right(Closing):
         try:
             if self._epoch is _epoch:
                 name = self._held.pop()
+                self._fate = "released: whoever released it has the bare name"
                 if self._attachments:
                     self._detach()
                 return name
@@ -125,9 +152,26 @@ class Right(Closing):
             pass
         return self.name
 
+    def moved(self, fate: str) -> int:
+        """As `release`, for a move: `fate` is what its text says of it from then on."""
+        name = self.release()
+        self._fate = fate
+        return name
+
     def restore(self, name: int) -> None:
         """Hold again what `release` gave up, after a move that failed."""
+        self._fate = "closed"  # So it will be, unless it is moved again.
         self._held.append(name)
+
+    def _held_again(self, right: Right) -> None:
+        """In the child of a fork, to which the right was handed over: hold it, as if it had just come."""
+        for kind in type(self).__mro__:
+            for slot in getattr(kind, "__slots__", ()):
+                if slot not in ("_made", "__weakref__") and hasattr(self, slot):
+                    delattr(self, slot)
+                if hasattr(right, slot) and slot not in ("_made", "__weakref__"):
+                    setattr(self, slot, getattr(right, slot))
+        right._held = []  # One reference, one holder.
 
     def close(self) -> None:
         """Give the right up. Idempotent."""

@@ -39,7 +39,6 @@ from machrv.rights.right import Right, holds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from array import array
     from typing import Any
 
     from machrv.kernel import Kernel
@@ -69,9 +68,8 @@ def send_message(
     try:
         descriptors = message.descriptors
     except AttributeError:
-        raise MessageFormatError(
-            f"a Message is sent, not {type(message).__name__}: send(Message(body=b'...'))"
-        ) from None
+        descriptors = ()
+        check_message(message)
     try:
         if descriptors:
             _send_descriptors(kernel, message, name, disposition, timeout, reply_port)
@@ -84,11 +82,17 @@ def send_message(
         raise
 
 
+def check_message(message: Any) -> None:
+    """Raises MessageFormatError, which says what to write, for what is no message."""
+    if not isinstance(message, Message):
+        raise MessageFormatError(f"a Message is sent, not {type(message).__name__}: send(Message(body=b'...'))")
+
+
 def _send_descriptors(
     kernel: Kernel, message: Message, name: int, disposition: int, timeout: float | None, reply_port: int
 ) -> None:
     moved: list[tuple[Right, int]] = []
-    memory: list[array[int]] = []  # Holds the memory until the kernel has copied it.
+    memory: list[object] = []  # Holds the memory until the kernel has copied it.
     laid_out: list[Any] = []
     borrowed: list[PortDescriptor] = []
     copied = any(map(_cannot_be_checked, message.descriptors))
@@ -98,7 +102,7 @@ def _send_descriptors(
                 laid_out.append(descriptor)
                 borrowed.append(descriptor)
             else:
-                laid_out.append(_laid_out(descriptor, moved, memory, copied))
+                laid_out.append(_laid_out(kernel, descriptor, moved, memory, copied))
         if borrowed and (moved or disposition == _MOVE_SEND_ONCE):
             _check_borrowed(kernel, borrowed)
         image = message.encode_to(name, disposition, tuple(laid_out), reply_port)
@@ -132,27 +136,30 @@ def _check_borrowed(kernel: Kernel, borrowed: list[PortDescriptor]) -> None:
                 raise RightError(f"{descriptor!r} cannot be sent: the name does not stand for such a right")
 
 
-def _laid_out(descriptor: Any, moved: list[tuple[Right, int]], memory: list[array[int]], copied: bool) -> Any:
+def _laid_out(
+    kernel: Kernel, descriptor: Any, moved: list[tuple[Right, int]], memory: list[object], copied: bool
+) -> Any:
     """The descriptor as the kernel takes it. What it takes from rights is put into `moved`, its memory into `memory`."""
     if isinstance(descriptor, Right):
         if descriptor.move is None:
             raise RightError(
                 f"a {type(descriptor).__name__} cannot be moved in a message: move the receive rights that are in it"
             )
-        name = descriptor.release()
+        name = descriptor.moved("moved away in a message")
         moved.append((descriptor, name))
         copied = copied and descriptor.move == Disposition.MOVE_SEND
         return PortDescriptor(name, Disposition.COPY_SEND if copied else descriptor.move)
-    from array import array  # Its memory has an address that Python tells. Late: most messages have none.
-
     if isinstance(descriptor, OutOfLineDescriptor) and descriptor.data is not None:
-        memory.append(array("B", descriptor.data))
-        address, size = memory[-1].buffer_info()
-        kind = descriptor.type
+        lent, address = kernel.lent(descriptor.data)
+        memory.append(lent)
+        kind, size = descriptor.type, len(descriptor.data)
         return OutOfLineDescriptor(address=address, size=size, copy=descriptor.copy, type=kind, pad1=descriptor.pad1)
     if isinstance(descriptor, OutOfLinePortsDescriptor) and descriptor.names is not None:
-        memory.append(array("I", descriptor.names))
-        address, count = memory[-1].buffer_info()
+        from array import array  # Its memory has an address that Python tells. Late: most messages have none.
+
+        names = array("I", descriptor.names)
+        memory.append(names)
+        address, count = names.buffer_info()
         return OutOfLinePortsDescriptor(
             disposition=descriptor.disposition, address=address, count=count, copy=descriptor.copy
         )

@@ -123,7 +123,7 @@ class Recorder:
             token = "null"
         try:
             with open("/proc/self/cmdline", "rb") as file:
-                words = os.fsdecode(file.read(_LONGEST_COMMAND)).rstrip("\0").split("\0")
+                words = os.fsdecode(file.read(_LONGEST_COMMAND)).removesuffix("\0").split("\0")
         except OSError:
             words = sys.orig_argv
         about = (

@@ -28,7 +28,7 @@ from machrv.kernel import current
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, Message
 from machrv.rights.transfer import receive_message, send_message
-from tests.sockets import socket_of, sockets_of
+from tests.sockets import entry_of, socket_of, sockets_of
 
 SWITCHES = {
     "passpidfd": lib.MACHRV_WITHOUT_PASSPIDFD,
@@ -51,8 +51,10 @@ class Served:
         self.threads: list[threading.Thread] = []
 
     def state(self) -> dict[str, Any]:
-        """What the task owns."""
+        """What the task owns, once what it has given up is closed."""
+        lib.machrv_settle(1000)
         names = self.kernel.mach_port_names()
+        lib.machrv_settle(1000)  # what was given up is closed by a thread
         return {"names": names, "descriptors": len(os.listdir("/proc/self/fd")) - 1}
 
     def send_message(self, *args: Any) -> None:
@@ -174,7 +176,7 @@ class Served:
     def run(self, source: str, **values: Any) -> Any:
         """Run a piece of program with `kernel` and `served` at hand; what it leaves in `result` is the answer."""
         scope: dict[str, Any] = {"kernel": self.kernel, "served": self, "lib": lib, "os": os, "result": None, **values}
-        scope.update(socket_of=socket_of, sockets_of=sockets_of)
+        scope.update(entry_of=entry_of, socket_of=socket_of, sockets_of=sockets_of)
         exec(source, scope)
         return scope["result"]
 

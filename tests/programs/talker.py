@@ -2,10 +2,29 @@
 
 import os
 import signal
+import socket
 import sys
+import tempfile
 import time
 
-from machrv import RendezvousClient, fileport_fd
+from machrv import Channel, ChannelMessage, MemoryObject, Message, ReceiveRight, RendezvousClient, fileport_fd
+
+
+def give(message: ChannelMessage) -> None:
+    """One of each kind, with something in it."""
+    ours, theirs = socket.socketpair()
+    mine, yours = Channel.pair()
+    inbox, filled = ReceiveRight.allocate(), ReceiveRight.allocate()
+    with tempfile.TemporaryFile() as file, MemoryObject.from_bytes(b"given") as memory, ours, theirs, mine, inbox:
+        file.write(b"given")
+        file.seek(0)
+        ours.send(b"given")
+        mine.send(b"given")
+        with filled.make_send() as right:
+            right.send(Message(3))
+        message.reply(b"given", [file, theirs, memory, inbox.make_send(), filled, yours])
+        inbox.receive(30).close()  # Until what was given was used.
+
 
 with RendezvousClient.connect(timeout=30) as client:
     if sys.argv[1:] == ["claim-nothing"]:
@@ -30,6 +49,8 @@ with channel:
             elif word == b"memory":
                 with message.rights[0].map() as view:
                     message.reply(bytes(view))
+            elif word == b"give":
+                give(message)
             elif word == b"over":
                 with message.rights.pop(0) as other:
                     other.send(b"over another channel")

@@ -9,6 +9,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -52,13 +53,14 @@ def _steps(options: argparse.Namespace, work: Path) -> dict[str, Step]:
             dist, work, isolated=not options.quick
         )
         if not options.quick:
-            steps[f"building the wheel for glibc {build.GLIBC} and newer"] = lambda: build.manylinux(dist, work)
+            for wanted in build.LINUX:
+                steps[f"building the wheel for {wanted.tag}"] = partial(build.linux, dist, work, wanted)
             steps["building the wheels for macOS"] = lambda: build.macos(dist)
     steps["their names say one version"] = lambda: checks.names(dist)
     steps["what the index will say of them, by twine"] = lambda: checks.metadata(dist)
     steps["what is in the wheels, by check-wheel-contents"] = lambda: checks.contents(dist)
     steps["the stable ABI, by abi3audit"] = lambda: checks.stable_abi(dist)
-    steps["the systems that the Linux wheels run on, by auditwheel"] = lambda: checks.manylinux(dist)
+    steps["the systems that the Linux wheels run on"] = lambda: checks.linux(dist)
     tests = "tests from the unpacked sdist, against it as installed in a fresh environment"
     steps[tests] = lambda: fresh.tested(dist, work, offline=options.quick)
     return steps

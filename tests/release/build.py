@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.distribution import IGNORED, ROOT
 
-from .checks import Failure, run
+from .checks import run
 
 #: The oldest glibc that the Linux wheels shall run with: that of the image that the workflow builds in.
 GLIBC = "2.28"
+GLIBC_TAG = f"manylinux_{GLIBC.replace('.', '_')}"
+#: The same of musl, as the names of wheels say it.
+MUSL = "musllinux_1_2"
 
 
 def tree(work: Path) -> Path:
@@ -39,27 +42,43 @@ def native(dist: Path, work: Path, isolated: bool) -> str:
     return ", ".join(sorted(path.name for path in dist.iterdir()))
 
 
-def manylinux(dist: Path, work: Path) -> str:
-    """The wheel as the workflow's image makes it: against an old glibc, with auditwheel's tag. It replaces the other."""
+class Linux(NamedTuple):
+    """What a Linux wheel is for: an architecture, and the tag of a C library without it."""
+
+    architecture: str
+    library: str
+
+    @property
+    def tag(self) -> str:
+        """As in the wheel's name."""
+        return f"{self.library}_{self.architecture}"
+
+    @property
+    def target(self) -> str:
+        """As the compiler says it."""
+        return f"{self.architecture}-linux-{'musl' if self.library == MUSL else f'gnu.{GLIBC}'}"
+
+
+#: Every Linux that wheels are given out for. All of them are built here, whatever this machine is: the package `ziglang`
+#: brings a compiler, and the headers and symbols of both C libraries.
+LINUX = [Linux(architecture, library) for architecture in ("x86_64", "aarch64") for library in (GLIBC_TAG, MUSL)]
+
+
+def linux(dist: Path, work: Path, wanted: Linux) -> str:
+    """The wheel for one Linux. It replaces what was built for this machine alone."""
     if sys.platform != "linux":
         return "not on this system"
-    compiler = f"{sys.executable} -m ziglang cc -target {platform.machine()}-linux-gnu.{GLIBC}"
-    built = work / "manylinux"
-    run(
-        [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(built), str(tree(work))],
-        CC=compiler,
-        LDSHARED=f"{compiler} -shared",
-    )
-    [wheel] = built.glob("*.whl")
-    run(
-        ["auditwheel", "repair", "--plat", f"manylinux_2_{GLIBC[2:]}_{platform.machine()}", "-w", str(dist), str(wheel)]
-    )
+    compiler = f"{sys.executable} -m ziglang cc -target {wanted.target}"
+    # auditwheel gives tags to what was built for the machine that it runs on, and to nothing else: `checks.linux` holds
+    # the module against the tag that is given here.
+    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(dist)]
+    command += [f"-C--build-option=--plat-name={wanted.tag}", str(tree(work))]
+    run(command, CC=compiler, LDSHARED=f"{compiler} -shared")
+    shutil.rmtree(tree(work) / "build")  # The next one is compiled anew.
     for path in dist.glob("*-linux_*.whl"):
         path.unlink()
-    names = sorted(path.name for path in dist.glob("*manylinux*.whl"))
-    if not names:
-        raise Failure("auditwheel made no wheel with a manylinux tag")
-    return ", ".join(names)
+    [wheel] = dist.glob(f"*-{wanted.tag}.whl")
+    return wheel.name
 
 
 def macos(dist: Path) -> str:

@@ -18,9 +18,10 @@ typedef struct object {
 
 /* What a test sets. */
 int answer_requirement, answer_guest, answer_check, answer_team_errno, answer_category = -1, answer_no_bundle;
-char answer_team[65];
+char answer_team[65], answer_path[1024], answer_fulfilled[4096];
+int answer_own;
 /* What was asked. */
-char asked_text[4096], asked_token[32], asked_plist[65536];
+char asked_text[4096], asked_token[32], asked_plist[65536], asked_path[1024];
 long asked_plist_length, asked_dynamic, asked_pid;
 /* How many objects there are. */
 int live;
@@ -90,9 +91,34 @@ object *CFDictionaryCreate(void *allocator, const object **keys, const object **
 
 /* The bundle's dictionary: its bytes stand for the whole. */
 static object bundle = {'k'}, information = {.kind = 'k', .length = 5, .bytes = "plist"};
+static object outer_information = {.kind = 'k', .length = 5, .bytes = "outer"};
 
 object *CFBundleGetMainBundle(void) { return &bundle; }
-object *CFBundleGetInfoDictionary(object *of) { return answer_no_bundle || of != &bundle ? NULL : &information; }
+object *CFBundleGetInfoDictionary(object *of)
+{
+    return answer_no_bundle ? NULL : of == &bundle ? &information : of->kind == 'b' ? &outer_information : NULL;
+}
+
+object *CFBundleCopyBundleURL(object *of) { return of != &bundle ? NULL : create('u', answer_path, (long)strlen(answer_path)); }
+
+unsigned char CFURLGetFileSystemRepresentation(const object *url, unsigned char absolute, char *into, long size)
+{
+    if (url->kind != 'u' || absolute != 1 || size < (long)strlen(url->bytes) + 1)
+        return 0;
+    strcpy(into, url->bytes);
+    return 1;
+}
+
+object *CFURLCreateFromFileSystemRepresentation(void *allocator, const char *path, long length, unsigned char directory)
+{
+    if (allocator || directory != 1 || length >= (long)sizeof asked_path)
+        return NULL;
+    memcpy(asked_path, path, (size_t)length);
+    asked_path[length] = 0;
+    return create('u', path, length);
+}
+
+object *CFBundleCreate(void *allocator, const object *url) { return allocator || url->kind != 'u' ? NULL : create('b', NULL, 0); }
 
 object *CFDictionaryCreateMutableCopy(void *allocator, long capacity, const object *of)
 {
@@ -148,6 +174,16 @@ int32_t SecCodeCheckValidity(const object *code, uint32_t flags, const object *r
         return -67071;
     memcpy(asked_text, requirement->bytes, (size_t)requirement->length + 1);
     return answer_check;
+}
+
+/* kSecCSBasicValidateOnly, of a process as it runs. */
+int32_t SecStaticCodeCheckValidity(const object *code, uint32_t flags, const object *requirement)
+{
+    if (code->kind != 'c' || flags != 6 || !asked_dynamic)
+        return -67071;
+    if (!requirement)
+        return answer_own;
+    return strcmp(requirement->bytes, answer_fulfilled) ? -67050 : 0;
 }
 
 int csops_audittoken(int pid, unsigned int operation, void *into, size_t size, const uint32_t *token)

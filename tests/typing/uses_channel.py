@@ -9,12 +9,14 @@ from machrv import (
     Channel,
     ChannelClosedError,
     ChannelMessage,
+    MemoryObject,
     Message,
     NoSenders,
     ReceivedMessage,
     ReceiveRight,
     RendezvousClient,
     RequestDropped,
+    SendOnceRight,
     SendRight,
     aio,
     launch,
@@ -51,6 +53,21 @@ def talking(file: int) -> None:
     ours.close()
 
 
+def taking(message: ChannelMessage) -> None:
+    """What came along, each as what it is to be."""
+    assert_type(message.take(0, SendOnceRight), SendOnceRight)
+    assert_type(message.take_send_right(), SendRight)
+    assert_type(message.take_receive_right(1), ReceiveRight)
+    assert_type(message.take_memory(2), MemoryObject)
+    assert_type(message.take_channel(3), Channel)
+    assert_type(message.take_file(4).read(), str)
+    assert_type(message.take_file(5, "rb").read(), bytes)
+    assert_type(message.take_file(mode="rb").read(), bytes)
+    assert_type(message.take_socket(6).fileno() + message.take_fd(7), int)
+    assert_type(message.audit_token, AuditToken)
+    message.close()
+
+
 def asking(right: SendRight, port: ReceiveRight) -> None:
     """A request, and the message that asks, which owns what it brought."""
     with right.request(Message(body=b"2+3 "), timeout=1) as answer:
@@ -84,5 +101,6 @@ async def on_a_loop(right: SendRight) -> None:
         assert_type(await ours.request(b"question"), ChannelMessage)
         await ours.send_object([1])
         print(await ours.receive_object())
+        assert_type(await ours.poll(0.1), bool)
         async for message in ours:
             assert_type(message, ChannelMessage)

@@ -95,6 +95,14 @@ def waiting(kernel: Kernel, name: int, pid: int) -> None:
     process.close()
 
 
+def lending(kernel: Kernel, name: int, data: bytes) -> int:
+    """Rights as descriptors, and memory that a descriptor of a message points to."""
+    assert_type(kernel.right_makeport(kernel.right_makefd(name)), int)
+    held, address = kernel.lent(data)
+    assert_type(address, int)
+    return id(held)
+
+
 def kernels(library: object) -> list[Kernel]:
     """Several may live in one process."""
     with_library = DarwinKernel(library, None)

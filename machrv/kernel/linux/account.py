@@ -124,8 +124,9 @@ def account(task: int = 0) -> list[dict[str, Any]]:
                     "file": bool(entry.file),
                     "sockets": [entry.socket] if entry.socket else [],
                     "ends": list(ends[0 : max(0, count)]),
-                    "own": [entry.loop] if entry.loop else [],
+                    "own": entry.own,
                     "messages": entry.messages,
+                    "bytes": entry.bytes,
                     "members": entry.members,
                 }
             )

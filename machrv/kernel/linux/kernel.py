@@ -111,6 +111,16 @@ class LinuxKernel(Kernel):
             ffi.errno = -result
         return result
 
+    def right_makefd(self, name: int) -> int:
+        fd = ffi.new("int *")
+        check(lib.machrv_right_makefd(self._task, name, fd), "right_makefd")
+        return int(fd[0])
+
+    def right_makeport(self, fd: int) -> int:
+        made = ffi.new("mach_port_name_t *")
+        check(lib.machrv_right_makeport(self._task, fd, made), f"right_makeport of descriptor {fd}")
+        return int(made[0])
+
     def memory(self) -> LinuxMemory:
         from machrv.kernel.linux.memory import LinuxMemory
 

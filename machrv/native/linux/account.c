@@ -72,11 +72,13 @@ static void read_account(const struct ipc_entry *entry, machrv_account_t *into)
     if (entry->socket && !entry->socket->file)
         into->socket = inode(entry->socket->fd);
     if (port) {
-        into->loop = port->loop ? inode(port->loop->fd) : 0;
-        into->ends = port->nends;
+        into->ends = port->nends - (port->local != NULL);
         for (struct ipc_end *end = port->ends; end; end = end->next)
             if (end->kind != KIND_LISTENER)
-                into->messages += count_packets(end->fd);
+                into->messages += end->local ? end->count : count_packets(end->fd);
+        for (const struct ipc_message *message = port->local ? port->local->first : NULL; message; message = message->next)
+            into->bytes += sizeof message->header + message->length;
+        into->own = (entry->type & MACH_PORT_TYPE_SEND ? 1 : 0) + port->onces;
     }
     if (entry->pset)
         into->members = entry->pset->nmembers;
@@ -110,9 +112,9 @@ int machrv_account_ends(mach_port_t handle, mach_port_name_t name, uint64_t *int
         return -EINVAL;
     entry = ipc_entry_lookup(task, name);
     if (entry && entry->type & MACH_PORT_TYPE_RECEIVE)
-        for (struct ipc_end *end = entry->port->ends; end; end = end->next, count++)
-            if (count < room)
-                into[count] = inode(end->fd);
+        for (struct ipc_end *end = entry->port->ends; end; end = end->next)
+            if (!end->local && count++ < room)
+                into[count - 1] = inode(end->fd);
     task_leave(task);
     return count;
 }

@@ -36,6 +36,7 @@ struct ipc_kmsg {
     bool circular;
 
     uint32_t count;      /* descriptors */
+    uint32_t taken;      /* so many of them are copied in: memory that was given away with them is gone, whatever comes of the rest */
     char *image;         /* their count and they themselves, with slots in place of names */
     size_t area;         /* so long */
     uint32_t *tail;      /* names of out-of-line ports, then their slots */
@@ -52,11 +53,6 @@ struct ipc_kmsg {
 size_t ipc_descriptor_size(unsigned type);
 /* No right but a copied send right to its destination: nothing is taken, so nothing need be given back. */
 static inline bool ipc_kmsg_is_plain(const struct ipc_kmsg *kmsg) { return kmsg->bits == MACH_MSG_TYPE_COPY_SEND; }
-/* The port that a right leads to, NULL if nobody knows. */
-static inline const char *ipc_right_id(const struct ipc_right *right)
-{
-    return right->port ? right->port->id : right->socket && right->socket->named ? right->socket->id : NULL;
-}
 
 void ipc_kmsg_init(struct ipc_kmsg *kmsg, struct ipc_task *task, mach_msg_header_t *msg, mach_msg_size_t size);
 /* Makes what needs room: 0 or a negative errno. Not locked. */

@@ -14,6 +14,7 @@
 /* A message that was received, before its rights have names. */
 struct incoming {
     struct packet *packet;
+    struct ipc_message *message; /* in place of a packet: one that never left this task */
     struct wire_header header;
     unsigned kind;      /* of the right that it was sent with */
     bool own;           /* this process has sent it */
@@ -24,15 +25,16 @@ struct incoming {
     void *mapping;      /* where that is, if not in the packet */
     uint32_t count;     /* descriptors, and where they stand in the body */
     uint32_t *offsets, few[FEW_DESCRIPTORS];
-    struct ipc_right rights[MACHRV_MAX_FDS]; /* by slot */
-    int nrights;
+    struct ipc_right *rights; /* by slot */
+    int nrights, slots;
+    struct ipc_right arrived[MACHRV_MAX_FDS];
 };
 
 /* What came: a message; that a send-once right is gone; nothing that means anything, or nothing of ours; a message whose
    descriptors there was no room for. */
 enum verdict { A_MESSAGE, A_NOTICE, NO_MESSAGE, LOST };
 
-void ipc_incoming_init(struct incoming *in, struct packet *packet);
+void ipc_incoming_init(struct incoming *in, struct packet *packet, struct ipc_message *message);
 /* Says what came to an end, and who sent it. */
 enum verdict ipc_incoming_judge(struct ipc_end *end, struct incoming *in);
 /* Takes a packet apart. A negative errno: what it brought is gone; -EBADMSG: no task of ours sends this. `unread`: it is to

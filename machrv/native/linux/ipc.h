@@ -34,6 +34,7 @@
 struct ipc_task;
 struct ipc_port;
 struct ipc_pset;
+struct ipc_message;
 
 /* The sending side of a right whose port is elsewhere; or the file of a fileport; or a memfd on its way. */
 struct ipc_socket {
@@ -55,6 +56,14 @@ struct ipc_right {
 };
 #define NO_RIGHT ((struct ipc_right){0, NULL, NULL})
 static inline bool ipc_right_is_dead(const struct ipc_right *right) { return right->kind && !right->port && !right->socket; }
+
+/* Rights that are under no name, but in a message: where they are found when the port that they lead to leaves. */
+struct ipc_held {
+    struct ipc_held *next, **place;
+    struct ipc_right *rights;
+    size_t count;
+    struct ipc_message *message; /* whose they are; NULL: its sender waits */
+};
 
 /* Who asked to be told of a name: DEAD_NAME, and SEND_POSSIBLE once a send has found no room. */
 struct ipc_request {
@@ -96,6 +105,7 @@ struct ipc_task {
     unsigned waiting, kicks, kicked; /* threads that wait; how often they were woken; how many have not noticed yet */
     unsigned starving;  /* ports that found no descriptor to accept with */
 
+    struct ipc_held *held; /* rights of messages that wait, or whose senders do */
     struct packet *packet; /* what was received last */
     struct ipc_doomed *doomed, **doomed_last; /* rights of messages that are being destroyed */
     bool destroying;
@@ -108,8 +118,8 @@ struct ipc_end {
     int fd;
     unsigned kind; /* KIND_SEND, KIND_ONCE, KIND_LISTENER */
     unsigned pins; /* threads that poll it: its descriptor is not closed meanwhile */
-    bool own;      /* the other side has never left this task: its messages are attested by pid alone */
     bool told;     /* send and send-once rights share it: each packet tells its kind */
+    bool copied;   /* it has what waits in the local end, for a move that may still fail */
     bool moved;    /* it goes on living elsewhere */
     bool foreign;  /* it came from elsewhere: whoever had it may have a copy */
     bool stamped;  /* the system stamps its messages with the time */
@@ -123,13 +133,21 @@ struct ipc_end {
     struct attested_process sender; /* who sent here last, so long as that is known for sure */
     int address_length;
     char address[ADDRESS_MAX]; /* that it is bound to */
+
+    bool local;    /* the task's own messages to its port: no socket, they wait here (ipc_local.c); fd: an eventfd, or -1 */
+    struct ipc_message *first, **last;
+    unsigned count;   /* of them */
+    unsigned blocked; /* threads that wait for room */
+    unsigned lit;     /* what the eventfd tells */
 };
 
 struct ipc_port {
     unsigned refs;
     char id[PORT_ID];
+    struct ipc_task *home; /* whose memory this is; NULL: it has never had a name */
     struct ipc_task *task; /* that receives from it; NULL: on its way, or dead */
-    mach_port_name_t name;
+    mach_port_name_t name; /* while it is on its way: of a send right to it, if there is one */
+    struct ipc_port *along, *before; /* of those that leave the task together (ipc_transit.c) */
     bool alive;
     struct ipc_port *same_hash; /* in the table of ports (ipc_port.c) */
 
@@ -145,17 +163,17 @@ struct ipc_port {
     bool turns;                /* no order: senders take turns */
     bool out_of_room;          /* accept() found no free descriptor */
     pid_t served;              /* whose turn it was last */
-    struct ipc_socket *loop;   /* where the task's own messages go in */
-    struct ipc_end *loop_end;
+    struct ipc_end *local;     /* where the task's own messages wait */
 
     uint32_t mscount, seqno, qlimit;
     uint64_t made;     /* as mscount, but never set back */
     uint64_t ns_since; /* NO_SENDERS is due once there are no senders and `made` is another number */
     bool ns_counted;   /* ns_since counts; else there were senders when it was asked for */
     unsigned onces;    /* send-once rights of this task that have no socket */
-    unsigned carried;  /* send rights in messages of this task that are not sent yet */
+    unsigned carried;  /* send rights in messages of this task that nobody has received yet, and those that they were sent with */
     uint64_t context;
     bool guarded, strict, immovable;
+    uint8_t importance; /* MACH_PORT_STATUS_FLAG_*: kept, and of no consequence */
     struct ipc_left *left; /* what it left behind with its name, as long as it may come back */
     struct ipc_right nsrequest, pdrequest;
     struct ipc_pset **sets;
@@ -174,6 +192,12 @@ struct ipc_pset {
     struct ipc_socket *epoll; /* over the members' epolls and the task's watcher */
 };
 
+/* The id of the port that a right leads to; NULL if nobody knows. */
+static inline const char *ipc_right_id(const struct ipc_right *right)
+{
+    return right->port ? right->port->id : right->socket && right->socket->named ? right->socket->id : NULL;
+}
+
 /* -- task.c ------------------------------------------------------------------------------------------------------------ */
 
 /* A task by its handle, counted, or NULL; and given back. */
@@ -187,7 +211,7 @@ struct packet *ipc_task_packet(struct ipc_task *task);
 /* This process: pid and pidversion, asked for once in each process. */
 pid_t self_pid(void);
 uint64_t self_process(void);
-void self_token(uint16_t space, uint32_t uid, uint32_t gid, audit_token_t *token);
+void self_token(uint16_t space, uint32_t euid, uint32_t egid, uint32_t ruid, uint32_t rgid, audit_token_t *token);
 
 /* -- ipc_entry.c: names -------------------------------------------------------------------------------------------------- */
 
@@ -248,6 +272,8 @@ bool ipc_socket_hung_up(const struct ipc_socket *socket);
 /* -- ipc_port.c: ports and their ends ---------------------------------------------------------------------------------------- */
 
 extern pthread_mutex_t ipc_ports_lock;
+/* It is found by its id no more. */
+void ipc_port_unlist(struct ipc_port *port);
 /* In the child of a fork: nobody's ports are known. */
 void ipc_ports_forget(void);
 
@@ -261,18 +287,17 @@ void ipc_port_enter(struct ipc_port *port, struct ipc_task *task, mach_port_name
 void ipc_port_detach(struct ipc_port *port);
 /* It has come back from a message that could not be sent: into its sets, with its counts. */
 void ipc_port_restore(struct ipc_port *port);
-/* The port of this task with the id, not counted; NULL. */
+/* The port of this task with the id, which may be on its way within it; not counted; NULL. */
 struct ipc_port *ipc_port_find(struct ipc_task *task, const char id[PORT_ID]);
-/* Makes a right: *sender is the descriptor to give away. 0 or a negative errno. */
-int ipc_port_make_end(struct ipc_port *port, unsigned kind, bool own, int *sender, struct ipc_end **end);
+/* Makes a right: *sender is the descriptor to give away. `told`: one for messages that tell their kind, and of which nobody has
+   to know whose it is. 0 or a negative errno. */
+int ipc_port_make_end(struct ipc_port *port, unsigned kind, bool told, int *sender, struct ipc_end **end);
 /* Takes an end in; the port owns its descriptor from here on, unless it returns a negative errno. */
 int ipc_port_add_end(struct ipc_port *port, struct ipc_end *end);
 struct ipc_end *ipc_end_new(int fd, unsigned kind);
 /* Closes an end: its right is dead, or used up. */
 void ipc_end_drop(struct ipc_end *end);
 void ipc_end_unpin(struct ipc_end *end);
-/* Where this task's own messages to its port go in: borrowed; NULL, and *error. */
-struct ipc_socket *ipc_port_loop(struct ipc_port *port, int *error);
 void ipc_port_count_made(struct ipc_port *port);
 /* Takes in who has looked the port up: how many. */
 unsigned ipc_port_accept(struct ipc_port *port);
@@ -296,19 +321,52 @@ int ipc_right_externalize(struct ipc_right *right);
 void ipc_port_destroy(struct ipc_task *task, struct ipc_port *port);
 /* Whether a receive right that is sent to `destination` could never be received (ipc_port_check_circularity). */
 bool ipc_port_is_circular(const char port[PORT_ID], const char destination[PORT_ID]);
-/* A receive right is in a message to `destination`; it has come out of one. */
-void ipc_port_departed(struct ipc_port *port, const char destination[PORT_ID]);
+/* A receive right is in a message to `destination`: whether that is a task of this process. It has come out of one. It is no
+   longer known what waits in it. */
+bool ipc_port_departed(const char port[PORT_ID], const char destination[PORT_ID]);
 void ipc_port_arrived(const char port[PORT_ID]);
+void ipc_port_gone(const char port[PORT_ID]);
 
 /* -- ipc_transit.c: rights as descriptors of a packet ------------------------------------------------------------------------- */
 
 /* What a descriptor from a peer is as a right of this kind; it is used up. `hung`: its other end has gone. `own`: this process
    has sent it. 0 (a dead right where the port has died), -EBADMSG: it is no such right; -EMFILE and the like. */
 int ipc_transit_arrived(struct ipc_task *task, int fd, unsigned kind, bool file, bool hung, bool own, struct ipc_right *right);
-/* A descriptor that holds a port, or a negative errno. The port keeps its own descriptors. */
-int ipc_transit_pack(struct ipc_port *port);
-/* What has gone is closed here; nobody sees the port die. Uses the reference up. */
-void ipc_transit_sent(struct ipc_port *port);
+/* A descriptor that holds a port, with those that wait in its queue, or a negative errno. The port keeps its own descriptors:
+   either it has gone then, or it stays. */
+int ipc_transit_pack(struct ipc_task *task, struct ipc_port *port);
+void ipc_transit_unpack(struct ipc_port *port);
+/* What has gone is closed here; nobody sees the port die. Uses the reference up. `destination`: NULL where that is not known. */
+void ipc_transit_sent(struct ipc_port *port, const char *destination);
+
+/* -- ipc_local.c: a task's messages to ports of its own ------------------------------------------------------------------------- */
+
+struct ipc_message {
+    struct ipc_message *next;
+    struct wire_header header;
+    uint32_t ruid, euid, rgid, egid;
+    struct ipc_held held; /* its rights, by slot */
+    size_t length;        /* of the body */
+    char *body;
+};
+
+/* Where they wait: NULL without memory, or room to watch it. */
+struct ipc_end *ipc_local(struct ipc_port *port);
+/* A message to a port of this task. The rights are the message's, unless it returns a negative errno: -EAGAIN if too much waits. */
+int ipc_local_send(struct ipc_task *task, const struct ipc_right *to, const struct wire_header *header, const struct iovec *parts,
+                   int count, struct ipc_right *rights, size_t nrights);
+/* Whether one more need not wait (not ip_full). */
+bool ipc_local_has_room(const struct ipc_port *port);
+/* The next message, which is the caller's; NULL. The rights are still where ipc_held tells, until they are released. */
+struct ipc_message *ipc_local_take(struct ipc_end *end);
+void ipc_local_free(struct ipc_message *message);
+/* Gives the end a descriptor that is readable while something waits, and writable while there is room: it, or a negative errno. */
+int ipc_local_fd(struct ipc_end *end);
+/* Looks at the head of an end; how many bytes wait there, or, of the local end, messages. As packet_peek() and packet_waiting(). */
+int ipc_end_peek(const struct ipc_end *end, struct packet_head *into);
+int ipc_end_waiting(const struct ipc_end *end);
+void ipc_hold_rights(struct ipc_task *task, struct ipc_held *held, struct ipc_right *rights, size_t count);
+void ipc_unhold_rights(struct ipc_held *held);
 
 /* -- ipc_mqueue.c, ipc_pset.c: which message is next, and waiting ------------------------------------------------------------- */
 
@@ -372,9 +430,10 @@ void ipc_notify_send_once(struct ipc_task *task, struct ipc_right *right);
 
 /* -- ipc_kmsg.c, ipc_copyin.c, ipc_copyout.c: messages ----------------------------------------------------------------------------- */
 
-/* Sends a packet to a right, in whichever way it is to be reached: as packet_send(). */
+/* Sends a message to a right, in whichever way it is to be reached: as packet_send(). The rights have gone, unless it returns a
+   negative errno; a send right is still the caller's. */
 int ipc_kmsg_deliver(struct ipc_task *task, const struct ipc_right *to, struct wire_header *header,
-                     const struct iovec *parts, int count, int *fds, int nfds, int *memory);
+                     const struct iovec *parts, int count, struct ipc_right *rights, size_t nrights, int *memory);
 mach_msg_return_t ipc_kmsg_send(struct ipc_task *task, mach_msg_header_t *msg, mach_msg_option_t option,
                                 mach_msg_size_t size, mach_msg_timeout_t timeout);
 /* What was received last from `end` becomes a message in the caller's buffer. MACH_MSG_SUCCESS, an error, or -1: it was none. */

@@ -264,8 +264,8 @@ mach_msg_return_t ipc_kmsg_copyin_header(struct ipc_kmsg *kmsg)
 static mach_msg_return_t copyin_name(struct ipc_kmsg *kmsg, mach_port_name_t name, unsigned disposition, uint32_t *slot)
 {
     struct ipc_right *right = &kmsg->rights[kmsg->nrights];
-    struct ipc_entry *entry;
     const char *to = ipc_right_id(&kmsg->dest);
+    struct ipc_entry *entry;
     *slot = name == MACH_PORT_NULL ? SLOT_NULL : SLOT_DEAD;
     if (is_null(name))
         return MACH_MSG_SUCCESS;
@@ -355,6 +355,7 @@ mach_msg_return_t ipc_kmsg_copyin_body(struct ipc_kmsg *kmsg)
         case MACH_MSG_OOL_PORTS_DESCRIPTOR:
             mr = i >= kmsg->no_names ? MACH_SEND_INVALID_MEMORY : copyin_ports(kmsg, names, &d);
             names += d.ool_ports.count;
+            kmsg->taken += mr == MACH_SEND_INVALID_RIGHT; /* its names are read, and their memory given up, before its rights */
             break;
         case MACH_MSG_OOL_DESCRIPTOR:
         case MACH_MSG_OOL_VOLATILE_DESCRIPTOR:
@@ -367,6 +368,7 @@ mach_msg_return_t ipc_kmsg_copyin_body(struct ipc_kmsg *kmsg)
             return mr;
         memcpy(kmsg->image + offset, &d, size);
         offset += size;
+        kmsg->taken++;
     }
     return kmsg->refused;
 }

@@ -63,14 +63,18 @@ static void copyout_guarded(struct ipc_task *task, struct incoming *in, mach_msg
     uint32_t slot = d->guarded.name;
     struct ipc_port *port = slot == SLOT_NULL || slot == SLOT_DEAD ? NULL : in->rights[(slot & ~SLOT_FILE) - 1].port;
     d->guarded.name = name_of(task, in, slot);
-    d->guarded.flags = d->guarded.flags & (MACH_MSG_GUARD_FLAGS_MASK & ~MACH_MSG_GUARD_FLAGS_UNGUARDED_ON_SEND);
-    if (!(option & MACH_RCV_GUARDED_DESC)) /* XNU destroys the right then; here its flags are carried, and not enforced */
+    d->guarded.context = 0;
+    if (!(option & MACH_RCV_GUARDED_DESC)) { /* XNU destroys the right then; here its flags are carried, and not enforced */
+        d->guarded.flags = d->guarded.flags & MACH_MSG_GUARD_FLAGS_IMMOVABLE_RECEIVE;
         return;
+    }
+    d->guarded.flags = d->guarded.flags & MACH_MSG_GUARD_FLAGS_MASK;
     if (port && d->guarded.flags & MACH_MSG_GUARD_FLAGS_IMMOVABLE_RECEIVE && d->guarded.name != MACH_PORT_NULL) {
         port->guarded = port->immovable = true;
         port->strict = false;
         port->context = (uintptr_t)msg;
         d->guarded.context = port->context;
+        d->guarded.flags = MACH_MSG_GUARD_FLAGS_IMMOVABLE_RECEIVE;
     }
 }
 
@@ -144,7 +148,7 @@ static bool stays(struct ipc_end *end, mach_msg_header_t *msg, mach_msg_option_t
 {
     struct packet_head head;
     uint64_t waiting = 0, carried;
-    if (packet_peek(end->fd, end->stamped, &head))
+    if (ipc_end_peek(end, &head))
         return false;
     if (head.length && !(head.header.flags & WIRE_DESTROYED)) {
         carried = (uint64_t)head.length - sizeof head.header + sizeof *msg;
@@ -218,6 +222,7 @@ mach_msg_return_t ipc_kmsg_receive(struct ipc_task *task, struct ipc_end *end, m
                                    mach_msg_option_t option, mach_msg_size_t size)
 {
     struct incoming in;
+    struct ipc_message *message = NULL;
     struct ipc_port *port = end->port;
     mach_port_name_t name = port->name;
     uint64_t context = port->context;
@@ -230,7 +235,10 @@ mach_msg_return_t ipc_kmsg_receive(struct ipc_task *task, struct ipc_end *end, m
         return MACH_RCV_TOO_LARGE;
     if (!ipc_task_packet(task))
         return KERN_RESOURCE_SHORTAGE;
-    error = packet_receive(end->fd, task->packet, end->stamped, end->own ? NULL : &end->sender, end->spoke >= OFTEN);
+    if (end->local)
+        error = (message = ipc_local_take(end)) ? 0 : -EAGAIN;
+    else
+        error = packet_receive(end->fd, task->packet, end->stamped, &end->sender, end->spoke >= OFTEN);
     if (error == -EAGAIN && !end->queued)
         return -EAGAIN;
     if (error == -EAGAIN) {
@@ -244,7 +252,7 @@ mach_msg_return_t ipc_kmsg_receive(struct ipc_task *task, struct ipc_end *end, m
         ipc_notify_check_senders(port);
         return -1;
     }
-    ipc_incoming_init(&in, task->packet);
+    ipc_incoming_init(&in, task->packet, message);
     end->late = in.packet->length < end->late ? end->late - (int32_t)in.packet->length : 0;
     verdict = ipc_incoming_judge(end, &in);
     /* Size before content: what is larger than was asked for, and comes in memory, is not even looked at. */

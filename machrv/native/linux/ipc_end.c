@@ -52,11 +52,11 @@ struct ipc_end *ipc_end_new(int fd, unsigned kind)
 static void close_end(struct ipc_end *end)
 {
     attested_process_forget(&end->sender);
-    if (!end->moved)
+    if (!end->moved && !end->local)
         shutdown(end->fd, SHUT_RDWR); /* the other side sees it, however long the close takes */
     if (end->moved || end->foreign)
         close_later(end->fd);
-    else if (end->own)
+    else if (end->local && end->fd >= 0)
         close(end->fd);
     else
         close_socket(end->fd);
@@ -100,9 +100,12 @@ int ipc_port_order(struct ipc_port *port)
 static int poll_end(struct ipc_port *port, struct ipc_end *end, bool add)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = end};
+    int fd = end->local ? ipc_local_fd(end) : end->fd;
+    if (fd < 0)
+        return fd;
     if (end->kind == KIND_LISTENER && port->out_of_room)
         event.events = 0;
-    return epoll_ctl(port->epoll->fd, add ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, end->fd, &event) ? -errno : 0;
+    return epoll_ctl(port->epoll->fd, add ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &event) ? -errno : 0;
 }
 
 int ipc_port_watch(struct ipc_port *port)
@@ -199,16 +202,15 @@ static void remove_end(struct ipc_end *end)
         epoll_ctl(port->epoll->fd, EPOLL_CTL_DEL, end->fd, NULL);
     ipc_unwatch_end(end);
     unlink_end(end);
-    if (end == port->loop_end) { /* the next message of this task's own makes another */
-        ipc_socket_release(port->loop);
-        port->loop = NULL;
-        port->loop_end = NULL;
-    }
+    if (end == port->local)
+        port->local = NULL;
 }
 
 void ipc_end_drop(struct ipc_end *end)
 {
     struct ipc_port *port = end->port;
+    while (end->first)
+        ipc_local_free(ipc_local_take(end));
     remove_end(end);
     end->gone = true;
     if (end->pins == 0)
@@ -224,6 +226,7 @@ void ipc_port_close(struct ipc_port *port)
     if (port->epoll)
         ipc_socket_release(port->epoll);
     port->epoll = NULL;
+    ipc_port_unlist(port);
 }
 
 /* -- who is left to send ------------------------------------------------------------------------------------------------------ */
@@ -236,7 +239,7 @@ static void each_hung_up(struct ipc_port *port, bool (*found)(struct ipc_end *en
     while (next) {
         int count = 0;
         for (; next && count < 64; next = next->next)
-            if (next->kind == KIND_SEND) {
+            if (next->kind == KIND_SEND && !next->local) {
                 some[count] = next;
                 state[count++] = (struct pollfd){.fd = next->fd};
             }
@@ -251,7 +254,7 @@ static void each_hung_up(struct ipc_port *port, bool (*found)(struct ipc_end *en
 static bool is_sender(struct ipc_end *end, bool hung, void *into)
 {
     /* A message that waits still holds the right that it was sent with, as in XNU. */
-    return *(bool *)into = (!hung && !end->own) || packet_waiting(end->fd) > 0;
+    return *(bool *)into = !hung || packet_waiting(end->fd) > 0;
 }
 
 bool ipc_port_has_senders(struct ipc_port *port)
@@ -269,7 +272,7 @@ bool ipc_port_has_senders(struct ipc_port *port)
 static bool drop_if_spent(struct ipc_end *end, bool hung, void *into)
 {
     (void)into;
-    if (hung && !end->own && !end->queued && packet_waiting(end->fd) == 0)
+    if (hung && !end->queued && packet_waiting(end->fd) == 0)
         ipc_end_drop(end);
     return false;
 }
@@ -285,15 +288,15 @@ static void reap_ends(struct ipc_port *port)
 
 /* -- making rights --------------------------------------------------------------------------------------------------------------- */
 
-static int make_pair(struct ipc_port *port, unsigned kind, bool own, int ends[2], struct ipc_end *end)
+static int make_pair(struct ipc_port *port, struct ipc_end *end, int ends[2])
 {
     struct sockaddr_un name;
     int error;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends))
         return -errno;
-    error = packet_attest(ends[0], !own);
-    while (!error && !own) { /* what never leaves needs no address */
-        int length = make_address(port, kind, &name);
+    error = packet_attest(ends[0]);
+    while (!error && !end->told) {
+        int length = make_address(port, end->kind, &name);
         if (length < 0) {
             error = length;
         } else if (bind(ends[0], (struct sockaddr *)&name, (socklen_t)(offsetof(struct sockaddr_un, sun_path)) + (socklen_t)length) == 0) {
@@ -311,20 +314,20 @@ static int make_pair(struct ipc_port *port, unsigned kind, bool own, int ends[2]
     return error;
 }
 
-int ipc_port_make_end(struct ipc_port *port, unsigned kind, bool own, int *sender, struct ipc_end **made)
+int ipc_port_make_end(struct ipc_port *port, unsigned kind, bool told, int *sender, struct ipc_end **made)
 {
     struct ipc_end *end = ipc_end_new(-1, kind);
     int ends[2], error;
     if (!end)
         return -ENOMEM;
     reap_ends(port);
-    error = make_pair(port, kind, own, ends, end);
+    end->told = told;
+    error = make_pair(port, end, ends);
     if (error) {
         free(end);
         return error;
     }
     end->fd = ends[0];
-    end->own = end->told = own;
     error = ipc_port_add_end(port, end);
     if (error) {
         close(ends[0]);
@@ -337,27 +340,6 @@ int ipc_port_make_end(struct ipc_port *port, unsigned kind, bool own, int *sende
     if (made)
         *made = end;
     return 0;
-}
-
-struct ipc_socket *ipc_port_loop(struct ipc_port *port, int *error)
-{
-    int fd;
-    if (port->loop)
-        return port->loop;
-    *error = ipc_port_make_end(port, KIND_SEND, true, &fd, &port->loop_end);
-    if (*error)
-        return NULL;
-    port->loop = ipc_socket_new(fd, false);
-    if (!port->loop) {
-        struct ipc_end *end = port->loop_end;
-        port->loop_end = NULL;
-        ipc_end_drop(end);
-        close(fd);
-        *error = -ENOMEM;
-        return NULL;
-    }
-    port->loop->ours = true;
-    return port->loop;
 }
 
 void ipc_port_count_made(struct ipc_port *port)
@@ -411,7 +393,7 @@ void ipc_port_take_home(struct ipc_port *port, struct ipc_socket *socket)
     struct ipc_end *end = other_end(port, socket);
     struct pollfd state = {.fd = end ? end->fd : -1};
     ipc_socket_release(socket);
-    if (end && !end->own && !end->queued && poll_surely(&state, 1) > 0 && state.revents & POLLHUP && packet_waiting(end->fd) == 0)
+    if (end && !end->queued && poll_surely(&state, 1) > 0 && state.revents & POLLHUP && packet_waiting(end->fd) == 0)
         ipc_end_drop(end);
 }
 

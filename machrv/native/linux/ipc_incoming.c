@@ -26,11 +26,10 @@ static bool system_attests_processes(void)
 }
 
 /*
- * Whether the system attests who sent a packet. A right that has never left this task attests by pid alone: its own cannot be
- * anybody else's. Any other must have brought its process, where the system has that to give; of a sender that has been
- * waited for some kernels tell only that it is gone (packet.c), and then it is nobody's in particular.
+ * Whether the system attests who sent a packet. It must have brought its process, where the system has that to give; of a
+ * sender that has been waited for some kernels tell only that it is gone (packet.c), and then it is nobody's in particular.
  */
-static bool attest(const struct ipc_end *end, struct incoming *in)
+static bool attest(struct incoming *in)
 {
     const struct sender *sender = &in->packet->sender;
     uint64_t process = sender->process;
@@ -38,12 +37,10 @@ static bool attest(const struct ipc_end *end, struct incoming *in)
     if (sender->pid <= 0)
         return false;
     in->own = sender->pid == self_pid() && !sender->reaped && (!sender->pinned || process == self_process());
-    if (end->own)
-        return in->own;
     if (!sender->pinned && !sender->reaped && system_attests_processes())
         return false;
     if (in->own) {
-        self_token(in->header.space, sender->uid, sender->gid, &in->token);
+        self_token(in->header.space, geteuid(), getegid(), sender->uid, sender->gid, &in->token);
     } else {
         if (!sender->pinned && !sender->reaped) /* before 6.5 nothing pins the sender */
             process = machrv_process(sender->pid, -1);
@@ -55,15 +52,13 @@ static bool attest(const struct ipc_end *end, struct incoming *in)
     return true;
 }
 
-static void sign(const struct ipc_end *end, struct incoming *in)
+static void sign(struct incoming *in)
 {
     if (in->own && in->header.flags & WIRE_NOTIFICATION) {
         in->token = (audit_token_t){{0}};
         in->security = (security_token_t){{0, 1}}; /* KERNEL_SECURITY_TOKEN_VALUE */
         return;
     }
-    if (end->own)
-        self_token(in->header.space, in->packet->sender.uid, in->packet->sender.gid, &in->token);
     in->security = (security_token_t){{in->token.val[1], in->token.val[2]}};
 }
 
@@ -93,7 +88,7 @@ static bool use_slot(const struct incoming *in, uint32_t slot, unsigned kind, ui
     uint32_t number = slot & ~SLOT_FILE;
     if (slot == SLOT_NULL || slot == SLOT_DEAD)
         return true;
-    if (number == 0 || number > (uint32_t)in->packet->nfds || kinds[number - 1] || !kind)
+    if (number == 0 || number > (uint32_t)in->slots || kinds[number - 1] || !kind)
         return false;
     kinds[number - 1] = (uint8_t)kind;
     files[number - 1] = slot & SLOT_FILE;
@@ -138,35 +133,35 @@ static bool read_descriptor(const struct incoming *in, const union ipc_descripto
 }
 
 /* Finds the descriptors of a complex message: every slot is used exactly once, and nothing is left over. */
-static bool read_body(struct incoming *in, uint8_t kinds[], bool files[])
+static int read_body(struct incoming *in, uint8_t kinds[], bool files[])
 {
     const size_t end = in->header.size - sizeof(mach_msg_header_t);
     size_t offset = sizeof(mach_msg_body_t), tail = end;
     if (in->header.bits & MACH_MSGH_BITS_COMPLEX) {
         if (end < sizeof(mach_msg_body_t))
-            return false;
+            return -EBADMSG;
         memcpy(&in->count, in->body, sizeof in->count);
         if (in->count > end / sizeof(mach_msg_port_descriptor_t))
-            return false;
+            return -EBADMSG;
         in->offsets = in->count <= FEW_DESCRIPTORS ? in->few : malloc(in->count * sizeof *in->offsets);
         if (!in->offsets)
-            return false;
+            return -ENOMEM;
     }
     for (uint32_t i = 0; i < in->count; i++) {
         union ipc_descriptor d;
         size_t size;
         if (offset + sizeof d.port > end || offset + (size = ipc_descriptor_size((unsigned char)in->body[offset + 11])) > end)
-            return false;
+            return -EBADMSG;
         memcpy(&d, in->body + offset, size);
         in->offsets[i] = (uint32_t)offset;
         offset += size;
         if (!read_descriptor(in, &d, &tail, kinds, files))
-            return false;
+            return -EBADMSG;
     }
-    for (int i = 0; i < in->packet->nfds; i++)
+    for (int i = 0; i < in->slots; i++)
         if (!kinds[i])
-            return false;
-    return tail == in->length;
+            return -EBADMSG;
+    return tail == in->length ? 0 : -EBADMSG;
 }
 
 /* Turns the descriptors of a packet into rights. A negative errno: it is malformed, or there is no room; what it brought is
@@ -195,12 +190,34 @@ static int take_rights(struct ipc_task *task, struct incoming *in, const uint8_t
     return error;
 }
 
+/* Sockets that waited in a message whose ports have died meanwhile. */
+static void bury_rights(struct incoming *in)
+{
+    struct pollfd state[MACHRV_MAX_FDS];
+    int sockets = 0;
+    for (int i = 0; i < in->nrights; i++) {
+        const struct ipc_socket *socket = in->rights[i].kind == KIND_MEMORY ? NULL : in->rights[i].socket;
+        state[i] = (struct pollfd){.fd = socket && !socket->file ? socket->fd : -1};
+        sockets += state[i].fd >= 0;
+    }
+    if (sockets == 0 || poll_surely(state, (size_t)in->nrights) <= 0)
+        return;
+    for (int i = 0; i < in->nrights; i++)
+        if (state[i].revents & (POLLHUP | POLLERR | POLLNVAL)) {
+            ipc_socket_release(in->rights[i].socket);
+            in->rights[i].socket = NULL;
+        }
+}
+
 void ipc_incoming_forget(struct incoming *in)
 {
     if (in->mapping)
         vm_deallocate(mach_task_self(), (vm_address_t)in->mapping, in->length);
     if (in->offsets != in->few)
         free(in->offsets);
+    if (in->message)
+        ipc_local_free(in->message);
+    in->message = NULL;
     in->mapping = NULL;
     in->offsets = NULL;
 }
@@ -223,16 +240,24 @@ int ipc_incoming_parse(struct ipc_task *task, struct incoming *in, bool unread)
     if (header->size < sizeof(mach_msg_header_t) || header->size & 3 || header->size > MAX_MESSAGE_SIZE ||
         (header->bits & 0x1f) != in->kind || (reply_kind && reply_kind != KIND_SEND && reply_kind != KIND_ONCE))
         goto refused;
-    if (header->flags & WIRE_LARGE) {
+    if (in->message) {
+        in->body = in->message->body;
+        in->length = in->message->length;
+    } else if (header->flags & WIRE_LARGE) {
         if (!map_body(in))
             goto refused;
     } else {
         in->body = in->packet->body;
         in->length = (size_t)in->packet->length - sizeof *header;
     }
+    in->slots = in->message ? in->nrights : in->packet->nfds;
     if (in->length < header->size - sizeof(mach_msg_header_t) || !use_slot(in, header->reply, reply_kind, kinds, files) ||
-        !read_body(in, kinds, files))
+        (error = read_body(in, kinds, files)))
         goto refused;
+    if (in->message) {
+        bury_rights(in);
+        return 0;
+    }
     error = take_rights(task, in, kinds, files, unread);
     if (!error)
         return 0;
@@ -244,21 +269,39 @@ refused:
 
 /* -- what it is ---------------------------------------------------------------------------------------------------------------- */
 
-void ipc_incoming_init(struct incoming *in, struct packet *packet)
+void ipc_incoming_init(struct incoming *in, struct packet *packet, struct ipc_message *message)
 {
     in->packet = packet;
-    in->header = packet->header;
+    in->message = message;
+    in->header = message ? message->header : packet->header;
     in->body = NULL;
     in->mapping = NULL;
     in->offsets = in->few;
     in->length = in->count = 0;
-    in->nrights = 0;
+    in->rights = message ? message->held.rights : in->arrived;
+    in->nrights = message ? (int)message->held.count : 0;
+}
+
+/* A message that never left this task. */
+static enum verdict judge_local(struct incoming *in)
+{
+    const struct ipc_message *message = in->message;
+    in->kind = in->header.bits & 0x1f;
+    in->own = true;
+    if (in->header.flags & WIRE_DESTROYED)
+        return A_NOTICE;
+    self_token(in->header.space, message->euid, message->egid, message->ruid, message->rgid, &in->token);
+    sign(in);
+    return A_MESSAGE;
 }
 
 enum verdict ipc_incoming_judge(struct ipc_end *end, struct incoming *in)
 {
     struct packet *packet = in->packet;
-    bool destroyed = packet->length > 0 && packet->state != PACKET_ODD && in->header.flags & WIRE_DESTROYED;
+    bool destroyed;
+    if (in->message)
+        return judge_local(in);
+    destroyed = packet->length > 0 && packet->state != PACKET_ODD && in->header.flags & WIRE_DESTROYED;
     in->kind = end->told && packet->length > 0 ? in->header.bits & 0x1f : end->kind;
     if (in->kind != KIND_ONCE)
         in->kind = KIND_SEND;
@@ -266,10 +309,19 @@ enum verdict ipc_incoming_judge(struct ipc_end *end, struct incoming *in)
         return in->kind == KIND_ONCE ? A_NOTICE : NO_MESSAGE;
     if (packet->state == PACKET_LOST)
         return LOST;
-    if (packet->state == PACKET_ODD || in->header.size > MAX_MESSAGE_SIZE || !attest(end, in))
+    if (packet->state == PACKET_ODD || in->header.size > MAX_MESSAGE_SIZE || !attest(in))
         return in->kind == KIND_ONCE ? A_NOTICE : NO_MESSAGE;
-    sign(end, in);
+    sign(in);
     return A_MESSAGE;
+}
+
+static void collect_local(struct ipc_task *task, struct ipc_end *end)
+{
+    struct ipc_message *message;
+    while ((message = ipc_local_take(end))) {
+        ipc_kmsg_doom(task, message->held.rights, (unsigned)message->held.count);
+        ipc_local_free(message);
+    }
 }
 
 void ipc_kmsg_collect(struct ipc_task *task, struct ipc_port *port)
@@ -280,12 +332,16 @@ void ipc_kmsg_collect(struct ipc_task *task, struct ipc_port *port)
     for (struct ipc_end *end = port->ends; end; end = end->next) {
         if (end->kind == KIND_LISTENER)
             continue;
+        if (end->local) {
+            collect_local(task, end);
+            continue;
+        }
         shutdown(end->fd, SHUT_RD); /* nothing more can be sent here */
         for (;;) {
-            if (packet_receive(end->fd, task->packet, end->stamped, end->own ? NULL : &end->sender, false) ||
+            if (packet_receive(end->fd, task->packet, end->stamped, &end->sender, false) ||
                 (task->packet->length == 0 && task->packet->nfds == 0))
                 break;
-            ipc_incoming_init(&in, task->packet);
+            ipc_incoming_init(&in, task->packet, NULL);
             if (ipc_incoming_judge(end, &in) == A_MESSAGE && !(in.header.flags & WIRE_LARGE && !in.own) && ipc_incoming_parse(task, &in, true) == 0) {
                 ipc_kmsg_doom(task, in.rights, (unsigned)in.nrights);
                 ipc_incoming_forget(&in);

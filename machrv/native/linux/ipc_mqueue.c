@@ -67,7 +67,7 @@ static int look(struct ipc_end *end)
 {
     struct packet_head head;
     int64_t stamp;
-    int error = packet_peek(end->fd, end->stamped, &head);
+    int error = ipc_end_peek(end, &head);
     if (error == -EAGAIN)
         return 0;
     if (error && out_of_room(error))
@@ -293,8 +293,11 @@ static int wait_for(struct ipc_task *task, const struct source *source, int64_t 
     int result;
     if (port && port->nends == 1 && !port->listener && !port->epoll) {
         struct ipc_end *end = port->ends;
+        result = end->local ? ipc_local_fd(end) : end->fd;
+        if (result < 0)
+            return result;
         end->pins++;
-        result = ipc_wait(task, end->fd, POLLIN, deadline);
+        result = ipc_wait(task, result, POLLIN, deadline);
         ipc_end_unpin(end);
         return result;
     }

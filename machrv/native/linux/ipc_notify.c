@@ -15,11 +15,11 @@ struct notification {
 };
 
 static int send_packet(struct ipc_task *task, const struct ipc_right *to, struct wire_header *header, const void *body,
-                       size_t size, int fd)
+                       size_t size, struct ipc_right *right)
 {
     struct iovec part = {(void *)(uintptr_t)body, size};
-    int fds[2] = {fd, -1}, memory = -1;
-    return ipc_kmsg_deliver(task, to, header, &part, 1, fds, fd >= 0, &memory);
+    int memory = -1;
+    return ipc_kmsg_deliver(task, to, header, &part, 1, right, right != NULL, &memory);
 }
 
 /* The right is spent: nothing is said of it. */
@@ -38,7 +38,7 @@ void ipc_notify_send_once(struct ipc_task *task, struct ipc_right *right)
 {
     struct wire_header header = {.size = sizeof(mach_msg_header_t), .flags = WIRE_DESTROYED};
     /* The end-of-file alone would tell, but not when it was: a packet keeps its place among the messages to the port. */
-    send_packet(task, right, &header, NULL, 0, -1);
+    send_packet(task, right, &header, NULL, 0, NULL);
     spend(right);
 }
 
@@ -47,7 +47,7 @@ static void notify(struct ipc_task *task, struct ipc_right *to, mach_msg_id_t id
     struct notification body = {{0, 0, 0, 0, 1, 0, 0, 0}, number};
     struct wire_header header = {
         .size = sizeof(mach_msg_header_t) + sizeof body, .flags = WIRE_NOTIFICATION, .id = id};
-    send_packet(task, to, &header, &body, sizeof body, -1);
+    send_packet(task, to, &header, &body, sizeof body, NULL);
     spend(to);
 }
 
@@ -71,11 +71,6 @@ void ipc_notify_no_senders(struct ipc_task *task, struct ipc_right *to, mach_por
     notify(task, to, MACH_NOTIFY_NO_SENDERS, mscount);
 }
 
-static const char *id_of(const struct ipc_right *right)
-{
-    return right->port ? right->port->id : right->socket && right->socket->named ? right->socket->id : NULL;
-}
-
 bool ipc_notify_port_destroyed(struct ipc_task *task, struct ipc_right *to, struct ipc_port *port)
 {
     struct {
@@ -86,18 +81,12 @@ bool ipc_notify_port_destroyed(struct ipc_task *task, struct ipc_right *to, stru
                                  .size = sizeof(mach_msg_header_t) + sizeof body,
                                  .flags = WIRE_NOTIFICATION,
                                  .id = MACH_NOTIFY_PORT_DESTROYED};
-    const char *destination = id_of(to);
-    int fd = -1, error;
-    if (!destination || ipc_right_is_dead(to) || ipc_port_is_circular(port->id, destination) ||
-        ipc_port_externalize(task, port) || (fd = ipc_transit_pack(port)) < 0)
-        return false; /* it could only come to the port itself, or nobody can get it */
-    error = send_packet(task, to, &header, &body, sizeof body, fd);
-    close(fd);
-    if (error)
+    struct ipc_right right = {KIND_RECEIVE, port, NULL};
+    const char *destination = ipc_right_id(to);
+    /* It could only come to the port itself, or nobody can get it. */
+    if (!destination || ipc_port_is_circular(port->id, destination) || send_packet(task, to, &header, &body, sizeof body, &right))
         return false;
-    ipc_port_departed(port, destination);
     spend(to);
-    ipc_transit_sent(port);
     return true;
 }
 
@@ -137,7 +126,8 @@ static kern_return_t request_name(struct ipc_task *task, mach_port_name_t name, 
         ipc_unwatch_entry(task, entry);
         entry->request = (struct ipc_request){0};
         if (possible && immediate && may_be_told(right) &&
-            (entry->type & MACH_PORT_TYPE_SEND_ONCE || !entry->socket || poll_surely(&room, 1) > 0)) {
+            (entry->type & MACH_PORT_TYPE_SEND_ONCE ||
+             (entry->socket ? poll_surely(&room, 1) > 0 : ipc_local_has_room(entry->port)))) {
             ipc_notify_send_possible(task, right, name);
             return KERN_SUCCESS;
         }
@@ -224,7 +214,6 @@ static kern_return_t copyin_notify(struct ipc_task *task, mach_port_name_t notif
                                    struct ipc_right *right)
 {
     struct ipc_entry *entry;
-    kern_return_t kr;
     *right = NO_RIGHT;
     if (notify == MACH_PORT_NULL)
         return KERN_SUCCESS;
@@ -233,13 +222,7 @@ static kern_return_t copyin_notify(struct ipc_task *task, mach_port_name_t notif
     entry = ipc_entry_lookup(task, notify);
     if (!entry)
         return KERN_INVALID_NAME;
-    kr = ipc_right_copyin(task, entry, disposition, true, right);
-    if (kr == KERN_SUCCESS && ipc_right_externalize(right)) { /* when the notification is due, there may be no room for it */
-        if (disposition == MACH_MSG_TYPE_MAKE_SEND_ONCE)
-            spend(right);
-        return KERN_RESOURCE_SHORTAGE;
-    }
-    return kr;
+    return ipc_right_copyin(task, entry, disposition, true, right);
 }
 
 kern_return_t mach_port_request_notification(mach_port_t handle, mach_port_name_t name, mach_msg_id_t id,

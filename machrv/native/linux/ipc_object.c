@@ -149,16 +149,11 @@ kern_return_t ipc_right_copyin(struct ipc_task *task, struct ipc_entry *entry, m
 
 /* -- under names --------------------------------------------------------------------------------------------------------------- */
 
-/* A name that has a send right to a port that has none of its own here. */
-static struct ipc_entry *holder_of(struct ipc_task *task, const struct ipc_port *port)
+/* The name of a port of this task; of one that is on its way, the name of its send right. */
+static struct ipc_entry *entry_of(struct ipc_task *task, const struct ipc_port *port)
 {
-    if (port->refs > 1)
-        for (uint32_t index = 0; index < task->table_size; index++) {
-            struct ipc_entry *entry = task->table[index];
-            if (entry && entry->type & SEND && entry->port == port)
-                return entry;
-        }
-    return NULL;
+    struct ipc_entry *entry = ipc_entry_lookup(task, port->name);
+    return entry && entry->port == port && entry->type & (RECEIVE | SEND) ? entry : NULL;
 }
 
 /* Which process made the other end of a socket; 0: nobody knows. */
@@ -175,9 +170,7 @@ struct ipc_entry *ipc_right_reverse(struct ipc_task *task, const struct ipc_righ
 {
     struct ipc_port *port = right->port;
     struct ipc_entry *entry;
-    if (port && port->task == task)
-        return ipc_entry_lookup(task, port->name);
-    if (port && (entry = holder_of(task, port)))
+    if (port && (entry = entry_of(task, port)))
         return entry;
     if (port) {
         for (entry = task->by_id[id_hash(port->id)]; entry; entry = entry->same_hash)
@@ -189,8 +182,8 @@ struct ipc_entry *ipc_right_reverse(struct ipc_task *task, const struct ipc_righ
     if (!right->socket || right->socket->file || !right->socket->named)
         return NULL;
     port = ipc_port_find(task, right->socket->id);
-    if (port && ipc_port_has_end(port, right->socket))
-        return ipc_entry_lookup(task, port->name);
+    if (port && ipc_port_has_end(port, right->socket) && (entry = entry_of(task, port)))
+        return entry;
     for (entry = task->by_id[id_hash(right->socket->id)]; entry; entry = entry->same_hash)
         if (memcmp(entry->socket->id, right->socket->id, PORT_ID) == 0) {
             uint64_t made_by = maker(right->socket);
@@ -246,8 +239,6 @@ mach_port_name_t ipc_right_copyout(struct ipc_task *task, struct ipc_right *righ
     }
     if (right->kind != KIND_ONCE)
         entry = ipc_right_reverse(task, right);
-    else if (right->port)
-        ipc_right_externalize(right); /* so that giving it up takes no room; without room now it is asked for then */
     held = entry != NULL;
     if (!held && name != MACH_PORT_NULL && ipc_entry_alloc_name(task, name, &entry) == KERN_SUCCESS && entry->type)
         entry = NULL; /* it is in use by now */
@@ -264,8 +255,10 @@ mach_port_name_t ipc_right_copyout(struct ipc_task *task, struct ipc_right *righ
         entry->urefs = 1;
         entry->port = right->port;
         entry->socket = right->socket;
-        if (right->kind == KIND_SEND && right->port)
+        if (right->kind == KIND_SEND && right->port) {
             right->port->carried--;
+            right->port->name = entry->name;
+        }
         ipc_entry_remember(task, entry);
     }
     *right = NO_RIGHT;

@@ -22,26 +22,18 @@ static struct journey *journeys[ID_BUCKETS];
 static unsigned njourneys;
 #define MOST_JOURNEYS 10000
 
-static struct ipc_port **place_of(struct ipc_port *port)
-{
-    struct ipc_port **place = &ports[id_hash(port->id)];
-    while (*place && *place != port)
-        place = &(*place)->same_hash;
-    return place;
-}
-
 struct ipc_port *ipc_port_find(struct ipc_task *task, const char id[PORT_ID])
 {
     struct ipc_port *port;
     pthread_mutex_lock(&ipc_ports_lock);
     port = ports[id_hash(id)];
-    while (port && !(port->task == task && memcmp(port->id, id, PORT_ID) == 0))
+    while (port && !(port->home == task && memcmp(port->id, id, PORT_ID) == 0))
         port = port->same_hash;
     pthread_mutex_unlock(&ipc_ports_lock);
     return port;
 }
 
-static bool somebody_receives_from(const char id[PORT_ID])
+static bool is_here(const char id[PORT_ID])
 {
     struct ipc_port *port = ports[id_hash(id)];
     while (port && memcmp(port->id, id, PORT_ID) != 0)
@@ -67,11 +59,16 @@ static void end_journey(struct journey **place)
     }
 }
 
-static void forget_all_journeys(void)
+/* All of them, or those to one port. */
+static void end_journeys(const char *destination)
 {
-    for (int i = 0; i < ID_BUCKETS; i++)
-        while (journeys[i])
-            end_journey(&journeys[i]);
+    for (int i = 0; i < ID_BUCKETS && njourneys > 0; i++)
+        for (struct journey **place = &journeys[i]; *place;) {
+            if (!destination || memcmp((*place)->destination, destination, PORT_ID) == 0)
+                end_journey(place);
+            else
+                place = &(*place)->next;
+        }
 }
 
 bool ipc_port_is_circular(const char port[PORT_ID], const char destination[PORT_ID])
@@ -97,59 +94,52 @@ void ipc_port_arrived(const char port[PORT_ID])
     pthread_mutex_unlock(&ipc_ports_lock);
 }
 
-/* It has gone to another process, which will receive what waits in it: of that nothing is known any more. */
-static void forget_journeys_to(const char destination[PORT_ID])
-{
-    for (int i = 0; i < ID_BUCKETS; i++)
-        for (struct journey **place = &journeys[i]; *place;) {
-            if (memcmp((*place)->destination, destination, PORT_ID) == 0)
-                end_journey(place);
-            else
-                place = &(*place)->next;
-        }
-}
-
-/* Whatever was on its way there is destroyed with it. */
-static void end_journeys_to(const char destination[PORT_ID])
+void ipc_port_gone(const char port[PORT_ID])
 {
     pthread_mutex_lock(&ipc_ports_lock);
-    if (njourneys > 0)
-        forget_journeys_to(destination);
+    end_journeys(port);
     pthread_mutex_unlock(&ipc_ports_lock);
 }
 
-void ipc_port_departed(struct ipc_port *port, const char destination[PORT_ID])
+bool ipc_port_departed(const char port[PORT_ID], const char destination[PORT_ID])
 {
+    struct journey *journey = NULL;
     bool here;
     pthread_mutex_lock(&ipc_ports_lock);
-    here = *journey_of(destination) || somebody_receives_from(destination);
-    if (here) {
-        struct journey *journey = malloc(sizeof *journey);
-        if (njourneys >= MOST_JOURNEYS) /* rights that were destroyed unread: a circle is found by the system's own search */
-            forget_all_journeys();
-        end_journey(journey_of(port->id));
-        if (journey) { /* without memory a circle is found by the kernel's own search, later */
-            struct journey **bucket = &journeys[id_hash(port->id)];
-            memcpy(journey->port, port->id, PORT_ID);
-            memcpy(journey->destination, destination, PORT_ID);
-            journey->next = *bucket;
-            *bucket = journey;
-            njourneys++;
-        }
-    } else {
-        forget_journeys_to(port->id);
+    end_journey(journey_of(port));
+    here = *journey_of(destination) || is_here(destination);
+    if (njourneys >= MOST_JOURNEYS) /* rights that were destroyed unread: a circle is found by the system's own search */
+        end_journeys(NULL);
+    if (here && (journey = malloc(sizeof *journey))) { /* without memory a circle is found in that way too */
+        struct journey **bucket = &journeys[id_hash(port)];
+        memcpy(journey->port, port, PORT_ID);
+        memcpy(journey->destination, destination, PORT_ID);
+        journey->next = *bucket;
+        *bucket = journey;
+        njourneys++;
     }
     pthread_mutex_unlock(&ipc_ports_lock);
-    if (!here && port->bootstrap) {
-        bootstrap_name_remove(port->bootstrap); /* a name stays where it was checked in */
-        port->bootstrap = NULL;
-    }
+    return here;
+}
+
+void ipc_port_unlist(struct ipc_port *port)
+{
+    struct ipc_port **place = &ports[id_hash(port->id)];
+    if (!port->home)
+        return;
+    pthread_mutex_lock(&ipc_ports_lock);
+    while (*place && *place != port)
+        place = &(*place)->same_hash;
+    if (*place)
+        *place = port->same_hash;
+    pthread_mutex_unlock(&ipc_ports_lock);
+    port->home = NULL;
 }
 
 void ipc_ports_forget(void)
 {
     memset(ports, 0, sizeof ports);
-    forget_all_journeys();
+    end_journeys(NULL);
 }
 
 /* -- one port --------------------------------------------------------------------------------------------------------------- */
@@ -217,16 +207,20 @@ void ipc_port_release(struct ipc_port *port)
 
 void ipc_port_enter(struct ipc_port *port, struct ipc_task *task, mach_port_name_t name)
 {
-    ipc_port_arrived(port->id);
-    pthread_mutex_lock(&ipc_ports_lock);
     port->task = task;
     port->name = name;
-    port->same_hash = ports[id_hash(port->id)];
-    ports[id_hash(port->id)] = port;
-    pthread_mutex_unlock(&ipc_ports_lock);
-    if (port->nsrequest.kind)
-        for (struct ipc_end *end = port->ends; end; end = end->next)
-            ipc_watch_end(end); /* where there is no room for that, the next call looks */
+    if (!port->home) {
+        pthread_mutex_lock(&ipc_ports_lock);
+        port->home = task;
+        port->same_hash = ports[id_hash(port->id)];
+        ports[id_hash(port->id)] = port;
+        pthread_mutex_unlock(&ipc_ports_lock);
+    }
+    if (!port->nsrequest.kind)
+        return;
+    for (struct ipc_end *end = port->ends; end; end = end->next)
+        ipc_watch_end(end); /* where there is no room for that, the next call looks */
+    ipc_notify_check_senders(port); /* who sends may have gone while it was on its way */
 }
 
 static void remember_left(struct ipc_port *port)
@@ -284,11 +278,7 @@ void ipc_port_detach(struct ipc_port *port)
         port->out_of_room = false;
         task->starving--;
     }
-    pthread_mutex_lock(&ipc_ports_lock);
-    *place_of(port) = port->same_hash;
     port->task = NULL;
-    pthread_mutex_unlock(&ipc_ports_lock);
-    port->name = MACH_PORT_NULL;
     port->mscount = port->seqno = 0;
     port->context = 0;
     port->guarded = port->strict = false;
@@ -299,10 +289,13 @@ void ipc_port_detach(struct ipc_port *port)
 /* A right of this task gets a socket. */
 static int externalize(struct ipc_port *port, struct ipc_right *right)
 {
-    int fd, error = ipc_port_make_end(port, right->kind, false, &fd, NULL);
+    struct ipc_end *end;
+    int fd, error = ipc_port_make_end(port, right->kind, false, &fd, &end);
     struct ipc_socket *socket;
     if (error)
         return error;
+    if (!port->alive) /* it died while the right was on its way: so does this one */
+        ipc_end_drop(end);
     socket = ipc_socket_new(fd, false);
     if (!socket) {
         close(fd); /* the new end is at its end, and will be found so */
@@ -338,6 +331,25 @@ static int externalize_request(struct ipc_port *port, struct ipc_right *right)
     return right->kind && right->port == port ? externalize(port, right) : 0;
 }
 
+static int externalize_requests(struct ipc_port *port, struct ipc_port *other)
+{
+    int error = externalize_request(port, &other->nsrequest);
+    return error ? error : externalize_request(port, &other->pdrequest);
+}
+
+static int externalize_held(struct ipc_port *port, const struct ipc_held *held)
+{
+    int error = 0;
+    for (size_t i = 0; i < held->count && !error; i++) {
+        struct ipc_right *right = &held->rights[i];
+        if (right->kind == KIND_RECEIVE && right->port)
+            error = externalize_requests(port, right->port);
+        else if (right->port == port)
+            error = ipc_right_externalize(right);
+    }
+    return error;
+}
+
 int ipc_port_externalize(struct ipc_task *task, struct ipc_port *port)
 {
     int error = 0;
@@ -361,13 +373,11 @@ int ipc_port_externalize(struct ipc_task *task, struct ipc_port *port)
         if (!error)
             error = externalize_request(port, &entry->request.notify);
         if (!error && other)
-            error = externalize_request(port, &other->nsrequest);
-        if (!error && other)
-            error = externalize_request(port, &other->pdrequest);
+            error = externalize_requests(port, other);
     }
-    if (!error)
-        error = externalize_request(port, &port->nsrequest);
-    return error ? error : externalize_request(port, &port->pdrequest);
+    for (struct ipc_held *held = task->held; held && !error; held = held->next)
+        error = externalize_held(port, held);
+    return error ? error : externalize_requests(port, port);
 }
 
 static void bury_holders(struct ipc_task *task, struct ipc_port *port)
@@ -391,7 +401,7 @@ void ipc_port_destroy(struct ipc_task *task, struct ipc_port *port)
     }
     port->alive = false;
     ipc_port_arrived(port->id);
-    end_journeys_to(port->id);
+    ipc_port_gone(port->id);
     for (int some = 0; some < 64 && ipc_port_accept(port); some++)
         ; /* who has just connected is to see it too */
     if (port->nsrequest.kind)

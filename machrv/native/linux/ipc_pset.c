@@ -161,7 +161,7 @@ static bool begins(struct ipc_pset *pset, struct ipc_port *port, int64_t *stamp)
         return true;
     }
     /* An only end, at which nobody has looked. */
-    if (packet_peek(end->fd, end->stamped, &head) || (head.length == 0 && end->kind == KIND_SEND))
+    if (ipc_end_peek(end, &head) || (head.length == 0 && end->kind == KIND_SEND))
         return false;
     *stamp = head.length == 0 ? now_real() : end->late || !head.stamp ? head.header.sent : head.stamp;
     return true;
@@ -213,7 +213,7 @@ struct ipc_end *ipc_pset_next(struct ipc_pset *pset, int *error)
         struct ipc_end *end = ipc_mqueue_next(port, error);
         if (*error)
             return NULL;
-        if (end && (end->queued || packet_peek(end->fd, end->stamped, &head) != -EAGAIN))
+        if (end && (end->queued || ipc_end_peek(end, &head) != -EAGAIN))
             return end;
         take_out((void **)pset->order, &pset->norder, port);
     }

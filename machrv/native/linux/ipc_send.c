@@ -9,29 +9,6 @@
 
 /* -- out -------------------------------------------------------------------------------------------------------------------- */
 
-/* Gives every right of the message a descriptor. Bundles are new ones, the message's: their number in *nbundles. */
-static int make_descriptors(struct ipc_kmsg *kmsg, int fds[MACHRV_MAX_FDS + 1], int *bundles, int *nbundles)
-{
-    if (kmsg->nrights > MACHRV_MAX_FDS)
-        return -EMSGSIZE;
-    /* A receive right takes the ends of all rights to it along: those are made first. */
-    for (size_t i = 0; i < kmsg->nrights; i++) {
-        struct ipc_right *right = &kmsg->rights[i];
-        int error = right->kind == KIND_RECEIVE ? ipc_port_externalize(kmsg->task, right->port) : ipc_right_externalize(right);
-        if (error)
-            return error;
-    }
-    for (size_t i = 0; i < kmsg->nrights; i++) {
-        struct ipc_right *right = &kmsg->rights[i];
-        fds[i] = right->kind == KIND_RECEIVE ? ipc_transit_pack(right->port) : right->socket->fd;
-        if (fds[i] < 0)
-            return fds[i];
-        if (right->kind == KIND_RECEIVE)
-            bundles[(*nbundles)++] = fds[i];
-    }
-    return 0;
-}
-
 static int put(struct ipc_kmsg *kmsg)
 {
     struct wire_header header = {.bits = (kmsg->bits & MACH_MSGH_BITS_COMPLEX) | kmsg->reply_kind << 8,
@@ -42,32 +19,14 @@ static int put(struct ipc_kmsg *kmsg)
     struct iovec parts[3] = {{kmsg->image, kmsg->area},
                              {(char *)kmsg->user + head, kmsg->size - head},
                              {kmsg->tail, kmsg->ntail * sizeof *kmsg->tail}};
-    int fds[MACHRV_MAX_FDS + 1], bundles[MACHRV_MAX_FDS], nbundles = 0;
-    int error = make_descriptors(kmsg, fds, bundles, &nbundles);
-    if (!error && kmsg->count == 0 && kmsg->ntail == 0)
-        error = ipc_kmsg_deliver(kmsg->task, &kmsg->dest, &header, parts + (kmsg->area == 0), 1 + (kmsg->area != 0), fds,
-                                 (int)kmsg->nrights, &kmsg->body_memory);
-    else if (!error)
-        error = ipc_kmsg_deliver(kmsg->task, &kmsg->dest, &header, parts, 3, fds, (int)kmsg->nrights, &kmsg->body_memory);
-    for (int i = 0; i < nbundles; i++)
-        close(bundles[i]); /* a copy is in flight, or nobody's ends were ever anywhere else */
-    return error;
+    const int first = kmsg->area == 0, last = kmsg->ntail ? 3 : 2;
+    return ipc_kmsg_deliver(kmsg->task, &kmsg->dest, &header, parts + first, last - first, kmsg->rights, kmsg->nrights,
+                            &kmsg->body_memory);
 }
 
-/* The message has gone: what is left here are our own copies of its rights. */
+/* The message has gone, and the right that it was sent with. */
 static void sent(struct ipc_kmsg *kmsg)
 {
-    const char *destination = ipc_right_id(&kmsg->dest);
-    for (size_t i = 0; i < kmsg->nrights; i++) {
-        struct ipc_right *right = &kmsg->rights[i];
-        if (right->kind == KIND_RECEIVE) {
-            ipc_port_departed(right->port, destination ? destination : right->port->id);
-            ipc_transit_sent(right->port);
-        } else {
-            ipc_socket_release(right->socket);
-        }
-        *right = NO_RIGHT;
-    }
     if (kmsg->dest.port) {
         if (kmsg->dest.kind == KIND_ONCE)
             kmsg->dest.port->onces--;
@@ -85,7 +44,7 @@ static void deallocate(const struct ipc_kmsg *kmsg)
 {
     const char *message = (const char *)kmsg->user;
     size_t offset = sizeof(mach_msg_base_t);
-    for (uint32_t i = 0; i < kmsg->count; i++) {
+    for (uint32_t i = 0; i < kmsg->taken; i++) {
         union ipc_descriptor d;
         size_t size = ipc_descriptor_size((unsigned char)message[offset + 11]), length;
         memcpy(&d, message + offset, size);
@@ -273,6 +232,31 @@ static void arm(struct ipc_kmsg *kmsg)
     ipc_watch_entry(kmsg->task, entry);
 }
 
+/* As ipc_wait(). What the rights lead to may move away meanwhile, and they follow. */
+static int wait_for_room(struct ipc_kmsg *kmsg, int64_t deadline)
+{
+    struct ipc_end *local = kmsg->dest.port ? kmsg->dest.port->local : NULL;
+    struct ipc_socket *socket = local ? NULL : ipc_socket_hold(kmsg->dest.socket);
+    struct ipc_held dest, rights;
+    int ready;
+    ipc_hold_rights(kmsg->task, &dest, &kmsg->dest, 1);
+    ipc_hold_rights(kmsg->task, &rights, kmsg->rights, kmsg->nrights);
+    if (local) {
+        local->blocked++;
+        local->pins++;
+    }
+    ready = ipc_wait(kmsg->task, local ? -1 : socket->fd, POLLOUT, deadline); /* of room here the watcher tells */
+    if (local) {
+        local->blocked--;
+        ipc_end_unpin(local);
+    } else {
+        ipc_socket_release(socket);
+    }
+    ipc_unhold_rights(&rights);
+    ipc_unhold_rights(&dest);
+    return ready;
+}
+
 /* Waits for room, and puts; what the message was waiting for may be gone meanwhile. */
 static int put_patiently(struct ipc_kmsg *kmsg, mach_msg_option_t option, mach_msg_timeout_t timeout, bool *waited)
 {
@@ -281,10 +265,7 @@ static int put_patiently(struct ipc_kmsg *kmsg, mach_msg_option_t option, mach_m
     if (error == -EAGAIN && option & MACH_SEND_NOTIFY)
         arm(kmsg);
     while (error == -EAGAIN && !(option & MACH_SEND_TIMEOUT && timeout == 0)) {
-        struct ipc_port *port = kmsg->dest.port;
-        struct ipc_socket *socket = ipc_socket_hold(port ? port->loop : kmsg->dest.socket);
-        int ready = ipc_wait(kmsg->task, socket->fd, POLLOUT, deadline);
-        ipc_socket_release(socket);
+        int ready = wait_for_room(kmsg, deadline);
         *waited = true;
         if (ready == -EINTR && option & MACH_SEND_INTERRUPT)
             return -EINTR;
@@ -364,12 +345,12 @@ mach_msg_return_t ipc_kmsg_send(struct ipc_task *task, mach_msg_header_t *msg, m
         mr = ipc_kmsg_copyin_body(&kmsg);
         if (mr != MACH_MSG_SUCCESS || kmsg.circular)
             destroy(&kmsg, mr == MACH_MSG_SUCCESS);
-        else
-            mr = put_or_give_back(&kmsg, option, timeout);
+        else if ((mr = put_or_give_back(&kmsg, option, timeout)) != MACH_MSG_SUCCESS)
+            kmsg.taken = 0; /* it came back, and its memory has never left */
     }
     pthread_mutex_unlock(&task->lock);
     closing_pause();
-    if (mr == MACH_MSG_SUCCESS && kmsg.count)
+    if (kmsg.taken)
         deallocate(&kmsg);
     ipc_kmsg_free(&kmsg);
     return mr;

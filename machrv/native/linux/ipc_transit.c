@@ -1,5 +1,5 @@
 /*
- * Rights as descriptors: what has arrived with a packet, and receive rights on their way.
+ * Rights as descriptors: what has arrived with a packet, and receive rights on their way out of a task.
  *
  * A receive right travels as a bundle: a socket pair into which all its ends were sent, so that it is one descriptor in its
  * message. The first packet of a bundle is its head with the kinds of the ends that it carries; the descriptors of the
@@ -101,7 +101,7 @@ refused:
 static int send_ends(struct ipc_port *port, int fd, int *fds, int nfds)
 {
     char bytes[sizeof(struct bundle_head) + PER_PACKET];
-    struct bundle_head head = {.magic = {'m', 'r', 'v', 'b'}, .qlimit = port->qlimit, .ends = port->nends};
+    struct bundle_head head = {.magic = {'m', 'r', 'v', 'b'}, .qlimit = port->qlimit, .ends = port->nends - (port->local != NULL)};
     struct ipc_end *end = port->ends;
     size_t size = sizeof head;
     int error = 0;
@@ -111,6 +111,10 @@ static int send_ends(struct ipc_port *port, int fd, int *fds, int nfds)
     memcpy(bytes, &head, sizeof head);
     do {
         for (int count = 0; end && count < PER_PACKET; end = end->next, count++) {
+            if (end->local) {
+                count--;
+                continue;
+            }
             bytes[size++] = (char)(end->told ? KIND_TOLD : end->kind == KIND_LISTENER ? 0 : end->kind);
             fds[nfds++] = end->fd;
         }
@@ -121,7 +125,25 @@ static int send_ends(struct ipc_port *port, int fd, int *fds, int nfds)
     return error;
 }
 
-int ipc_transit_pack(struct ipc_port *port)
+/* The port, behind it those whose receive rights wait in its queue, and so on. The last of them. */
+static struct ipc_port *gather(struct ipc_port *port)
+{
+    struct ipc_port *last = port;
+    port->along = port->before = NULL;
+    for (; port; port = port->along)
+        for (struct ipc_message *message = port->local ? port->local->first : NULL; message; message = message->next)
+            for (size_t i = 0; i < message->held.count; i++)
+                if (message->held.rights[i].kind == KIND_RECEIVE) {
+                    struct ipc_port *inner = message->held.rights[i].port;
+                    inner->along = NULL;
+                    inner->before = last;
+                    last = last->along = inner;
+                }
+    return last;
+}
+
+/* A descriptor that holds the ends of a port, or a negative errno. */
+static int pack_one(struct ipc_port *port)
 {
     int pair[2], fds[PER_PACKET + 2], nfds = 0, error;
     struct ipc_right *requests[] = {&port->nsrequest, &port->pdrequest};
@@ -144,23 +166,116 @@ int ipc_transit_pack(struct ipc_port *port)
     return error;
 }
 
-void ipc_transit_sent(struct ipc_port *port)
+/* A message that waits, into a socket. The ports in it are ready to be packed. */
+static int copy_message(int sender, struct ipc_message *message)
 {
-    struct ipc_right *requests[] = {&port->nsrequest, &port->pdrequest};
-    for (int i = 0; i < 2; i++) {
-        if (requests[i]->socket)
-            ipc_socket_release(requests[i]->socket);
-        *requests[i] = NO_RIGHT;
+    struct wire_header header = message->header;
+    struct iovec part = {message->body, message->length};
+    struct ipc_right *rights = message->held.rights;
+    int fds[MACHRV_MAX_FDS + 1], memory = -1, count = 0, error = 0;
+    for (; count < (int)message->held.count && !error; count++) {
+        if (rights[count].kind != KIND_RECEIVE && (error = ipc_right_externalize(&rights[count])))
+            break;
+        fds[count] = rights[count].kind == KIND_RECEIVE ? pack_one(rights[count].port) : rights[count].socket->fd;
+        error = fds[count] < 0 ? fds[count] : 0;
     }
-    for (struct ipc_end *end = port->ends; end; end = end->next)
-        end->moved = true;
-    port->alive = false;
-    if (port->bootstrap) { /* it went along */
-        bootstrap_name_forget(port->bootstrap);
-        port->bootstrap = NULL;
+    if (!error)
+        error = packet_send(sender, &header, &part, 1, fds, count, &memory);
+    while (count-- > 0)
+        if (rights[count].kind == KIND_RECEIVE && fds[count] >= 0)
+            close(fds[count]);
+    if (memory >= 0)
+        close(memory);
+    return error;
+}
+
+/* What waits in memory goes into sockets, as many as it takes. */
+static int copy_messages(struct ipc_port *port)
+{
+    struct ipc_message *message = port->local ? port->local->first : NULL;
+    int sender = -1, error = 0;
+    bool fresh = false;
+    while (message && !error) {
+        struct ipc_end *end;
+        if (sender < 0) {
+            if ((error = ipc_port_make_end(port, KIND_SEND, true, &sender, &end)))
+                break;
+            end->copied = fresh = true;
+        }
+        error = copy_message(sender, message);
+        if (!error) {
+            message = message->next;
+        } else if (error == -EAGAIN && !fresh) { /* it is full */
+            close(sender);
+            sender = -1;
+            error = 0;
+        }
+        fresh = false;
     }
-    ipc_port_close(port);
-    ipc_port_release(port);
+    if (sender >= 0)
+        close(sender);
+    return error;
+}
+
+int ipc_transit_pack(struct ipc_task *task, struct ipc_port *port)
+{
+    struct ipc_port *last = gather(port);
+    int error = 0;
+    for (struct ipc_port *one = last; one && !error; one = one->before)
+        error = ipc_port_externalize(task, one);
+    for (struct ipc_port *one = last; one && !error; one = one->before)
+        error = copy_messages(one);
+    return error ? error : pack_one(port);
+}
+
+void ipc_transit_unpack(struct ipc_port *port)
+{
+    gather(port);
+    for (; port; port = port->along)
+        for (struct ipc_end *end = port->ends, *next; end; end = next) {
+            next = end->next;
+            if (end->copied)
+                ipc_end_drop(end);
+        }
+}
+
+/* The rights of messages that have gone: what is left here are our own copies. */
+static void forget_messages(struct ipc_port *port)
+{
+    for (struct ipc_message *message = port->local ? port->local->first : NULL; message; message = message->next)
+        for (size_t i = 0; i < message->held.count; i++) {
+            struct ipc_right *right = &message->held.rights[i];
+            if (right->kind != KIND_RECEIVE)
+                ipc_socket_release(right->socket);
+            *right = NO_RIGHT;
+        }
+}
+
+void ipc_transit_sent(struct ipc_port *port, const char *destination)
+{
+    bool here = destination && ipc_port_departed(port->id, destination);
+    gather(port);
+    for (struct ipc_port *one = port, *next; one; one = next) {
+        next = one->along;
+        forget_messages(one);
+        for (struct ipc_end *end = one->ends; end; end = end->next)
+            end->moved = !end->local;
+        if (one->nsrequest.socket)
+            ipc_socket_release(one->nsrequest.socket);
+        if (one->pdrequest.socket)
+            ipc_socket_release(one->pdrequest.socket);
+        one->nsrequest = one->pdrequest = NO_RIGHT;
+        if (here) { /* a bootstrap name goes along */
+            bootstrap_name_forget(one->bootstrap);
+        } else { /* it stays where it was checked in */
+            ipc_port_gone(one->id);
+            bootstrap_name_remove(one->bootstrap);
+        }
+        one->bootstrap = NULL;
+        one->alive = false;
+        ipc_port_close(one);
+        ipc_port_release(one);
+    }
 }
 
 /* -- and comes -------------------------------------------------------------------------------------------------------------------- */

@@ -63,7 +63,7 @@ int ipc_watch_end(struct ipc_end *end)
     struct ipc_task *task = end->port->task;
     uint32_t events = end->kind == KIND_LISTENER ? EPOLLIN | EPOLLET : 0; /* a hang-up is always told */
     int error;
-    if (end->watched || !task || end->own)
+    if (end->watched || !task || end->local)
         return 0;
     error = ipc_watcher(task);
     if (error < 0 || (error = add(task->watcher, end->fd, events, end, WATCHED_END)))
@@ -296,8 +296,8 @@ kern_return_t machrv_port_writable(mach_port_t handle, mach_port_name_t name, in
     struct ipc_task *task = task_enter(handle);
     kern_return_t kr = KERN_SUCCESS;
     struct ipc_entry *entry;
-    struct ipc_socket *socket = NULL;
-    int error = 0;
+    struct ipc_end *local;
+    int socket = -1;
     if (!task)
         return KERN_INVALID_TASK;
     entry = ipc_entry_lookup(task, name);
@@ -305,9 +305,11 @@ kern_return_t machrv_port_writable(mach_port_t handle, mach_port_name_t name, in
         kr = KERN_INVALID_NAME;
     else if (!(entry->type & (MACH_PORT_TYPE_SEND | MACH_PORT_TYPE_SEND_ONCE)) || (entry->socket && entry->socket->file))
         kr = KERN_INVALID_RIGHT;
-    else
-        socket = entry->socket ? entry->socket : ipc_port_loop(entry->port, &error);
-    if (kr == KERN_SUCCESS && (!socket || (*fd = fcntl(socket->fd, F_DUPFD_CLOEXEC, 3)) < 0))
+    else if (entry->socket)
+        socket = entry->socket->fd;
+    else if ((local = ipc_local(entry->port)))
+        socket = ipc_local_fd(local);
+    if (kr == KERN_SUCCESS && (socket < 0 || (*fd = fcntl(socket, F_DUPFD_CLOEXEC, 3)) < 0))
         kr = KERN_RESOURCE_SHORTAGE;
     task_leave(task);
     return kr;

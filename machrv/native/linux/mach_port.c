@@ -115,13 +115,14 @@ kern_return_t mach_port_construct(mach_port_t handle, mach_port_options_t *optio
     const uint32_t kinds = options->flags & (MPO_REPLY_PORT | MPO_ENFORCE_REPLY_PORT_SEMANTICS | MPO_EXCEPTION_PORT |
                                              MPO_PROVISIONAL_REPLY_PORT);
     const uint32_t services = options->flags & (MPO_SERVICE_PORT | MPO_CONNECTION_PORT | MPO_TG_BLOCK_TRACKING);
+    const uint32_t importance = options->flags & (MPO_TEMPOWNER | MPO_IMPORTANCE_RECEIVER | MPO_DENAP_RECEIVER);
     struct ipc_task *task;
     struct ipc_entry *entry;
     kern_return_t kr;
     if (kinds & (kinds - 1) || services & (services - 1))
         return KERN_INVALID_ARGUMENT;
-    if (services) /* those are launchd's, and the window server's */
-        return KERN_DENIED;
+    if (services) /* those are launchd's, its services' (whose port nobody has named), and the window server's */
+        return services == MPO_CONNECTION_PORT && !options->reserved[0] ? KERN_INVALID_ARGUMENT : KERN_DENIED;
     if (options->flags & MPO_QLIMIT && options->mpl.mpl_qlimit > MACH_PORT_QLIMIT_MAX)
         return KERN_INVALID_VALUE;
     task = task_enter(handle);
@@ -135,7 +136,9 @@ kern_return_t mach_port_construct(mach_port_t handle, mach_port_options_t *optio
         port->context = context;
         port->guarded = options->flags & MPO_CONTEXT_AS_GUARD;
         port->strict = port->guarded && options->flags & MPO_STRICT;
-        port->immovable = options->flags & MPO_IMMOVABLE_RECEIVE;
+        port->immovable = port->guarded && options->flags & MPO_IMMOVABLE_RECEIVE;
+        port->importance = (importance ? MACH_PORT_STATUS_FLAG_IMP_DONATION : 0) |
+                           (importance & MPO_TEMPOWNER ? MACH_PORT_STATUS_FLAG_TEMPOWNER : 0);
         if (options->flags & MPO_INSERT_SEND_RIGHT) {
             ipc_port_count_made(port);
             entry->type |= MACH_PORT_TYPE_SEND;
@@ -263,7 +266,8 @@ kern_return_t mach_port_type(mach_port_t handle, mach_port_name_t name, mach_por
         *type = MACH_PORT_TYPE_DEAD_NAME;
     } else if ((entry = find(task, name, &kr))) {
         ipc_right_check(task, entry);
-        *type = ipc_right_type(entry);
+        /* mach_port_names() tells those, and this call does not (osfmk/ipc/mach_port.c, mach_port_type). */
+        *type = ipc_right_type(entry) & ~(mach_port_type_t)(MACH_PORT_TYPE_SPREQUEST | MACH_PORT_TYPE_SPREQUEST_DELAYED);
     }
     task_leave(task);
     return kr;

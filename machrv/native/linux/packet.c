@@ -96,7 +96,6 @@ int packet_send(int fd, struct wire_header *header, const struct iovec *parts, i
         vector[i + 1] = parts[i];
     }
     header->magic = WIRE_MAGIC;
-    header->sent = now_real();
     if (*memory < 0 && fits_inline(fd, size))
         return send_vector(fd, vector, count + 1, fds, nfds);
     if (nfds >= MACHRV_MAX_FDS)
@@ -141,12 +140,12 @@ bool packet_has_room(void)
 
 /* -- receiving ------------------------------------------------------------------------------------------------------------ */
 
-int packet_attest(int fd, bool pidfd)
+int packet_attest(int fd)
 {
     int one = 1;
     if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof one))
         return -errno;
-    if (pidfd && HAVE(PASSPIDFD) && setsockopt(fd, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one) && errno != ENOPROTOOPT &&
+    if (HAVE(PASSPIDFD) && setsockopt(fd, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one) && errno != ENOPROTOOPT &&
         errno != EINVAL)
         return -errno;
     return 0;
@@ -154,7 +153,7 @@ int packet_attest(int fd, bool pidfd)
 
 int packet_renew(int fd)
 {
-    int zero = 0, none = -1, error = packet_attest(fd, true);
+    int zero = 0, none = -1, error = packet_attest(fd);
     if (error || (error = packet_stamp(fd)))
         return error;
     /* These a kernel may not know. */
@@ -371,6 +370,7 @@ int packet_peek(int fd, bool stamped, struct packet_head *into)
 
     into->stamp = 0;
     into->pid = 0;
+    into->uid = into->gid = UINT32_MAX;
     into->header.magic = 0;
     into->before = now_real();
     got = receive_surely(fd, &message, MSG_PEEK | MSG_TRUNC | MSG_CMSG_CLOEXEC);
@@ -386,6 +386,8 @@ int packet_peek(int fd, bool stamped, struct packet_head *into)
             struct ucred who;
             memcpy(&who, CMSG_DATA(c), sizeof who);
             into->pid = who.pid;
+            into->uid = who.uid;
+            into->gid = who.gid;
         } else if (c->cmsg_type == SCM_RIGHTS || c->cmsg_type == SCM_PIDFD) {
             /* Somebody else who holds this socket has switched credentials or stamps off. */
             for (size_t i = 0; i < (c->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {

@@ -80,6 +80,7 @@ struct packet_head {
     int64_t stamp;
     int64_t before; /* the time just before the look */
     pid_t pid;      /* the system's word on who sent it; 0: unknown */
+    uint32_t uid, gid;
     struct wire_header header; /* all zero if it is none of ours */
 };
 
@@ -102,8 +103,8 @@ int packet_peek(int fd, bool stamped, struct packet_head *into);
 /* How many bytes wait; negative errno. */
 int packet_waiting(int fd);
 
-/* Has the system attest every packet (`pidfd`: its process too), and stamp it with the time. */
-int packet_attest(int fd, bool pidfd);
+/* Has the system attest every packet, and stamp it with the time. */
+int packet_attest(int fd);
 int packet_stamp(int fd);
 /* Sets anew all that a previous holder of a socket may have switched. */
 int packet_renew(int fd);

@@ -102,10 +102,10 @@ static void abandon_port(struct ipc_port *port)
     for (struct ipc_end *end = port->ends, *next; end; end = next) {
         next = end->next;
         attested_process_forget(&end->sender);
-        close(end->fd);
+        if (end->fd >= 0)
+            close(end->fd);
         free(end);
     }
-    abandon_socket(port->loop);
     abandon_socket(port->epoll);
     abandon_socket(port->nsrequest.socket);
     abandon_socket(port->pdrequest.socket);
@@ -117,10 +117,25 @@ static void abandon_port(struct ipc_port *port)
     free(port);
 }
 
+static void abandon_held(struct ipc_held *all)
+{
+    for (struct ipc_held *held = all; held; held = held->next)
+        for (size_t i = 0; i < held->count; i++) {
+            abandon_socket(held->rights[i].socket);
+            if (held->rights[i].kind == KIND_RECEIVE && held->rights[i].port)
+                abandon_port(held->rights[i].port);
+        }
+    for (struct ipc_held *held = all, *next; held; held = next) {
+        next = held->next;
+        free(held->message);
+    }
+}
+
 static void ipc_task_abandon(struct ipc_task *task)
 {
     mach_port_t handle = task->handle;
     uint16_t number = task->number;
+    abandon_held(task->held);
     for (uint32_t index = 0; index < task->table_size; index++) {
         struct ipc_entry *entry = task->table[index];
         if (!entry || !entry->type)
@@ -187,8 +202,8 @@ void task_release(struct ipc_task *task)
 
 struct packet *ipc_task_packet(struct ipc_task *task)
 {
-    if (!task->packet)
-        task->packet = malloc(sizeof *task->packet);
+    if (!task->packet && (task->packet = malloc(sizeof *task->packet)))
+        task->packet->length = task->packet->nfds = 0;
     return task->packet;
 }
 
@@ -327,10 +342,9 @@ uint64_t self_process(void)
     return known_process;
 }
 
-void self_token(uint16_t space, uint32_t uid, uint32_t gid, audit_token_t *token)
+void self_token(uint16_t space, uint32_t euid, uint32_t egid, uint32_t ruid, uint32_t rgid, audit_token_t *token)
 {
-    *token = (audit_token_t){
-        {UINT32_MAX, geteuid(), getegid(), uid, gid, (uint32_t)self_pid(), space, (uint32_t)self_process()}};
+    *token = (audit_token_t){{UINT32_MAX, euid, egid, ruid, rgid, (uint32_t)self_pid(), space, (uint32_t)self_process()}};
 }
 
 kern_return_t machrv_task_token(mach_port_t handle, audit_token_t *token)
@@ -338,7 +352,7 @@ kern_return_t machrv_task_token(mach_port_t handle, audit_token_t *token)
     struct ipc_task *task = task_find(handle);
     if (!task)
         return KERN_INVALID_ARGUMENT;
-    self_token(task->number, getuid(), getgid(), token);
+    self_token(task->number, geteuid(), getegid(), getuid(), getgid(), token);
     task_release(task);
     return KERN_SUCCESS;
 }

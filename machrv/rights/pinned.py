@@ -12,15 +12,25 @@ the end, see again that the process runs, and that it runs the same program.
 from __future__ import annotations
 
 import os
-
-from machrv.rights.closing import Closing
+from errno import EOPNOTSUPP
+from fcntl import F_DUPFD_CLOEXEC, fcntl, ioctl
+from struct import Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
     from machrv.message.audit import AuditToken
 
+#: include/uapi/linux/pidfd.h, Linux 6.13: struct pidfd_info begins with the mask and the cgroup's id.
+_GET_INFO = 0xC040FF0B
+_INFO_CGROUPID = 1 << 2
+_INFO = Struct("=QQ48x")
 
-class PinnedProcess(Closing):
+
+class PinnedProcess:
     """A process to look at. Use it in a `with`.
 
     All methods raise OSError where the system does not let this process look, ProcessLookupError among them once the
@@ -47,6 +57,14 @@ class PinnedProcess(Closing):
             self.close()
             raise
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
         """Let go of it. Idempotent."""
         for fd in (self._image, self._directory):
@@ -70,7 +88,31 @@ class PinnedProcess(Closing):
 
     def security_label(self) -> str:
         """The label that the security module in force has for the process."""
-        return self._read("attr/current").rstrip("\0\n")
+        return self._read("attr/current").partition("\0")[0].rstrip("\n")
+
+    def exe(self) -> str:
+        """The path of the file that it runs, for a person to read: in a mount namespace of its own it is any path it likes."""
+        return os.readlink("exe", dir_fd=self._directory)
+
+    def cgroup_id(self) -> int:
+        """The id of its cgroup, in cgroup2. Raises OSError (EOPNOTSUPP) before Linux 6.13."""
+        return cgroup_id(self._process.fileno())
+
+    def cgroup(self) -> str:
+        """The path of its cgroup in cgroup2, as this process sees it."""
+        for line in self._read("cgroup").splitlines():
+            number, _, path = line.partition("::")
+            if number == "0":
+                return path
+        raise OSError(EOPNOTSUPP, "this system has no cgroup2")
+
+    def pidfd(self) -> int:
+        """A new pidfd, close-on-exec and the caller's to close."""
+        return fcntl(self._process.fileno(), F_DUPFD_CLOEXEC, 3)
+
+    def is_running(self) -> bool:
+        """Whether it still runs."""
+        return self._process.is_running()
 
     def confirm(self) -> None:
         """See that all that was read is true of one process that still runs, and of one program."""
@@ -88,6 +130,24 @@ class PinnedProcess(Closing):
         fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)
         with open(fd, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()
+
+
+def cgroup_id(pidfd: int) -> int:
+    """The id of the cgroup of a process that runs. Raises OSError (EOPNOTSUPP) where the kernel does not tell."""
+    info = bytearray(_INFO.size)
+    info[:8] = _INFO_CGROUPID.to_bytes(8, "little")
+    try:
+        ioctl(pidfd, _GET_INFO, info)
+    except OSError as error:
+        if isinstance(error, ProcessLookupError):
+            raise
+        raise OSError(
+            EOPNOTSUPP, "the kernel does not tell a process's cgroup by its pidfd (Linux 6.13 does)"
+        ) from error
+    mask, number = _INFO.unpack(info)
+    if not mask & _INFO_CGROUPID:
+        raise OSError(EOPNOTSUPP, "the kernel does not tell the process's cgroup")
+    return int(number)
 
 
 def own_number() -> int:

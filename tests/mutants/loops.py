@@ -1,0 +1,67 @@
+"""Faults in waiting, on a loop and without one."""
+
+from __future__ import annotations
+
+from .fault import Fault
+
+C = "machrv/native/linux/"
+
+FAULTS = [
+    Fault(
+        "a message can be cancelled between its receipt and its return",
+        "machrv/rights/awaiting.py",
+        "        try:\n            return attempt()\n        except ReceiveTimeout",
+        "        try:\n            message = attempt()\n            await take_turn()\n            return message\n        except ReceiveTimeout",
+        ("test_aio_cancel.py::test_receives_that_have_their_message_at_once_are_cancelled",),
+        (("    waited = False\n    await take_turn()\n", "    waited = False\n"),),
+    ),
+    Fault(
+        "cancelled waiters pile up",
+        "machrv/rights/loops.py",
+        "            try:\n                self._waiting.remove(future)\n            except ValueError:\n                pass\n",
+        "            pass\n",
+        ("test_aio_cancel.py::test_receives_that_time_out_leave_nothing_behind",),
+    ),
+    Fault(
+        "who receives one message after the other never lets the loop go on",
+        "machrv/rights/loops.py",
+        "    if next(_steps) % _BURST == 0:\n",
+        "    if next(_steps) < 0:\n",
+        ("test_aio.py", "test_aio_cancel.py::test_receives_that_have_their_message_at_once_are_cancelled"),
+    ),
+    Fault(
+        "a receive on a loop waits for ever",
+        "machrv/rights/loops.py",
+        "        timer = None if deadline is None else self._loop.call_at(deadline, _wake, future)\n        try:\n            await future\n        finally:\n            if timer is not None:\n                timer.cancel()\n            try:",
+        "        timer = None\n        try:\n            await future\n        finally:\n            if timer is not None:\n                timer.cancel()\n            try:",
+        ("test_aio_cancel.py::test_receives_that_time_out_leave_nothing_behind",),
+    ),
+    Fault(
+        "a signal does not end a wait that asks for it",
+        f"{C}ipc_mqueue.c",
+        "        if (result == -EINTR && option & MACH_RCV_INTERRUPT) {",
+        "        if (false) {",
+        ("test_linux_interrupt.py", "test_linux_waiting.py"),
+    ),
+    Fault(
+        "who waits is not told that its port has gone",
+        f"{C}ipc_port.c",
+        "    ipc_kick(task);\n    remember_left(port);\n",
+        "    remember_left(port);\n",
+        ("test_linux_receive_rights.py::test_a_blocked_receiver_is_told_that_its_port_moved_away",),
+    ),
+    Fault(
+        "who waits for room is served by nobody",
+        f"{C}ipc_send.c",
+        "        int ready = ipc_wait(kmsg->task, socket->fd, POLLOUT, deadline);",
+        "        int ready = ipc_wait(kmsg->task, socket->fd, POLLPRI, deadline);",
+        ("test_linux_order.py::test_a_sender_waits_for_room_and_loses_nothing",),
+    ),
+    Fault(
+        "a wait goes on past its time",
+        f"{C}ipc_mqueue.c",
+        "        last = result == 0 || (deadline && now_monotonic() >= deadline); /* one more look */",
+        "        last = false;",
+        ("test_linux_waiting.py",),
+    ),
+]
