@@ -31,7 +31,7 @@ from machrv import (
     current,
     launch,
 )
-from machrv.message import MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_SEND_ONCE
+from machrv.message import MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_SEND_ONCE, MACH_PORT_RECEIVE_STATUS
 
 from .conftest import PATIENCE, SLACK, finish
 
@@ -243,7 +243,7 @@ def test_threads_that_begin_to_listen_at_once_leave_nothing_behind() -> None:
         for _ in range(400):
             before = len(kernel.mach_port_names())
             with ReceiveRight.allocate() as port, port.make_send() as right:
-                ready = threading.Barrier(5)
+                ready = threading.Barrier(4)
 
                 def listen() -> None:
                     ready.wait(PATIENCE)
@@ -253,7 +253,8 @@ def test_threads_that_begin_to_listen_at_once_leave_nothing_behind() -> None:
                 threads = [threading.Thread(target=listen) for _ in range(4)]
                 for thread in threads:
                     thread.start()
-                ready.wait(PATIENCE)
+                while not kernel.mach_port_get_attributes(port.name, MACH_PORT_RECEIVE_STATUS).nsrequest:
+                    pass
                 right.close()
                 for thread in threads:
                     thread.join()
