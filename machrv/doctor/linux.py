@@ -16,7 +16,7 @@ import machrv.constants as constants
 from machrv.doctor.findings import NOTE, OK, WARNING, WRONG, Finding
 from machrv.doctor.sockets import unix_sockets
 from machrv.errors import UnsupportedError
-from machrv.kernel.linux.probing import features as features, memory_error
+from machrv.doctor.probing import features as features, memory_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -43,6 +43,13 @@ class ReceivedMessage(Message, Closing):
         """Who sent the message, in the kernel's words."""
         return _token_of(self)  # type: ignore[no-any-return]
 
+    @property
+    def sender(self) -> Sender:
+        """What the kernel knows of the process that sent the message, while that lives: see `Sender`."""
+        from machrv.rights.sender import Sender  # Late: few look.
+
+        return Sender(self.audit_token)
+
     def reply(self, answer: Message) -> None:
         """Answer: send `answer` to whoever waits for it. Its descriptors may hold owned rights, as with `send`.
 
