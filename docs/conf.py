@@ -25,7 +25,10 @@ version = release = machrv.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 nitpicky = True
 nitpick_ignore_regex = [
-    ("py:.*", r"Self|AnyServer|HasFileno|FileLike|Type|R|socket|mmap|(os|subprocess|asyncio|mmap)\..*")
+    (
+        "py:.*",
+        r"Self|AnyServer|HasFileno|FileLike|Thing|Encoding|Type|R|T|socket|mmap|Open(Text|Binary)Mode|TextIOWrapper|(os|subprocess|asyncio|mmap)\..*",
+    )
 ]  # Python's own: what lists them is not fetched.
 suppress_warnings = ["ref.python"]  # `type[...]` in a signature, where classes have a member `type`.
 highlight_language = "none"  # A block says what it is, or it is a picture.

@@ -130,7 +130,7 @@ _MEANING = {
     "MACH_SEND_TIMED_OUT": "the receiver's queue stayed full; the rights are still the sender's. Send again, or have the "
     "receiver take its messages sooner",
     "MACH_SEND_TOO_LARGE": f"one message carries at most {'48' if sys.platform == 'darwin' else '64'} MiB, header included, and "
-    "253 rights. Put more into a MemoryObject, and send that one's right",
+    f"253 rights{'' if sys.platform == 'darwin' else ' (252 with musl before 1.2.6, as a C library)'}. Put more into a MemoryObject, and send that one's right",
 }
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from machrv._mach import lib
 from machrv import Disposition, Message, NoSenders, ReceiveRight, RendezvousServer, RendezvousServerBase
+from machrv._mach import lib
 from machrv.kernel import Kernel, current
 from machrv.message import MACH_NOTIFY_SEND_ONCE
 
@@ -26,6 +26,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 ON_MACOS = (
     "test_audit.py",
     "test_channel.py",
+    "test_channel_methods.py",
     "test_chromium_golden.py",
     "test_collection.py",
     "test_commands.py",
@@ -57,7 +58,7 @@ SLACK = 10.0
 def open_descriptors() -> dict[str, str]:
     """The open descriptors of this process, and what each is, once those are closed that it has given up."""
     if sys.platform.startswith("linux"):
-        lib.machrv_settle(1000)
+        lib.machrv_settle(5000)
     found = {}
     folder = Path("/proc/self/fd") if Path("/proc/self/fd").exists() else Path("/dev/fd")
     for entry in os.listdir(folder):
@@ -68,11 +69,29 @@ def open_descriptors() -> dict[str, str]:
     return found
 
 
+def settled(expected: int | None = None) -> dict[str, str]:
+    """What is open once the library's own thread has closed what it was given; it tells nobody when.
+
+    That is when there are as many as expected, at the latest after five seconds; or, if nobody knows, when there are no fewer
+    after a while.
+    """
+    found = open_descriptors()
+    deadline = time.monotonic() + (0.05 if expected is None else 5)
+    while len(found) != expected and time.monotonic() < deadline:
+        time.sleep(0.002)
+        now = open_descriptors()
+        if expected is None and len(now) < len(found):
+            deadline = time.monotonic() + 0.05
+        found = now
+    return found
+
+
 @pytest.fixture(scope="session")
 def warm_kernel() -> Kernel:
     """The kernel of this process, with the descriptors that it keeps once it has waited for the first time."""
     kernel = current()
     kernel.event_queue().close()
+    settled()
     return kernel
 
 
@@ -85,7 +104,7 @@ def nothing_left(warm_kernel: Kernel) -> Iterator[None]:
     yield
     if len(open_descriptors()) != len(before) or dict(kernel.mach_port_names()) != names_before:
         gc.collect()  # What only a reference cycle holds is not lost yet.
-    after = open_descriptors()
+    after = settled(len(before))
     names_after = dict(kernel.mach_port_names())
     assert {hex(name): hex(kind) for name, kind in names_after.items() if name not in names_before} == {}
     assert names_after == names_before

@@ -226,7 +226,7 @@ class started:
 
 def descriptors() -> int:
     """How many descriptors this process has open, once those are closed that it has given up."""
-    lib.machrv_settle(1000)
+    lib.machrv_settle(5000)
     return len(os.listdir("/proc/self/fd")) - 1
 
 

@@ -39,7 +39,7 @@ return new Promise(done => setTimeout(() => done({
 TEXT = """<title>What machrv demo --trace draws</title>
 <desc>Three lanes, time from top to bottom. A stranger asks the parent for its rights and gets a reply without any. The child
 asks and gets five: two files, a send-once right, a receive right and a send right. Messages go back and forth; a second claim
-gets nothing. A look-up of the server's name, once it is closed, is marked as failed.</desc>"""
+gets nothing. In the end the server's name is looked up, and is free again.</desc>"""
 
 
 def main() -> None:

@@ -48,6 +48,8 @@ _BOOKKEEPING = {
     "__getnewargs__",
     "__reduce__",
     "__reduce_ex__",
+    "__annotate__",  # these two Python 3.14 and newer make themselves
+    "__annotate_func__",
     "__new__",
     "__init__",
     "__repr__",

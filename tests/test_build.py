@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -129,3 +130,37 @@ def test_an_error_of_our_own_is_not_blamed_on_the_system(source_tree: Path) -> N
     assert 0 != status
     assert "our own mistake" in error
     assert "apt install" not in error
+
+
+def test_another_python_than_cpython_is_refused_before_anything_is_built(source_tree: Path) -> None:
+    """As by `pip install` with PyPy: it says what to do, and compiles nothing."""
+    program = "import runpy, sys\nsys.implementation.name = 'pypy'\nsys.argv[1:] = ['build']\nrunpy.run_path('setup.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", program], cwd=source_tree, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "machrv cannot be installed for" in done.stderr and "it needs CPython 3.10 or newer" in done.stderr
+    assert "Traceback" not in done.stderr and not (source_tree / "build").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C of Linux")
+@pytest.mark.skipif(find_spec("ziglang") is None, reason="ziglang is not installed (pip install 'machrv[release]')")
+@pytest.mark.parametrize(
+    "target, why",
+    [("s390x-linux-musl", "machrv needs a little-endian machine"), ("x86-linux-musl", "build it for a 64-bit target")],
+)
+def test_a_machine_that_it_is_not_for_is_refused_by_the_compiler(target: str, why: str) -> None:
+    """Big-endian, 32 bits: the first error says so."""
+    source = ROOT / "machrv" / "native" / "linux" / "vm.c"
+    command = [
+        sys.executable,
+        "-m",
+        "ziglang",
+        "cc",
+        "-target",
+        target,
+        f"-I{ROOT / 'include'}",
+        "-fsyntax-only",
+        str(source),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert why in re.findall(r"error: (.*)", done.stderr)[0]

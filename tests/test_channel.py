@@ -405,6 +405,14 @@ def test_what_is_no_list_of_rights(pair: tuple[Channel, Channel]) -> None:
             for call in (left.send, left.request):
                 with pytest.raises(RightError, match="write rights="):
                     call(b"", alone)  # type: ignore[operator]
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(left.request, b"?", timeout=PATIENCE)
+            with right.receive(PATIENCE) as question:
+                for wrong in (sender, [sender, sender], [b"bytes"]):
+                    with pytest.raises(RightError):
+                        question.reply(b"", wrong)  # type: ignore[arg-type]
+                question.reply(b"yes")
+            assert asking.result(PATIENCE).data == b"yes"
         for twice in (sender, mine):
             with pytest.raises(RightError, match="twice"):
                 left.send(b"", [twice, twice])

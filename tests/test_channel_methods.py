@@ -358,6 +358,10 @@ def message_object(message: ChannelMessage, ours: Channel) -> None:
     assert message.object(Echoing()) == "given"
 
 
+def message_sender(message: ChannelMessage, ours: Channel) -> None:
+    assert message.sender.pid == message.audit_token.pid != os.getpid()
+
+
 def message_close(message: ChannelMessage, ours: Channel) -> None:
     message.rights[3].send(Message())
     rights = list(message.rights)

@@ -22,6 +22,7 @@ RENDEZVOUS = {*TESTS.glob("test_rendezvous*.py"), TESTS / "test_validation.py", 
 #: What a hardened process must get through; the tests of rights make mistakes on purpose, which would end one.
 ROOMS = [
     "channel",
+    "channel_methods",
     "chromium_golden",
     "dispatch",
     "launch",

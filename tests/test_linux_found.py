@@ -17,6 +17,7 @@ from .linux_tasks import (
     allocate,
     code_of,
     end,
+    give,
     introduce,
     names,
     nothing_waits,
@@ -112,19 +113,79 @@ def test_a_queue_is_woken_when_what_it_watches_goes(task: LinuxKernel, peer: Pee
     task.mach_port_deallocate(to)
 
 
-@pytest.mark.parametrize("size", [0, 4, 2048, 2052, 20_000, 48_000, 60_000, 65_500, 65_536, 100_000, 1_000_000])
+SIZES = [0, 4, 512, 2048, 2052, 20_000, 48_000, 60_000, 65_500, 65_536, 100_000]
+
+
+def takes(receiver: LinuxKernel | Peer, port: int, sender: LinuxKernel | Peer, to: int, limit: int, size: int) -> None:
+    """So many messages are sent without waiting, and received."""
+    for number in range(limit):
+        send(sender, to, number, bytes(size), timeout=0)
+    for number in range(limit):
+        message = receive(receiver, port)
+        assert message.id == number and len(message.body) == size
+
+
+@pytest.mark.parametrize("size", [*SIZES, 1_000_000])
 @pytest.mark.parametrize("limit", [1, 5, 16, 64])
 def test_a_queue_takes_as_many_messages_as_its_limit_says(task: LinuxKernel, peer: Peer, size: int, limit: int) -> None:
     """Of any size: what the socket has no room for is in memory of its own."""
     port, to = introduce(task, peer)
     task.mach_port_set_attributes(port, lib.MACH_PORT_LIMITS_INFO, limit)
-    for number in range(limit):
-        send(peer, to, number, bytes(size), timeout=0)
-    for number in range(limit):
-        message = receive(task, port)
-        assert message.id == number and len(message.body) == size
+    takes(task, port, peer, to, limit, size)
     peer.mach_port_deallocate(to)
     end(task, port)
+
+
+def most(limit: int) -> int:
+    """As many as this system's largest buffer has room for: docs/linux.md, "How much waits"."""
+    with open("/proc/sys/net/core/wmem_max", encoding="ascii") as file:
+        return min(limit, (2 * int(file.read()) - 98_304) // 1280)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("limit", [65, 200, lib.MACH_PORT_QLIMIT_MAX])
+@pytest.mark.parametrize("how", ["made before", "made behind", "looked up", "moved on", "one's own"])
+def test_a_queue_takes_more_than_usual(task: LinuxKernel, peer: Peer, size: int, limit: int, how: str) -> None:
+    """Whenever its limit was set, and whoever has which right: a sender that finds it full makes room."""
+    if size in (4, 2052, 60_000, 65_500) and how != "made before":
+        pytest.skip("a size for one way of many")
+    if how == "looked up":
+        port = task.bootstrap_check_in("roomy")
+        to = peer.bootstrap_look_up("roomy")
+        send(peer, to, timeout=0)
+        receive(task, port)  # it is known now who has looked it up
+    else:
+        port = allocate(task)
+        to = give(task, peer, port, MAKE_SEND) if how in ("made before", "moved on") else 0
+    task.mach_port_set_attributes(port, lib.MACH_PORT_LIMITS_INFO, limit)
+    if how == "made behind":
+        to = give(task, peer, port, MAKE_SEND)
+    if how == "one's own":
+        task.mach_port_insert_right(port, port, MAKE_SEND)
+        takes(task, port, task, port, most(limit), size)
+        task.mach_port_deallocate(port)
+    elif how == "moved on":
+        there = give(task, peer, port, MOVE_RECEIVE)
+        assert peer.mach_port_get_attributes(there, lib.MACH_PORT_LIMITS_INFO) == limit
+        again = give(peer, task, there, MAKE_SEND)
+        takes(peer, there, task, again, most(limit), size)
+        task.mach_port_deallocate(again)
+        peer.mach_port_destroy(there)
+    else:
+        takes(task, port, peer, to, most(limit), size)
+        peer.mach_port_deallocate(to)
+    if how != "moved on":
+        end(task, port)
+
+
+def test_a_usual_queue_is_full_before_that(task: LinuxKernel, peer: Peer) -> None:
+    """MACH_SEND_TIMED_OUT, and the message is the sender's: who asked for no more does not hold so much."""
+    port, to = introduce(task, peer)
+    sent = peer.flood(to, 100_000)
+    assert 80 <= sent < 600
+    assert code_of(send, peer, to, timeout=0) == lib.MACH_SEND_TIMED_OUT
+    peer.mach_port_deallocate(to)
+    task.mach_port_destroy(port)
 
 
 @pytest.mark.parametrize("how", ["destroyed", "moved away"])

@@ -20,9 +20,8 @@ from machrv.message import Disposition, Message
 from machrv import destroy_message
 
 from . import linux_hostile as h
-from .conftest import PATIENCE, SLACK
+from .conftest import PATIENCE, SLACK, open_descriptors
 from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
-from .sockets import sockets_of
 from .linux_tasks import (
     NO_SENDERS,
     RECEIVE,
@@ -290,10 +289,13 @@ def test_what_a_previous_holder_switched_off_is_switched_on(task: LinuxKernel, p
     far = give(peer, other, theirs, Disposition.MAKE_SEND)
     peer.run(SWITCH_OFF, name=theirs)
     send(peer, to, descriptors=[h_move(theirs)])
+    before = set(open_descriptors().items())
     (got,) = names(receive(task, port))
     assert got == right
-    for end_of in sockets_of(task, got):
-        with socket.socket(fileno=os.dup(end_of)) as one:
+    came = [int(fd) for fd, what in open_descriptors().items() if (fd, what) not in before and what[:6] == "socket"]
+    assert came
+    for fd in came:
+        with socket.socket(fileno=os.dup(fd)) as one:
             switched = [one.getsockopt(socket.SOL_SOCKET, option) for option in (socket.SO_PASSCRED, 76, 35, 42)]
             assert switched == [1, 1, 1, -1]  # credentials, pidfd, time stamps; SO_PEEK_OFF
     send(other, far, 3)

@@ -109,6 +109,23 @@ def test_each_message_says_who_sent_it_not_who_holds_the_right(task: LinuxKernel
     end(task, port)
 
 
+def test_a_sender_that_is_known_for_good_is_not_taken_for_another(task: LinuxKernel, peer: Peer, other: Peer) -> None:
+    """After many messages of one process over a socket, one of another that has it too; and what the dead have left there."""
+    port, to = introduce(task, peer)
+    copy = give(peer, other, to, COPY_SEND)
+    for who, name in (
+        [(peer, to)] * 80 + [(other, copy), (peer, to)] + [(other, copy)] * 80 + [(peer, to), (other, copy)]
+    ):
+        send(who, name)
+        assert tuple(token_of(task, port)) == who.token()
+    send(peer, to)
+    send(other, copy)
+    peer.kill()
+    assert [token_of(task, port).pid for _ in range(2)] == [peer.pid, other.pid]
+    other.mach_port_deallocate(copy)
+    end(task, port)
+
+
 def test_a_child_that_inherits_the_socket_itself(task: LinuxKernel, peer: Peer) -> None:
     """A process that got the descriptor without the library: the kernel names it, not its parent."""
     port, to = introduce(task, peer)

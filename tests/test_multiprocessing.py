@@ -17,11 +17,13 @@ import pytest
 
 from machrv import (
     Channel,
+    Disposition,
     CopyError,
     MemoryObject,
     Message,
     PortSet,
     ReceiveRight,
+    RendezvousPort,
     RendezvousServer,
     RightError,
     SendOnceRight,
@@ -224,3 +226,10 @@ def test_anywhere_else_nothing_is_pickled_or_copied(server: RendezvousServer) ->
                     assert isinstance(caught.value, TypeError) and isinstance(caught.value, RightError)
                     assert type(one).__name__ in str(caught.value)
                 assert not getattr(one, "closed", False)
+        made, moves = RendezvousPort(port.name, Disposition.MAKE_SEND), RendezvousPort(
+            right.name, Disposition.MOVE_SEND
+        )
+        assert copy.copy(made).name == made.name  # It owns nothing.
+        for way in (copy.copy, copy.deepcopy, pickle.dumps):
+            with pytest.raises(CopyError, match="has one owner"):
+                way(moves)

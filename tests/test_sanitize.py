@@ -35,6 +35,12 @@ def test_no_compiler_that_is_here_warns() -> None:
     run("warnings")
 
 
+@pytest.mark.slow
+def test_no_analyzer_that_is_here_finds_anything() -> None:
+    """gcc's and clang's."""
+    run("analyze")
+
+
 @pytest.mark.skipif(not static.has_ziglang(), reason="ziglang is not installed (pip install 'machrv[release]')")
 @pytest.mark.slow
 def test_it_compiles_for_musl_and_for_aarch64() -> None:

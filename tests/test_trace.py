@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,10 +36,11 @@ def test_the_demo_is_seen_whole(demo: Traced) -> None:
     expected += [(child, parent, f"message {number}") for number in (1, 2, 3, 4)] + [(parent, child, "message 10")]
     assert sorted((*ends, True) for ends in expected) == sorted(demo.messages)
     moved = [arrow[3:] for arrow in demo.data["arrows"] if arrow[3]]
-    assert [[5, "2 files, 1 send-once right, 1 receive right, 1 send right"]] == [
-        [count, demo.data["strings"][words]] for count, words in moved
-    ]
-    assert ["looks a name up: BOOTSTRAP_UNKNOWN_SERVICE"] == demo.failures  # The demo makes sure that it is free.
+    words = "'file' file, 'once' send-once right, 'recv' receive right, 'send' send right, 'sock' file"
+    assert [[5, words]] == [[count, demo.data["strings"][words]] for count, words in moved]
+    assert demo.failures == [] and "nothing failed" in demo.said
+    [look_up] = [event for event in demo.events if "BOOTSTRAP_UNKNOWN_SERVICE" in event["more"]]
+    assert look_up["failure"] == "" and look_up["more"].endswith("as expected")  # The demo makes sure that it is free.
 
 
 def test_a_receive_right_is_followed_to_where_it_goes(demo: Traced) -> None:
@@ -58,6 +61,7 @@ def test_the_fields_of_a_message_are_there_but_not_its_body(demo: Traced) -> Non
     assert rows["28 name"].endswith(" = a file") and "PORT_RECEIVE" in rows["62 disposition"]
     assert "= port " in rows["52 name"] and any(value.startswith("process ") for value in rows.values())
     assert rows["body"] == "28 bytes not recorded (--bodies)"
+    assert rows["keys"].startswith("'file': a file; 'once': port ") and rows["keys"].endswith("; 'sock': a file")
 
 
 def test_the_page_needs_nothing_and_is_for_its_owner_alone(demo: Traced, tmp_path: Path) -> None:
@@ -139,6 +143,35 @@ def test_how_a_child_ended_is_told_by_the_kernel(tmp_path: Path) -> None:
     told = ["ends otherwise than it should: exit status 3"] if release >= (6, 15) else []
     assert result.failures == told
     assert ", 1 failed: " in result.said or not told
+
+
+def test_a_child_that_dies_before_it_uses_machrv_has_a_lane(tmp_path: Path) -> None:
+    """Its start, its command, and how it ended, since who launched it knows: an exit status, or a signal."""
+    code = (
+        "with ReceiveRight.allocate() as port:\n"
+        "    launch(['sh', '-c', 'exit 3'], {'port': port.make_send(), 'log': open(os.devnull)}).wait()\n"
+        "    launch([sys.executable, '-c', 'import os; os.kill(os.getpid(), 9)'], {'port': port.make_send()}).wait()\n"
+        "    launch(['true']).wait()\n"
+    )
+    result = trace(tmp_path, *python(code))
+    assert result.status == 0, result.said
+    parent, *children = result.data["lanes"]
+    assert [child[0] for child in children] == ["sh", "python -c", "true"]
+    assert all("did not use machrv" in child[1] for child in children)
+    for lane, expected in ((1, "exit status 3"), (2, "SIGKILL"), (3, "")):
+        begins, ends = (event for event in result.events if event["lane"] == lane)
+        assert begins["text"] == "is launched" and begins["rows"]["program"] == children[lane - 1][0]
+        assert ends["failure"] == expected and ends["at"] > begins["at"]
+    first, *_ = [event for event in result.events if event["text"].startswith("launches ")]
+    assert first["lane"] == 0 and first["rows"]["rights"] == "'log', 'port'" and "'log', 'port'" in first["more"]
+    assert ", 2 failed: " in result.said and result.said.startswith("machrv trace: 1 process, ")
+
+
+def test_a_look_ups_timeout_is_a_number(tmp_path: Path) -> None:
+    """In seconds, not the name of its type."""
+    result = trace(tmp_path, *python("try: current().bootstrap_look_up('nobody', 2.5)\nexcept MachError: pass"))
+    [event] = [event for event in result.events if event["text"] == "looks a name up"]
+    assert event["rows"]["call"] == "bootstrap_look_up('nobody', 2.5)"
 
 
 def test_what_fails_is_listed_with_its_symbol(tmp_path: Path) -> None:
@@ -303,3 +336,135 @@ def test_demo_trace_makes_the_page(tmp_path: Path) -> None:
     done = subprocess.run(arguments, capture_output=True, timeout=PATIENCE)
     assert done.returncode == 0 and done.stdout.startswith(b'{"system"')
     assert "demo_child stranger" in file.read_text()
+
+
+# -- where it goes, and later --------------------------------------------------------------------------------------------
+
+TALKS = (
+    "with ReceiveRight.allocate() as port, port.make_send() as right:\n"
+    "    right.send(Message(5)); port.receive(10); print('said', flush=True)\n"
+    "    launch(['sh', '-c', 'exit 3'], {'port': port.make_send()}).wait()\n"
+)
+
+
+def run(*arguments: str | Path, **popen: Any) -> subprocess.CompletedProcess[bytes]:
+    """`machrv trace`, to its end."""
+    return subprocess.run(command(*arguments), capture_output=True, timeout=PATIENCE, **popen)
+
+
+def test_the_page_goes_to_standard_output(tmp_path: Path) -> None:
+    """Whole and alone: what the program says goes to standard error then."""
+    done = run("-o", "-", "--", *python(TALKS), cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith(b"<!DOCTYPE html>") and done.stdout.endswith(b"</html>\n")
+    assert done.stderr.startswith(b"said\n") and b"failed: standard output" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+    both = run("-o", "-", "--chrome", "-", "--", "true", cwd=tmp_path)
+    assert both.returncode == 2 and b"not both" in both.stderr
+
+
+def test_a_recording_that_is_kept_is_drawn_later(tmp_path: Path) -> None:
+    """The same lanes, events and ends; and only its owner can look."""
+    kept = tmp_path / "kept"
+    done = run("-o", tmp_path / "now.html", "--keep", kept, "--", *python(TALKS))
+    assert done.returncode == 0 and stat.S_IMODE(kept.stat().st_mode) == 0o700
+    assert all(stat.S_IMODE(path.stat().st_mode) == 0o600 for path in kept.iterdir())
+    later = run("--draw", kept, "-o", tmp_path / "later.html")
+    assert later.returncode == 0 and later.stdout == b"" and later.stderr.replace(b"later", b"now") == done.stderr
+    pages = [Traced(0, b"", "", (tmp_path / name).read_text()) for name in ("now.html", "later.html")]
+    assert pages[0].data == pages[1].data and len(pages[0].data["lanes"]) == 2
+    again = run("-o", tmp_path / "x.html", "--keep", kept, "--", "true")
+    assert again.returncode == 2 and b"is there already" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--draw", "none"), "No such file"),
+        (("--draw", "."), "has no recording"),
+        (("--draw", ".", "--", "true"), "runs no program"),
+        (("--draw", ".", "-o", "none/page.html"), "cannot be written"),
+        (("--keep", "none/there", "--", "true"), "cannot be written"),
+        (("--chrome", "none/there", "--", "true"), "cannot be written"),
+    ],
+)
+def test_what_cannot_be_drawn_or_kept_is_a_usage_error(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
+    """And nothing is run, and nothing is left."""
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and says in done.stderr.decode() and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"{", b'{"program": 5, "endings": [[1]]}', b'{"program": [], "endings": [[[], 1, 2, 3, 4, 5]]}'],
+)
+def test_a_kept_recording_is_not_believed(tmp_path: Path, content: bytes) -> None:
+    """Whatever is in the file about the ends, the rest is drawn."""
+    run("-o", tmp_path / "now.html", "--keep", tmp_path / "kept", "--", *python(TALKS))
+    (tmp_path / "kept" / "endings.json").write_bytes(content)
+    assert run("--draw", tmp_path / "kept", "-o", tmp_path / "later.html").returncode == 0
+
+
+def test_chrome_trace_json(tmp_path: Path) -> None:
+    """As Perfetto reads it: processes with names, slices with times and durations that nest, and a flow for each message."""
+    file = tmp_path / "trace.json"
+    result = trace(tmp_path, sys.executable, "-m", "machrv", "demo", options=("--chrome", str(file)))
+    assert result.status == 0 and str(file) in result.said
+    events = json.loads(file.read_text())["traceEvents"]
+    assert {event["ph"] for event in events} == {"M", "X", "i", "s", "f"}
+    names = {event["pid"]: event["args"]["name"] for event in events if event["name"] == "process_name"}
+    assert sorted(names.values()) == ["demo_child child", "demo_child stranger", "machrv demo"]
+    slices = [event for event in events if event["ph"] == "X"]
+    assert all(event["dur"] > 0 and event["ts"] >= 0 and event["pid"] in names and event["tid"] for event in slices)
+    assert len(slices) + sum(event["ph"] == "i" for event in events) == len(result.events)
+
+    def around(flow: dict[str, Any]) -> list[dict[str, Any]]:
+        return [
+            each
+            for each in slices
+            if (each["pid"], each["tid"]) == (flow["pid"], flow["tid"])
+            and each["ts"] <= flow["ts"] <= each["ts"] + each["dur"]
+        ]
+
+    begins = {event["id"]: event for event in events if event["ph"] == "s"}
+    ends = {event["id"]: event for event in events if event["ph"] == "f"}
+    assert begins.keys() == ends.keys() and len(begins) == len(result.messages) == 11
+    for number, begin in begins.items():
+        assert any(each["cat"] == "send" for each in around(begin)) and begin["cat"] == ends[number]["cat"]
+        assert any(each["cat"] == "receive" for each in around(ends[number])) and ends[number]["bp"] == "e"
+    [reply] = [
+        event
+        for event in slices
+        if event["name"] == "sends a rendezvous reply" and "keys" in event["args"] and "file" in event["args"]["keys"]
+    ]
+    assert reply["args"]["about"].endswith("5 rights")
+
+
+def test_who_holds_which_right_is_counted(tmp_path: Path) -> None:
+    """From when a right is made or comes to when it is moved, given up, or its port dies; references are counted."""
+    code = (
+        "port, other = ReceiveRight.allocate(), ReceiveRight.allocate()\n"
+        "one = port.make_send(); two = one.copy(); one.close()\n"  # Still held.
+        "to = other.make_send(); once = port.make_send_once()\n"
+        "to.send(Message(1, descriptors=[two]))\n"  # Nobody's now.
+        "came = other.receive(10).rights.pop()\n"
+        "once.send(Message(2)); port.receive(10, wait_for_senders=True)\n"
+        "port.close()\n"  # What came is a dead name.
+        "came.close(); to.close(); other.close()"
+    )
+    data = trace(tmp_path, *python(code)).data
+    strings = data["strings"]
+    made = [hold for hold in data["holds"] if strings[hold[4]] == "receive right"]
+    first, second = made[0][0], made[1][0]
+    found = [(hold[0], strings[hold[4]]) for hold in data["holds"]]
+    assert sorted(found) == sorted(
+        [(first, "receive right"), (second, "receive right"), (second, "send right"), (first, "send-once right")]
+        + [(first, "send right")] * 2
+    )
+    by_right = {
+        right: [hold[2:4] for hold in data["holds"] if hold[0] == first and strings[hold[4]] == right]
+        for _, right in found
+    }
+    [[made_at, closed]], [mine, his] = by_right["receive right"], sorted(by_right["send right"])
+    assert made_at < mine[0] < mine[1] < his[0] < his[1] == closed  # Not when `one` was closed, nor when `came` was.
+    [[since, until]] = by_right["send-once right"]
+    assert mine[0] < since < until < closed

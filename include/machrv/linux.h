@@ -52,6 +52,10 @@ kern_return_t machrv_port_writable(mach_port_t task, mach_port_name_t name, int 
    front of everybody, and whoever looked its name up is heard once. For servers. */
 kern_return_t machrv_port_take_turns(mach_port_t task, mach_port_name_t name);
 
+/* Whether who made a send or send-once right's port is outside this process's pid namespace, so that no message of its can ever be
+   believed here: it would be nobody's. 0 or 1; -1 if the name stands for no such right. */
+int machrv_port_beyond(mach_port_t task, mach_port_name_t name);
+
 /* How often a port has begun to find no descriptor for those who look it up: for a log, which C does not write. A receive with
    MACH_RCV_INTERRUPT is interrupted then. */
 extern unsigned int machrv_starved;
@@ -97,6 +101,7 @@ int machrv_account_ends(mach_port_t task, mach_port_name_t name, uint64_t *into,
 #define MACHRV_WITHOUT_NOEXEC_SEAL 16
 #define MACHRV_WITHOUT_PIDFD_OF_GONE 32
 #define MACHRV_WITHOUT_PEERPIDFD 64
+#define MACHRV_WITHOUT_LARGE_CONTROL 128 /* a C library as musl was before 1.2.6: see machrv_max_fds */
 void machrv_without(int features);
 /* Which of these features there are, found by trying, but for those that are switched off: MACHRV_WITHOUT_PASSPIDFD and so on. */
 int machrv_features(void);
@@ -106,6 +111,9 @@ int machrv_settle(int milliseconds);
 
 /* Limits of one message: SCM_MAX_FD (Linux, include/net/scm.h) rights and memory, and the largest body. */
 #define MACHRV_MAX_FDS 253
+/* How many of these one message takes here, found by trying: MACHRV_MAX_FDS, or one less with musl before 1.2.6, whose sendmsg
+   refuses more than 1,024 bytes of control messages (src/network/sendmsg.c). What is received may be MACHRV_MAX_FDS always. */
+int machrv_max_fds(void);
 #define MACHRV_MAX_MESSAGE (64 * 1024 * 1024)
 /* What a memfd can be sealed against besides: new ways to write to it. <linux/fcntl.h>, Linux 5.1; Python does not name it. */
 #define MACHRV_SEAL_FUTURE_WRITE 0x10

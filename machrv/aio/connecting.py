@@ -12,6 +12,7 @@ from machrv.kernel import current
 from machrv.rendezvous.client import (
     DirectRendezvousClient,
     RendezvousClient,
+    check_reachable,
     explained,
     found,
     request_id,
@@ -59,7 +60,7 @@ async def initialize(send_right: SendRight, timeout: float = 30.0) -> DirectRend
     Raises as `connect`, and is cancelled as that; as long as the request was not sent, the caller still owns the right.
     """
     deadline = asyncio.get_running_loop().time() + timeout
-    return DirectRendezvousClient(*await _ask(send_right, "server", timeout, deadline)).known()
+    return DirectRendezvousClient(*await _ask(send_right, "server", timeout, deadline))._known()
 
 
 async def _found(service_name: str | None, kernel: Kernel, timeout: float, deadline: float) -> tuple[SendRight, str]:
@@ -81,6 +82,7 @@ async def _ask(
 ) -> tuple[dict[int, OwnedRight], AuditToken | None]:
     """Send a request to `server`, whose right is spent then, and take what the reply brings."""
     loop, kernel, requirement = asyncio.get_running_loop(), server.kernel, server_requirement()
+    check_reachable(server, what)
     with reply_port(kernel) as answers:
         try:
             # Its right is copied into the request and closed behind it: to the server that is the same as a move, and a

@@ -81,7 +81,7 @@ class Channel(Movable):
         """Take an end over that came as a receive right. `pair` and `client.take_channel` are the usual ways."""
         if not isinstance(right, ReceiveRight):
             raise RightError(f"an end of a channel comes as a ReceiveRight, not as {right!r}")
-        self._port = ReceiveRight(right.moved("moved into a Channel"), right.kernel)
+        self._port = ReceiveRight(right._moved_away("moved into a Channel"), right.kernel)
         self._port._came = True  # Whoever has the other end has been there before.
         #: The right to send to the other end, and whether the HELLO that brings it was taken out; the right may be dead by then.
         self._peer: SendRight | None = None

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from machrv.channel.encoding import decoded, encoded
-from machrv.channel.parcel import packed
+from machrv.channel.parcel import listed, packed
 from machrv.errors import RightError
 from machrv.rights.closing import Closing
 from machrv.rights.files import opened
@@ -186,7 +186,7 @@ class ChannelMessage(Closing):
         right = self.reply_right
         if right is None:
             raise RightError("no answer is waited for: this was sent with `send`, not with `request`, or was answered")
-        message, made = packed(data, rights, right.kernel)
+        message, made = packed(data, listed(rights), right.kernel)
         try:
             right.send(message, timeout=0)
         finally:

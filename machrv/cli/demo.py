@@ -26,6 +26,7 @@ from machrv.cli.timeline import Timeline
 from machrv.errors import MachError, MachrvError
 from machrv.rights.files import fileport
 from machrv.kernel import current
+from machrv.kernel.choice import tell
 from machrv.rendezvous.launch import launch
 from machrv.message import BOOTSTRAP_UNKNOWN_SERVICE, Message
 from machrv.rendezvous.server import RendezvousServer
@@ -265,5 +266,6 @@ def _is_free(service_name: str) -> bool:
     try:
         SendRight.adopt(current().bootstrap_look_up(service_name)).close()
     except MachError as error:
+        tell("expected")  # For `--trace`: this look-up was to fail.
         return error.code == BOOTSTRAP_UNKNOWN_SERVICE
     return False

@@ -17,6 +17,7 @@ from machrv.doctor.findings import NOTE, OK, WARNING, WRONG, Finding
 from machrv.doctor.sockets import unix_sockets
 from machrv.errors import UnsupportedError
 from machrv.doctor.probing import features as features, memory_error
+from machrv.kernel import current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,7 +147,7 @@ def _packets() -> Finding:
 
 def _descriptors() -> Finding:
     """Whether one message may bring as many descriptors as machrv sends."""
-    most = constants.MACHRV_MAX_FDS
+    most = current().most_rights() or constants.MACHRV_MAX_FDS
     own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with own, other:
         try:
@@ -155,6 +156,9 @@ def _descriptors() -> Finding:
             found = f"{most} in one message are refused: {error.strerror}"
             advice = "raise `ulimit -n`: as many descriptors may be on their way as a process may have open"
             return Finding(SECTION, "rights in one message", WARNING, found, advice)
+    if most < constants.MACHRV_MAX_FDS:
+        found = f"{most} in place of {constants.MACHRV_MAX_FDS}: the C library sends no more, as musl did before 1.2.6"
+        return Finding(SECTION, "rights in one message", WARNING, found, "nothing, or a newer C library")
     return Finding(SECTION, "rights in one message", OK, f"{most}")
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SECTION = "Python"
-_OLDEST, _NEWEST = (3, 10), (3, 13)
+_OLDEST, _NEWEST = (3, 10), (3, 15)
 _CFFI = (1, 17)
 _REBUILD = "build it for this interpreter: `pip install --force-reinstall --no-cache-dir machrv`, `python build_ffi.py` in a clone"
 

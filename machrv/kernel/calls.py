@@ -123,14 +123,20 @@ class Calls:
         self._call("mach_port_allocate_name", right, name)
 
     def mach_port_construct(self, flags: int, context: int = 0, queue_limit: int | None = None) -> int:
-        """A new receive right with MPO_* flags, and the queue limit if one is given (Linux keeps it, and does not enforce
-        it). `context` is the guard where MPO_CONTEXT_AS_GUARD asks for one."""
-        options = self._ffi.new("mach_port_options_t *")
+        """A new receive right with MPO_* flags, and the queue limit if one is given (on Linux the least that a queue
+        takes). `context` is the guard where MPO_CONTEXT_AS_GUARD asks for one."""
+        options, name = self._ffi.new("mach_port_options_t *"), self._ffi.new(_NAME)
         options.flags = flags
         if queue_limit is not None:
             options.flags |= constants.MPO_QLIMIT
             options.mpl.mpl_qlimit = queue_limit
-        return self._asked(_NAME, "mach_port_construct", options, context)
+        try:
+            self._call("mach_port_construct", options, context, name)
+        except BaseException:
+            if name[0]:  # A signal handler has raised behind the call.
+                self._lib.mach_port_mod_refs(self._task, name[0], constants.MACH_PORT_RIGHT_RECEIVE, -1)
+            raise
+        return name[0]  # type: ignore[no-any-return]  # No call, behind which a signal handler could raise.
 
     def mach_port_destruct(self, name: int, srdelta: int = 0, guard: int = 0) -> None:
         """Give up a receive right, adding `srdelta` (0 or less) send references. `guard` must be the one that it has: with
@@ -233,7 +239,7 @@ class Calls:
         return found
 
     def mach_port_set_attributes(self, name: int, flavor: int, value: int) -> None:
-        """MACH_PORT_LIMITS_INFO: set the queue limit, 0 to MACH_PORT_QLIMIT_MAX. Linux keeps it, and does not enforce it."""
+        """MACH_PORT_LIMITS_INFO: set the queue limit, 0 to MACH_PORT_QLIMIT_MAX. On Linux a queue takes more for all that."""
         operation, count = "mach_port_set_attributes", constants.MACH_PORT_LIMITS_INFO_COUNT
         if flavor != constants.MACH_PORT_LIMITS_INFO:
             raise MachError(constants.KERN_INVALID_ARGUMENT, operation)

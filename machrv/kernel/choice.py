@@ -27,6 +27,21 @@ def observe(wrap: "Callable[[Kernel], Kernel]") -> None:
     _wrappers.append(wrap)
 
 
+#: Who is told what a program does besides calls of its kernel.
+_listeners: "list[Callable[..., None]]" = []
+
+
+def listen(listener: "Callable[..., None]") -> None:
+    """Have `listener` called with whatever `tell` is called with. For those above who look on."""
+    _listeners.append(listener)
+
+
+def tell(what: str, *facts: object) -> None:
+    """Tell those who look on, if any, what no call of the kernel shows: that a child was launched, or ended."""
+    for listener in _listeners:
+        listener(what, *facts)
+
+
 def current() -> "Kernel":
     """The kernel of this process: one per process, made on first use, emptied in the child of a fork.
 

@@ -16,6 +16,7 @@ from machrv.kernel.messages import Messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from machrv.message.audit import AuditToken
@@ -53,10 +54,8 @@ class Kernel(Messages):
     def bootstrap_check_in(self, service_name: str) -> int:
         """Claim a name: a receive right. The name lives as long as the right. On macOS it has at most 127 bytes."""
         port, name = self._ffi.new("mach_port_t *"), self._service("bootstrap_check_in", service_name)
-        code = self._lib.bootstrap_check_in(self._bootstrap, name, port)
-        if code:
-            raise self._refused("bootstrap_check_in", service_name, code)
-        return port[0]  # type: ignore[no-any-return]
+        check_in = self._lib.bootstrap_check_in
+        return self._named("bootstrap_check_in", service_name, port, lambda: check_in(self._bootstrap, name, port))
 
     def bootstrap_look_up(self, service_name: str, timeout: float = 10.0) -> int:
         """A send right to the port that was checked in under the name.
@@ -65,10 +64,18 @@ class Kernel(Messages):
         then it raises KERN_OPERATION_TIMED_OUT. launchd answers when it does.
         """
         port, name = self._ffi.new("mach_port_t *"), self._service("bootstrap_look_up", service_name)
-        code = self._look_up(name, port, timeout)
-        if code:
-            raise self._refused("bootstrap_look_up", service_name, code)
-        return port[0]  # type: ignore[no-any-return]
+        return self._named("bootstrap_look_up", service_name, port, lambda: self._look_up(name, port, timeout))
+
+    def _named(self, operation: str, service_name: str, port: Any, call: Callable[[], int]) -> int:
+        try:
+            code = call()
+            if code:
+                raise self._refused(operation, service_name, code)
+        except BaseException:
+            if port[0]:  # A signal handler has raised behind the call.
+                self._lib.mach_port_destroy(self._task, port[0])
+            raise
+        return port[0]  # type: ignore[no-any-return]  # No call, behind which a signal handler could raise.
 
     @property
     def _bootstrap(self) -> int:
@@ -129,6 +136,10 @@ class Kernel(Messages):
 
     # -- what each system has its own for -----------------------------------------------------------------------------
 
+    def most_rights(self) -> int | None:
+        """How many rights and memory objects one message takes; None where only its size counts."""
+        return None
+
     def memory(self) -> MemoryCalls:
         """The calls for memory that is behind a right: `machrv.MemoryObject` is made of them."""
         raise _unsupported("memory objects")
@@ -166,6 +177,10 @@ class Kernel(Messages):
 
         macOS: does nothing. Mach keeps one queue.
         """
+
+    def is_beyond(self, name: int) -> bool:
+        """Whether no answer can be believed from where this send right leads: to another pid namespace, on Linux. Else false."""
+        return False
 
     def port_identity(self, name: int) -> tuple[str, int]:
         """For `machrv trace`: what every process knows the port by, and the name's MACH_PORT_TYPE_* bits as last seen.

@@ -28,6 +28,10 @@ class Process(ABC):
     def is_running(self) -> bool:
         """False once the process has exited, reaped or not."""
 
+    def is_beyond(self) -> bool:
+        """Whether it can believe no message of this process's: it is in a pid namespace of its own, on Linux. Else false."""
+        return False
+
     @abstractmethod
     def fileno(self) -> int:
         """A descriptor that is readable once the process has exited; this object's, to be watched and never closed."""

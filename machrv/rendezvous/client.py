@@ -156,12 +156,12 @@ class DirectRendezvousClient(RendezvousClient):
         """
         deadline, requirement = monotonic() + timeout, server_requirement()
         client = cls(*taken(ask(send_right, "server", requirement, timeout, deadline), "server", requirement))
-        return client.known()
+        return client._known()
 
     def _why_nothing(self) -> str:
         return Claimed._why_nothing(self)
 
-    def known(self) -> Self:
+    def _known(self) -> Self:
         """Be what `get_instance` gives, unless there is one."""
         with _instance_lock:
             if not RendezvousClient._asked:
@@ -213,7 +213,7 @@ def look_up(names: list[str], kernel: Kernel, timeout: float, given: float | Non
     failures: list[tuple[str, MachError]] = []
     for name in names:
         try:
-            return name, SendRight(kernel.bootstrap_look_up(name, max(0.0, deadline - monotonic())), kernel)
+            return name, SendRight.owning(kernel, kernel.bootstrap_look_up, name, max(0.0, deadline - monotonic()))
         except MachError as error:
             failures.append((name, error))
     name, failure = failures[0]
@@ -247,21 +247,31 @@ def request_id(requirement: Requirement | None) -> int:
     return REQUEST_WITH_INFO_PLIST_ID if wants_info_plist(requirement) else REQUEST_ID
 
 
+def check_reachable(server: SendRight, what: str) -> None:
+    """Raises RendezvousError for a server whose answer could not be believed: asked, it would spend what is registered."""
+    if server.kernel.is_beyond(server.name):
+        raise RendezvousError(
+            f"the {what} is outside the pid namespace of this process, in which the kernel cannot say who answers: nothing was "
+            "asked, and what is registered stays so. Start this process without a pid namespace of its own (CLONE_NEWPID, "
+            "unshare --pid), or have the server inside it, too"
+        )
+
+
 def ask(
     server: SendRight, what: str, requirement: Requirement | None, timeout: float, deadline: float
 ) -> ReceivedMessage:
-    """Send a request to `server`, whose right is moved, and receive what it answers."""
+    """Send a request to `server`, whose right is spent then, and receive what it answers."""
     kernel = server.kernel
+    check_reachable(server, what)
     with reply_port(kernel) as answers:
-        name = server.moved("moved away: the server was asked with it")
         try:
+            # Copied, and closed behind it, which is the same to the server as a move: whenever a signal handler raises, it is
+            # known whose the right is.
             message = request(answers.name, request_id(requirement))
-            send_message(kernel, message, name, Disposition.MOVE_SEND, max(0.0, deadline - monotonic()))
-        except BaseException as error:
-            server.restore(name)
-            if isinstance(error, MachError):
-                raise explained(error, what, timeout) from error
-            raise
+            send_message(kernel, message, server.name, Disposition.COPY_SEND, max(0.0, deadline - monotonic()))
+            server.close()
+        except MachError as error:
+            raise explained(error, what, timeout) from error
         try:
             return answers.receive(max(0.0, deadline - monotonic()))
         except MachError as error:

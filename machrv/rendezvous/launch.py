@@ -11,7 +11,9 @@ from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from machrv.errors import ProcessGoneError
+from machrv.kernel.choice import tell
 from machrv.rendezvous.inherited import descriptor_of
+from machrv.rendezvous.keys import readable_key
 from machrv.rendezvous.names import SERVER_FD_VARIABLE, SERVICE_NAME_VARIABLE, server_name
 from machrv.rendezvous.policy import add_feature_state_to_environment
 from machrv.rendezvous.port import checked_ports, destroy_ports, take_ports
@@ -38,6 +40,25 @@ class Child(subprocess.Popen[Any]):
     Popen's own would wait for a child that waits for what the body was to send, and nobody would see what was raised. Where
     the body raises nothing, the `with` waits for the child, as Popen's does.
     """
+
+    _told = False
+
+    def poll(self) -> int | None:
+        """See `subprocess.Popen.poll`."""
+        return self._tell(super().poll())
+
+    def wait(self, timeout: float | None = None) -> int:
+        """See `subprocess.Popen.wait`."""
+        status = super().wait(timeout)
+        self._tell(status)
+        return status
+
+    def _tell(self, status: int | None) -> int | None:
+        """Whoever looks on (`machrv trace`) hears of the end of a child, which may never have said anything of itself."""
+        if status is not None and not self._told:
+            self._told = True
+            tell("exited", self.pid, status)
+        return status
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -104,6 +125,7 @@ def launch(
         popen["env"] = environment
         with _inherited(server, environment, popen) if nameless else nullcontext(), server.lock:
             process = Child(args, **popen)
+            tell("launched", process.pid, _words(args), list(map(readable_key, owned)))
             try:
                 if requirement is not None:
                     server.set_process_requirement_for_pid(process.pid, requirement)
@@ -117,6 +139,11 @@ def launch(
         return process
     finally:
         destroy_ports(owned)  # What was registered is the server's by now: this finds nothing.
+
+
+def _words(args: PathLike | Sequence[PathLike]) -> list[str]:
+    """The command line."""
+    return list(map(os.fsdecode, [args] if isinstance(args, (str, bytes, os.PathLike)) else args))
 
 
 @contextmanager

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from machrv.errors import MachError, RegistrationError, RightError
+from machrv.errors import CopyError, MachError, RegistrationError, RightError
 from machrv.kernel import current
 from machrv.log import log
 from machrv.message import Disposition, PortDescriptor
 from machrv.rendezvous.keys import key_text, uint32_key
-from machrv.rendezvous.protocol import MAX_PORTS
+from machrv.rendezvous.protocol import MAX_PORTS, SURE_PORTS
 from machrv.rights.files import fileport
 from machrv.rights.kinds import ReceiveRight, SendOnceRight, SendRight
 from machrv.rights.memory import MemoryObject
@@ -79,7 +79,7 @@ class RendezvousPort:
             raise RightError(
                 f"a {type(right).__name__} cannot be moved in a message: move the receive rights that are in it"
             )
-        return cls._moved(right.moved("moved into a RendezvousPort"), right.move, right.kernel)
+        return cls._moved(right._moved_away("moved into a RendezvousPort"), right.move, right.kernel)
 
     @classmethod
     def _moved(cls, name: int, disposition: Disposition, kernel: Kernel) -> RendezvousPort:
@@ -120,8 +120,26 @@ class RendezvousPort:
         """What to put into a message's descriptors: for a MOVE_* port its right, which is spent once it was sent."""
         return self.owned(kernel) or PortDescriptor(self.name, self._disposition)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if self._disposition in _MOVES:
+            raise CopyError(
+                "a RendezvousPort that moves a right cannot be copied or pickled: the right has one owner. Register it, or make "
+                "another right"
+            )
+        return super().__reduce_ex__(protocol)
+
     def __repr__(self) -> str:
         return f"RendezvousPort(name={self.name:#x}, disposition={self._disposition.name})"
+
+
+def _check_count(count: int, most: int | None) -> None:
+    """The kernel is only asked where it may matter."""
+    if most is None or most >= MAX_PORTS:
+        most, why = MAX_PORTS, ""
+    else:
+        why = ": this system's C library, musl before 1.2.6, sends no more in one message"
+    if count > most:
+        raise RegistrationError(f"{count} ports are more than one reply carries: register at most {most}{why}")
 
 
 def checked_ports(ports: Ports, kernel: Kernel) -> dict[int, CheckedPort]:
@@ -138,8 +156,8 @@ def checked_ports(ports: Ports, kernel: Kernel) -> dict[int, CheckedPort]:
         if number in checked:
             raise RegistrationError(f"the key {key!r} is given twice, once in another spelling")
         checked[number] = port.moving_right() if isinstance(port, Movable) else port
-    if len(checked) > MAX_PORTS:
-        raise RegistrationError(f"{len(checked)} ports are more than one reply carries: register at most {MAX_PORTS}")
+    if len(checked) > SURE_PORTS:
+        _check_count(len(checked), kernel.most_rights())
     moved: dict[tuple[int, int], int] = {}
     for number, found in checked.items():
         if not isinstance(found, (RendezvousPort, Right)):
@@ -233,7 +251,7 @@ def take_ports(checked: Mapping[int, CheckedPort], kernel: Kernel) -> dict[int, 
             if isinstance(port, RendezvousPort) and right is None:
                 taken[key] = port
             elif right is not None and right.move is not None:
-                moved.append((right, right.moved("moved away: it was registered for another process")))
+                moved.append((right, right._moved_away("moved away: it was registered for another process")))
                 taken[key] = RendezvousPort(moved[-1][1], right.move, kernel)
     except BaseException:
         for right, name in moved:

@@ -42,6 +42,8 @@ REPLY_ID: int = MACHRV_REPLY_ID
 #: The most ports that one reply carries. On Linux every right is a descriptor, and one packet has room for 253
 #: (SCM_MAX_FD, Linux 6.18, include/net/scm.h). macOS would take more; one limit for both is simpler to live with.
 MAX_PORTS = 253
+#: So many every system carries: with musl before 1.2.6, Linux has room for one less.
+SURE_PORTS = 252
 
 #: msgh_size of a request: a header and nothing else.
 REQUEST_SIZE = len(Message().encode())

@@ -213,6 +213,12 @@ class Registry:
             registration = Registration(self._kernel.open_process(pid), self)
         except ProcessLookupError as error:
             raise ProcessGoneError(f"there is no process {pid}: it has exited and was waited for") from error
+        if registration.process.is_beyond():
+            registration.process.close()
+            raise RegistrationError(
+                f"process {pid} is in a pid namespace of its own, where the kernel does not say who answers it: no reply would be "
+                "believed there. Start it without one (CLONE_NEWPID, unshare --pid), or have the server inside, too"
+            )
         # The lock is held: an exit that is reported at once waits for it, and finds the registration in the table.
         try:
             self._dispatcher.watch_process(registration.process, registration.exited)

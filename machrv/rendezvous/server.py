@@ -161,12 +161,15 @@ class RendezvousServerBase(Closing):
                 if descriptors and listens():
                     log().info("process %s asked and got %s", process_text(token.pid), keys_text(descriptors))
             except (MachError, RightError) as error:
-                log().warning(
-                    "the reply to process %d could not be sent, and its %d ports were given up: %s",
-                    token.pid,
-                    len(ports),
-                    error,
-                )
+                if ports:
+                    log().warning(
+                        "the reply to process %d could not be sent, and its %d ports were given up: %s",
+                        token.pid,
+                        len(ports),
+                        error,
+                    )
+                elif listens():  # Nothing is lost: who floods a server is not to fill its log.
+                    log().info("the reply to process %s could not be sent: %s", process_text(token.pid), error)
             except Exception:
                 log().exception(
                     f"the request of process {token.pid} failed: it is refused, and its ports were given up"

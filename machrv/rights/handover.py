@@ -47,7 +47,7 @@ class _Kept:
         self.right = right
         self.move: Disposition = right.move
         self.facts: dict[str, Any] = vars(popen)
-        self.name: int = right.moved("moved away: it is an argument of a process that was started")
+        self.name: int = right._moved_away("moved away: it is an argument of a process that was started")
 
     def ended(self, kernel: Kernel) -> bool:
         """Whether the process was started, and has ended."""

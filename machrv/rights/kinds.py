@@ -97,7 +97,7 @@ class SendOnceRight(Right):
 
     def send(self, message: Message, timeout: float | None = None) -> None:
         """As `SendRight.send`, but sending spends this right. If the send fails, it is still held."""
-        name = self.moved("used: it sends one message")
+        name = self._moved_away("used: it sends one message")
         try:
             send_message(self._kernel, message, name, Disposition.MOVE_SEND_ONCE, timeout)
         except BaseException:
@@ -171,7 +171,12 @@ class _Receiver(Right):
         return messages(self)  # type: ignore[arg-type]
 
     def _given_up(self, name: int) -> None:
-        self._kernel.mach_port_mod_refs(name, self.right, -1)
+        try:
+            self._kernel.mach_port_mod_refs(name, self.right, -1)
+        except BaseException as error:
+            if not isinstance(error, MachError) and holds(self._kernel, name, self.right):  # It was a signal handler's.
+                self._kernel.mach_port_mod_refs(name, self.right, -1)
+            raise
 
 
 class ReceiveRight(_Receiver):
@@ -232,8 +237,8 @@ class ReceiveRight(_Receiver):
 
     @classmethod
     def allocate(cls, queue_limit: int | None = None, kernel: Kernel | None = None) -> ReceiveRight:
-        """A new port. `queue_limit`: how many messages may wait before a sender has to, 0 to 1024 (default: 5). On Linux it
-        is stored, not enforced: each right has room for some 80 messages of any size, or more of small ones."""
+        """A new port. `queue_limit`: how many messages may wait before a sender has to, 0 to 1024 (default: 5). On Linux that
+        is the least: each right has room for some 80 of any size, or for as many as the limit says if that is more."""
         kernel = kernel if kernel is not None else current()
         right = cls(kernel.mach_port_allocate(MACH_PORT_RIGHT_RECEIVE), kernel)
         if queue_limit is not None:
@@ -266,14 +271,13 @@ KINDS: dict[int, type[ReceiveRight] | type[SendRight] | type[SendOnceRight]] = {
 
 def take_right(name: int, disposition: int, kernel: Kernel | None = None) -> OwnedRight | None:
     """The right that arrived under `name` as an owned object; None for MACH_PORT_NULL and MACH_PORT_DEAD."""
-    if name == MACH_PORT_NULL or name == MACH_PORT_DEAD:
-        return None
-    kind = KINDS.get(disposition)
+    kind = None if name == MACH_PORT_NULL or name == MACH_PORT_DEAD else KINDS.get(disposition)
     if kind is None:
         return None
-    right = kind(name, kernel)
+    right = kind(MACH_PORT_NULL, kernel)
     if kind is ReceiveRight:
         right._came = True  # type: ignore[union-attr]
+    right._held[:] = (name,)  # Last, and no call: a signal handler that raises finds it either owned or not.
     return right
 
 
@@ -289,16 +293,37 @@ def rights_of(descriptor: Any, kernel: Kernel) -> list[OwnedRight | None]:
 
 def received(kernel: Kernel, name: int, timeout: float | None) -> ReceivedMessage:
     """The next message that waits under `name`, which owns what it brought."""
+
+    def take(image: memoryview) -> ReceivedMessage:
+        """The message: its rights have owners before anything else can happen, unless memory is to be copied in first."""
+        message = _decode(image)
+        for descriptor in message.descriptors:
+            if type(descriptor) is not PortDescriptor:
+                return message
+        message.rights, message.reply_right = [], None
+        if message.descriptors or message.remote_port:
+            _own(message, kernel)
+        return message
+
     try:
-        message: ReceivedMessage = kernel.mach_msg(None, RECEIVE_OPTIONS, None, name, timeout, _decode)  # type: ignore[assignment]
+        message: ReceivedMessage = kernel.mach_msg(None, RECEIVE_OPTIONS, None, name, timeout, take)  # type: ignore[assignment]
     except MachError as error:
         raise not_received(error, name, timeout) from None
-    if message.descriptors:
+    if not hasattr(message, "rights"):
         copy_in(kernel, message)
-    rights: list[OwnedRight | None] = []
-    message.rights, message.reply_right = rights, None
-    if not message.descriptors and not message.remote_port:
-        return message
+        message.rights, message.reply_right = [], None
+        try:
+            _own(message, kernel)
+        except BaseException:
+            del message.rights
+            destroy_message(message, kernel)
+            raise
+    return message
+
+
+def _own(message: ReceivedMessage, kernel: Kernel) -> None:
+    """Owners for the rights in a message. If this fails, it owns none of them."""
+    rights = message.rights
     try:
         for descriptor in message.descriptors:
             if type(descriptor) is PortDescriptor:  # Most of them.
@@ -310,17 +335,15 @@ def received(kernel: Kernel, name: int, timeout: float | None) -> ReceivedMessag
         if not isinstance(right, ReceiveRight):
             message.reply_right = right
     except BaseException:
-        del message.rights
         for taken in filter(None, rights):
             taken.release()
-        destroy_message(message, kernel)
+        rights.clear()
         raise
-    return message
 
 
 def reply_port(kernel: Kernel) -> ReceiveRight:
     """A port for one answer. It only ever has send-once rights, of which the kernel tells by itself."""
-    port = ReceiveRight(kernel.mach_reply_port(), kernel)
+    port = ReceiveRight.owning(kernel, kernel.mach_reply_port)
     port._listens = True
     return port
 

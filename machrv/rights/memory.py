@@ -101,7 +101,7 @@ class MemoryObject(Closing):
                     f"the sender speaks of {size} bytes, and {facts.size} came: do not trust the rest"
                 )
             facts = facts._replace(size=size)
-        return cls(SendRight(right.moved("moved into a MemoryObject"), right.kernel), facts, True)
+        return cls(SendRight(right._moved_away("moved into a MemoryObject"), right.kernel), facts, True)
 
     @property
     def size(self) -> int:

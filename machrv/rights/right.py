@@ -27,6 +27,7 @@ from machrv.rights.closing import Closing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, ClassVar
 
     from typing_extensions import Self
@@ -91,11 +92,20 @@ class Right(Closing):
             )
         self._kernel = kernel if kernel is not None else current()
         self._epoch = _epoch
-        self._held = [name]
+        self._held = [name] if name else []
         #: What is closed when the right is closed, released or moved away, each under the key of whoever wanted it.
         self._attachments: dict[object, Any] | None = None
         if "tracemalloc" in sys.modules:
             self._made = _place()
+
+    @classmethod
+    def owning(cls, kernel: Kernel, take: Callable[..., int], *arguments: Any) -> Self:
+        """The owner of the reference that `take` gives: it is there before the call, behind which a signal handler may raise."""
+        right = cls(0, kernel)
+        held = right._held
+        name = take(*arguments)
+        held[:] = (name,)
+        return right
 
     @classmethod
     def adopt(cls, name: int, kernel: Kernel | None = None) -> Self:
@@ -152,7 +162,7 @@ class Right(Closing):
             pass
         return self.name
 
-    def moved(self, fate: str) -> int:
+    def _moved_away(self, fate: str) -> int:
         """As `release`, for a move: `fate` is what its text says of it from then on."""
         name = self.release()
         self._fate = fate
@@ -176,13 +186,16 @@ class Right(Closing):
     def close(self) -> None:
         """Give the right up. Idempotent."""
         if self._epoch is _epoch:
-            try:
-                name = self._held.pop()
-            except IndexError:
+            held = self._held
+            if not held:
                 return
-            if self._attachments:
-                self._detach()
-            self._given_up(name)
+            name = held[0]  # Without a call, behind which a signal handler could raise.
+            del held[0]
+            try:
+                if self._attachments:
+                    self._detach()
+            finally:
+                self._given_up(name)
 
     def _given_up(self, name: int) -> None:
         # A send or send-once right whose port has died is a dead name by now: this covers all three.

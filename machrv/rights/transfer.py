@@ -145,7 +145,7 @@ def _laid_out(
             raise RightError(
                 f"a {type(descriptor).__name__} cannot be moved in a message: move the receive rights that are in it"
             )
-        name = descriptor.moved("moved away in a message")
+        name = descriptor._moved_away("moved away in a message")
         moved.append((descriptor, name))
         copied = copied and descriptor.move == Disposition.MOVE_SEND
         return PortDescriptor(name, Disposition.COPY_SEND if copied else descriptor.move)

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from machrv.trace.holding import holds
 from machrv.trace.matching import match, port_received_from, was_sent
 from machrv.trace.reading import Call, Exchange, Identity, Parcel, Process
 from machrv.trace.wording import (
     Labels,
     call_rows,
     exchange_rows,
+    launch_rows,
     message_name,
     parcel_rows,
     plural,
-    rights_in,
     rights_words,
     title,
     told,
@@ -28,11 +29,10 @@ from machrv.trace.wording import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from machrv.message.audit import AuditToken
+    from machrv.trace.holding import Hold
     from machrv.trace.matching import Pair
     from machrv.trace.wording import Row
-
-_RECEIVE_RIGHT, _ALL = 1, 0x1F << 16
-_MOVE_RECEIVE = 16
 
 
 @dataclass(eq=False)
@@ -55,6 +55,8 @@ class Event:
     #: makes the details; most of them nobody ever looks at
     rows: Callable[[], list[Row]] = list
     thread: int = 0
+    #: when the call came back; 0 where it did not, or is none
+    until: int = 0
 
 
 @dataclass
@@ -69,23 +71,13 @@ class Arrow:
 
 
 @dataclass
-class Stay:
-    """For how long a port's receive right was with a process. `until` is None where it stayed to the end."""
-
-    port: str
-    process: Process
-    since: int
-    until: int | None = None
-
-
-@dataclass
 class Story:
     """All that a page shows."""
 
     lanes: list[Process]
     events: list[Event]
     arrows: list[Arrow]
-    stays: list[Stay]
+    holds: list[Hold]
     notes: list[str]
     labels: Labels
 
@@ -109,13 +101,27 @@ class Story:
 def tell(processes: Iterable[Process]) -> Story:
     """The story of these processes."""
     lanes = list(processes)
+    _recognise(lanes)
     labels = Labels(_services(lanes))
     pairs = match(lanes)
     teller = _Teller(lanes, labels, pairs)
     for process in list(lanes):
         teller.tell_process(process)
     teller.events.sort(key=lambda event: event.at)
-    return Story(lanes, teller.events, teller.arrows, _stays(lanes), _notes(lanes, teller), labels)
+    return Story(lanes, teller.events, teller.arrows, holds(lanes), _notes(lanes, teller), labels)
+
+
+def _recognise(lanes: list[Process]) -> None:
+    """A child that was launched and did not record itself, but sent messages: the kernel told their receivers who it is."""
+    tokens: dict[int, AuditToken] = {}
+    for process in lanes:
+        for exchange in process.exchanges:
+            token = None if exchange.received is None else exchange.received.token
+            if token is not None:
+                tokens.setdefault(token.pid, token)
+    for process in lanes:
+        if process.silent and process.pid in tokens:
+            process.silent, process.token, process.title = False, tokens[process.pid], ""
 
 
 def _services(processes: list[Process]) -> dict[str, str]:
@@ -146,7 +152,13 @@ class _Teller:
         who = f"process {process.pid}, started by {process.parent}"
         rows = [("program", process.title), ("pid", str(process.pid)), ("parent", str(process.parent))]
         begins = "comes from a fork" if process.forked else "begins to use ports"
+        begins = "is launched" if process.parent and not process.recorded else begins
         self.events.append(Event(process, process.began, "life", begins, who, rows=lambda: rows))
+        for launch in process.launches:
+            with_keys = f", with {', '.join(map(repr, launch.keys))}" if launch.keys else ""
+            event = Event(process, launch.at, "life", f"launches {launch.title}", f"process {launch.pid}{with_keys}")
+            event.rows = partial(launch_rows, launch)
+            self.events.append(event)
         for call in process.calls:
             self._tell_call(call)
         for exchange in process.exchanges:
@@ -166,7 +178,7 @@ class _Teller:
             failure = f"exit status {process.status}"
         elif process.executed:
             text = "becomes another program"
-        elif process.status is None and not process.said_goodbye:
+        elif process.status is None and not process.said_goodbye and process.recorded:
             text, failure = "is gone", "it did not end in the usual way; how is not known"
         at = max([process.ended, *(call.began for call in process.calls), *(e.began for e in process.exchanges)])
         self.events.append(Event(process, at, "life", text, failure=failure, alarming=bool(failure)))
@@ -176,8 +188,10 @@ class _Teller:
         port = next((right.port for right in [*call.rights, call.made] if right is not None and right.port), "")
         more = self._labels.cut(str(call.arguments[0])) if kind == "name" and call.arguments else ""
         event = Event(call.process, call.began, kind, told(call, self._labels), more, port=port, thread=call.thread)
-        event.rows = partial(call_rows, call, self._labels)
-        if call.failure is not None:
+        event.rows, event.until = partial(call_rows, call, self._labels), call.ended
+        if call.failure is not None and call.expected:
+            event.more = f"{event.more}: {call.failure}, as expected"
+        elif call.failure is not None:
             event.failure, event.alarming = call.failure, True
         self.events.append(event)
 
@@ -194,7 +208,7 @@ class _Teller:
         rights, words = rights_words(parcel)
         more = f"to {self._labels.short(port)}{_with(rights)}"
         event = Event(exchange.process, exchange.began, "send", f"sends {message_name(parcel)}", more, port=port)
-        event.rights, event.thread = rights, exchange.thread
+        event.rights, event.thread, event.until = rights, exchange.thread, exchange.ended or 0
         remarks: list[Row] = []
         event.rows = lambda: [*remarks, *exchange_rows(exchange), *parcel_rows(parcel, self._labels, False)]
         self.events.append(event)
@@ -293,55 +307,16 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _stays(processes: list[Process]) -> list[Stay]:
-    """Where each port's receive right was, and when: it is made, it moves in messages, it is destroyed."""
-    steps: list[tuple[int, str, Process, bool]] = []
-    for process in processes:
-        for call in process.calls:
-            if call.failure is None and call.made is not None and call.made.bits & 1 << 17:
-                steps.append((call.ended, call.made.port, process, True))
-            right = call.rights[0] if call.rights else None
-            if call.failure is None and right is not None and right.bits & 1 << 17 and _destroys(call):
-                steps.append((call.began, right.port, process, False))
-        for exchange in process.exchanges:
-            if exchange.sent is not None and was_sent(exchange):
-                steps += [(exchange.began, port, process, False) for port in _moved(exchange.sent)]
-            if exchange.received is not None:
-                steps += [(exchange.ended or 0, port, process, True) for port in _moved(exchange.received)]
-    stays: list[Stay] = []
-    there: dict[tuple[str, int], Stay] = {}
-    for at, port, process, comes in sorted(steps, key=lambda step: step[0]):
-        if comes and port and (port, id(process)) not in there:
-            there[port, id(process)] = Stay(port, process, at)
-            stays.append(there[port, id(process)])
-        elif not comes and (port, id(process)) in there:
-            there.pop((port, id(process))).until = at
-    for stay in there.values():
-        stay.until = stay.process.ended
-    return stays
-
-
-def _destroys(call: Call) -> bool:
-    if call.operation == "mach_port_mod_refs":
-        return call.arguments[1:] == [_RECEIVE_RIGHT, -1]
-    return call.operation == "mach_port_destroy"
-
-
-def _moved(parcel: Parcel) -> list[str]:
-    """The ports whose receive right the message moves."""
-    found = []
-    for disposition, identity in rights_in(parcel):
-        if disposition == _MOVE_RECEIVE:
-            found += [_port_of(one) for one in (identity if isinstance(identity, list) else [identity])]
-    return found
-
-
 def _notes(lanes: list[Process], teller: _Teller) -> list[str]:
     """What whoever looks must know: what is missing, and what is not certain."""
     notes = []
     for process in lanes:
         who = f"{title(process)} ({process.pid})" if process.recorded else title(process)
-        if not process.recorded:
+        if process.silent:
+            notes.append(
+                f"{who} ({process.pid}) was launched, and has not used machrv: of it is known what its parent knows"
+            )
+        elif not process.recorded:
             notes.append(f"{who} was not recorded: of it is known what others received from it")
         if process.survived:
             notes.append(f"{who} was still running when the recording ended: what it did later is not here")

@@ -5,9 +5,12 @@ The lines, JSON arrays; times are CLOCK_MONOTONIC in nanoseconds; RIGHT is [port
     ["call", began, ended, thread, operation, [argument, ...], [RIGHT or null, ...], result, RIGHT or null, FAILURE]
     ["began", number, time, thread, option, timeout or -1, name to receive from, its RIGHT, MESSAGE or null]
     ["ended", number, time, FAILURE, MESSAGE or null]
+    ["launched", time, pid, program, [key, ...]]
+    ["exited", time, pid, exit status or minus the signal]
+    ["expected", thread]    the last call of this thread that failed was to fail
 
 FAILURE is null or [what, size or null]. MESSAGE is [header and descriptors in hex, their RIGHTs, the trailer in hex, the
-body as far as it was asked for in hex]. Its RIGHTs are those of the remote port, the local port, and each descriptor:
+body as far as it was asked for in hex; of a rendezvous reply, its keys in hex]. Its RIGHTs are those of the remote port, the local port, and each descriptor:
 null for memory, a list for an array of rights, which is known where it was received.
 """
 
@@ -20,15 +23,17 @@ from __future__ import annotations
 import os
 from _thread import get_native_id
 from itertools import count
+from math import isfinite
 from struct import Struct, calcsize, error as StructError
 from time import monotonic_ns
 
 import machrv.constants as constants
 from machrv.errors import MachError
 from machrv.kernel import Kernel
+from machrv.kernel.choice import listen
 from machrv.message.layout import layout, offset_of
 from machrv.trace import BODIES_VARIABLE, VARIABLE
-from machrv.trace.recording import Recorder, quoted
+from machrv.trace.recording import Recorder, quoted, title
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,7 +62,11 @@ _NAMES: dict[str, tuple[int, ...]] = {
     "bootstrap_look_up": (),
     "fileport_makeport": (),
     "fileport_makefd": (0,),
+    "right_makefd": (0,),
+    "right_makeport": (),
 }
+#: What gives no name.
+_NAMELESS = ("fileport_makefd", "right_makefd", "mach_port_request_notification")
 #: Questions to which a failure is an answer like any other.
 _QUESTIONS = {"mach_port_type", "port_identity"}
 
@@ -65,6 +74,7 @@ _SEND = int(constants.MACH_SEND_MSG)
 _RECEIVE = int(constants.MACH_RCV_MSG)
 _TIMED_OUT = int(constants.MACH_RCV_TIMED_OUT)
 _COMPLEX = int(constants.MACH_MSGH_BITS_COMPLEX)
+_REPLY = int(constants.MACHRV_REPLY_ID)
 _HEADER, _COUNT, _ADDRESS = Struct("=IIIIIi"), Struct("=I"), Struct("=Q")
 #: By the type of a descriptor: its size, and where the name is in it (-1: nowhere).
 _DESCRIPTORS = {
@@ -102,6 +112,21 @@ class _Recording:
     def __getattr__(self, name: str) -> Any:
         """What only this platform's kernel has."""
         return getattr(self.__dict__["_kernel"], name)
+
+    def told(self, what: str, *facts: Any) -> None:
+        """What the program does besides: see `machrv.kernel.choice.tell`."""
+        try:
+            if what == "launched":
+                pid, words, keys = facts
+                self._recorder.announce(pid)
+                about = f"{pid:d},{quoted(title(words))},[{','.join(quoted(str(key)) for key in keys)}]"
+                self._recorder.write(f'["launched",{monotonic_ns()},{about}]')
+            elif what == "exited":
+                self._recorder.write('["exited",%d,%d,%d]' % (monotonic_ns(), *facts))
+            elif what == "expected":
+                self._recorder.write(f'["expected",{get_native_id()}]')
+        except Exception:
+            pass  # Nothing that is to be written.
 
     def memory(self) -> Any:
         """See `Kernel.memory`."""
@@ -168,7 +193,10 @@ class _Recording:
             rights, end = self._rights(image[:size], received)
             trailer = bytes(image[size + -size % 4 :][:_LONGEST_TRAILER]).hex() if received else ""
             body = bytes(image[end:size][: self._bodies]).hex()
-            return f'["{bytes(image[:end]).hex()}",[{",".join(rights)}],"{trailer}","{body}"]'
+            keys = ""
+            if _HEADER.unpack_from(image)[5] == _REPLY:
+                keys = f',"{bytes(image[end:size][: 4 * (len(rights) - 2)]).hex()}"'
+            return f'["{bytes(image[:end]).hex()}",[{",".join(rights)}],"{trailer}","{body}"{keys}]'
         except Exception:
             return "null"
 
@@ -223,6 +251,8 @@ def _value(value: object) -> str:
         return "null" if value is None else f"{value:d}"
     if isinstance(value, str):
         return quoted(value[:1000])
+    if isinstance(value, float) and isfinite(value):
+        return repr(value)
     if isinstance(value, tuple):
         return f"[{','.join(map(_value, value))}]"
     return quoted(type(value).__name__)
@@ -251,7 +281,7 @@ def _recorded(operation: str, names: tuple[int, ...], family: str = "") -> Calla
             raise
         ended = monotonic_ns()
         name = result[0] if isinstance(result, tuple) else result
-        made = isinstance(name, int) and operation not in ("fileport_makefd", "mach_port_request_notification")
+        made = isinstance(name, int) and operation not in _NAMELESS
         write(ended, _value(result), self._right(name) if made else "null", "null")
         return result
 
@@ -319,5 +349,7 @@ def traced(kernel: Kernel) -> Kernel:
     """`kernel`, recorded as the environment asks for."""
     bodies = os.environ.get(BODIES_VARIABLE, "")
     size = int(bodies) if bodies.isascii() and bodies.isdigit() and len(bodies) < 10 else 0
-    kernel = TracingKernel(kernel, os.environ[VARIABLE], size)
+    tracing = TracingKernel(kernel, os.environ[VARIABLE], size)
+    listen(tracing.told)
+    kernel = tracing
     return kernel

@@ -3,11 +3,11 @@
 {
   const data = JSON.parse(document.getElementById("data").textContent);
   const [LANE, AT, KIND, TEXT, MORE, FAILURE, PORT, RIGHTS, SINCE, ROWS] = Array(10).keys();
-  const { strings, lanes, events, arrows, stays } = data;
+  const { strings, lanes, events, arrows, stays, holds, ports } = data;
   const chart = document.getElementById("chart"), space = document.getElementById("space");
   const picture = document.getElementById("picture"), heads = document.getElementById("lanes");
   const details = document.getElementById("details");
-  const HEIGHTS = [9, 15, 24, 37], GUTTER = 88, TOP = 30;
+  const HEIGHTS = [9, 15, 24, 37], NARROWEST = [44, 110, 165, 215], GUTTER = 88, TOP = 30;
   let zoom = 3, selected = -1, hovered = -1, width = 0, scheduled = false;
   let shown = [];   // the events that pass the filters, in order: one row each
   let rowOf = [];   // the row of each event, -1 where it is filtered out
@@ -18,7 +18,9 @@
   const waits = events.flatMap((event, index) => (event[SINCE] >= 0 ? [index] : []));
   const colour = lane => (lanes[lane][2] ? `var(--l${lane % 6})` : "var(--none)");
   const height = () => HEIGHTS[zoom];
-  const x = lane => GUTTER + 16 + lane * width;
+  const hidden = new Set();  // lanes that are not wanted
+  let columnOf = [];         // where each lane is, from the left; -1 where it is hidden
+  const x = lane => GUTTER + 16 + columnOf[lane] * width;
   const y = row => TOP + row * height();
 
   function time(ns) {
@@ -32,7 +34,7 @@
     const wanted = new Set([...document.querySelectorAll("[data-kinds]:checked")].flatMap(box => box.dataset.kinds.split(" ")));
     shown = [];
     rowOf = events.map((event, index) =>
-      wanted.has(event[KIND]) || event[FAILURE] >= 0 || index === selected ? shown.push(index) - 1 : -1);
+      !hidden.has(event[LANE]) && (wanted.has(event[KIND]) || event[FAILURE] >= 0 || index === selected) ? shown.push(index) - 1 : -1);
     resize();
   }
 
@@ -63,11 +65,15 @@
   }
 
   function resize() {
-    width = Math.max(chart.clientWidth < 600 ? 165 : 215, Math.floor((chart.clientWidth - GUTTER - 8) / lanes.length));
-    const whole = GUTTER + lanes.length * width;
+    let columns = 0;
+    columnOf = lanes.map((_, lane) => (hidden.has(lane) ? -1 : columns++));
+    const least = Math.min(NARROWEST[zoom], chart.clientWidth < 600 ? 165 : 215);
+    width = Math.max(least, Math.floor((chart.clientWidth - GUTTER - 8) / Math.max(1, columns)));
+    const whole = GUTTER + columns * width;
     space.style.width = heads.style.width = `${whole}px`;
     space.style.height = `${y(shown.length) + 20}px`;
     [...heads.children].forEach((head, lane) => {
+      head.hidden = hidden.has(lane);
       head.style.left = `${x(lane) - 12}px`;
       head.style.maxWidth = `${width - 10}px`;
       head.style.background = colour(lane);
@@ -84,7 +90,7 @@
     const top = Math.max(0, chart.scrollTop - 200), room = chart.clientHeight + 400;
     const first = Math.max(0, Math.floor((top - TOP) / height()) - 1);
     const last = Math.min(shown.length - 1, Math.ceil((top + room - TOP) / height()));
-    const total = GUTTER + lanes.length * width;
+    const total = space.clientWidth;
     picture.replaceChildren();
     picture.style.top = `${top}px`;
     picture.setAttribute("width", total);
@@ -93,7 +99,8 @@
     drawMarks(total);
     drawLanes(first, last);
     drawWaits(first, last);
-    arrows.forEach((arrow, index) => drawArrow(arrow, index, first, last));
+    const labels = arrows.map((arrow, index) => drawArrow(arrow, index, first, last));
+    for (const label of labels) if (label) make("text", ...label); // No arrow is drawn over one.
     for (let row = first; row <= last; row++) drawEvent(shown[row], row);
   }
 
@@ -108,13 +115,14 @@
 
   function drawLanes(first, last) {
     lanes.forEach(([, , recorded, begins, ends], lane) => {
+      if (hidden.has(lane)) return;
       make("line", { x1: x(lane), x2: x(lane), y1: y(first), y2: y(last), stroke: "var(--line)", "stroke-dasharray": "1 6" });
       const from = Math.max(first, place(begins)), to = Math.min(last, ends < 0 ? last : place(ends));
       if (recorded && from <= to) make("line", { x1: x(lane), x2: x(lane), y1: y(from), y2: y(to), stroke: colour(lane), "stroke-width": 2 });
     });
     const port = selected >= 0 ? events[selected][PORT] : -1;
     for (const [of, lane, since, until] of stays) {
-      if (port < 0 || of !== port) continue;
+      if (port < 0 || of !== port || hidden.has(lane)) continue;
       const from = Math.max(first - 1, rowAt(since)), to = Math.min(last + 1, until < 0 ? shown.length : rowAt(until));
       if (from <= to) make("line", { x1: x(lane), x2: x(lane), y1: y(from), y2: y(to), stroke: "var(--stay)", "stroke-width": 16, "stroke-linecap": "round", opacity: 0.4 });
     }
@@ -145,13 +153,14 @@
     }
     const x1 = x(events[from][LANE]), x2 = x(events[to][LANE]), y1 = y(rowOf[from]), y2 = y(rowOf[to]);
     if (x1 === x2) make("path", { ...ink, d: `M${x1} ${y1}C${x1 - 30} ${y1} ${x1 - 30} ${y2} ${x1 - 8} ${y2}` });
-    else {
-      const way = Math.sign(x2 - x1);
-      make("path", { ...ink, d: `M${x1} ${y1}H${x2 - way * 22}C${x2 - way * 6} ${y1} ${x2 - way * 26} ${y2} ${x2 - way * 10} ${y2}` });
-    }
-    if (rights && zoom > 1) make("text", { x: (x1 + x2) / 2, y: y1 + 14, class: "moved", "text-anchor": "middle" }, cut(strings[words], Math.max(width, Math.abs(x2 - x1)) - 50));
+    else if (x1 < x2) make("path", { ...ink, d: `M${x1} ${y1}H${x2 - 22}C${x2 - 6} ${y1} ${x2 - 26} ${y2} ${x2 - 10} ${y2}` });
+    // To the left, down beside the sender, where no labels are, and then below the label of who receives.
+    else make("path", { ...ink, d: `M${x1} ${y1}C${x1 - 26} ${y1} ${x1 - 2} ${y2} ${x1 - 22} ${y2}H${x2 + 10}` });
     const way = x1 === x2 ? 1 : Math.sign(x2 - x1);
-    make("path", { d: `M${x2 - way * 5} ${y2}l${-way * 9} -5v10z`, fill: ink.stroke });
+    make("path", { d: `M${x2 - way * 5} ${y2}l${-way * 9} -5v10z`, fill: ink.stroke, class: "head" });
+    if (!rights || zoom < 2) return;
+    const text = cut(strings[words], Math.max(width, Math.abs(x2 - x1)) - 50);
+    return [{ x: (x1 + x2) / 2, y: (x2 < x1 ? y2 : y1) + 14, class: "moved", "text-anchor": "middle" }, text];
   }
 
   function drawEvent(index, row) {
@@ -167,12 +176,12 @@
     if (wrong) make("path", { d: `M${at - 7} ${level - 7}l14 14m0 -14l-14 14`, stroke: "var(--bad)", "stroke-width": 2.4 });
     if (zoom < 1 && index !== selected && index !== hovered) return;
     const text = strings[event[TEXT]], more = wrong ? strings[event[FAILURE]] : strings[event[MORE]];
-    const two = zoom === 3 && (more || event[KIND] === "send");
-    const left = at + (event[KIND] === "receive" ? 27 : 13), room = width - (left - at) - 10;
-    const other = event[KIND] === "send" ? otherEnd(index) : -1; // Where a message leaves to the right, its line lies.
-    const up = two ? 16 : other >= 0 && zoom === 2 && events[other][LANE] > event[LANE] ? 6 : -4;
-    make("text", { x: left, y: level - up }, cut(text, room));
-    if (two && more) make("text", { x: left, y: level - 4, class: wrong ? "more wrong" : "more" }, cut(more, room * 1.12));
+    const two = zoom === 3 && (more || event[KIND] === "send" || event[KIND] === "receive");
+    const left = at + (event[KIND] === "receive" ? 27 : 13), room = width - (left - at) - 26;
+    // The line of a message may lie on the right of its row: labels stand above it.
+    const up = two ? 16 : zoom === 2 ? 6 : zoom === 1 ? 4 : -4;
+    make("text", { x: left, y: level - up, class: zoom === 1 ? "small label" : "label" }, cut(text, room));
+    if (two && more) make("text", { x: left, y: level - 4, class: wrong ? "more wrong label" : "more label" }, cut(more, room * 1.12));
     drawTime(index, row, level);
   }
 
@@ -217,18 +226,39 @@
       list.append(element("dt", strings[event[at]]), element("dd", strings[event[at + 1]], "bytes"));
     }
     details.append(list);
+    details.append(holders(event));
+  }
+
+  // Who holds which right at this moment: of the event's port first, then of the others.
+  function holders(event) {
+    const box = element("details"), at = event[AT], byPort = new Map();
+    for (const [port, lane, since, until, right] of holds) {
+      if (since > at || (until >= 0 && until <= at)) continue;
+      if (!byPort.has(port)) byPort.set(port, []);
+      byPort.get(port).push(`${lanes[lane][0]}: ${strings[right]}`);
+    }
+    const order = [...byPort.keys()].sort((one, other) => (other === event[PORT]) - (one === event[PORT]));
+    box.id = "holders";
+    box.open = byPort.size > 0 && order[0] === event[PORT];
+    box.append(element("summary", `Who holds what at this moment: ${byPort.size} ports`));
+    const list = element("dl");
+    for (const port of order.slice(0, 60)) list.append(element("dt", strings[ports[port]]), element("dd", byPort.get(port).join("; ")));
+    box.append(list);
+    return box;
   }
 
   function select(index, quiet) {
     if (index < 0 || index >= events.length) return;
     selected = index;
     hovered = -1;
+    if (hidden.delete(events[index][LANE])) markLanes();
     if (rowOf[index] < 0) filter();
     show(index);
     const level = y(rowOf[index]);
     if (!quiet && (level < chart.scrollTop + 90 || level > chart.scrollTop + chart.clientHeight - 90)) {
       chart.scrollTop = level - chart.clientHeight / 2;
     }
+    if (!quiet || innerWidth <= 960) chart.parentElement.scrollIntoView({ block: "nearest" }); // The details too.
     const at = x(events[index][LANE]);
     if (!quiet && (at < chart.scrollLeft + GUTTER || at + width > chart.scrollLeft + chart.clientWidth)) chart.scrollLeft = at - GUTTER - 20;
     schedule();
@@ -254,6 +284,46 @@
     select(shown[Math.min(shown.length - 1, Math.max(0, row + by))]);
   }
 
+  // -- lanes: hidden, shown, jumped to --------------------------------------------------------------------------------
+
+  const boxes = [...document.querySelectorAll("[data-lane]")];
+  function markLanes() {
+    boxes.forEach((box, lane) => { box.checked = !hidden.has(lane); });
+    filter();
+  }
+  function showOnly(lanesWanted) {
+    lanes.forEach((_, lane) => (lanesWanted(lane) ? hidden.delete(lane) : hidden.add(lane)));
+    markLanes();
+  }
+  boxes.forEach((box, lane) => box.addEventListener("change", () => showOnly(other => (other === lane ? box.checked : !hidden.has(other)))));
+  document.getElementById("all").addEventListener("click", () => showOnly(() => true));
+  document.getElementById("none").addEventListener("click", () => showOnly(() => false));
+  for (const button of document.querySelectorAll("[data-jump]")) {
+    button.addEventListener("click", () => {
+      const lane = Number(button.dataset.jump);
+      select(lanes[lane][3]);
+      chart.scrollLeft = x(lane) - GUTTER - 20;
+    });
+  }
+
+  // -- search -----------------------------------------------------------------------------------------------------------
+
+  const field = document.getElementById("search"), found = document.getElementById("found");
+  let matches = [];
+  const textOf = event => [TEXT, MORE, FAILURE].map(at => (event[at] >= 0 ? strings[event[at]] : "")).join(" ") + " " + lanes[event[LANE]].slice(0, 2).join(" ")
+    + " " + event.slice(ROWS).map(number => strings[number]).join(" ");
+  field.addEventListener("input", () => {
+    const word = field.value.trim().toLowerCase();
+    matches = word ? events.flatMap((event, index) => (textOf(event).toLowerCase().includes(word) ? [index] : [])) : [];
+    found.textContent = word ? `${matches.length} found` : "";
+  });
+  field.addEventListener("keydown", event => {
+    if (event.key !== "Enter" || !matches.length) return;
+    const at = matches.indexOf(selected), next = event.shiftKey ? (at < 0 ? 0 : at) - 1 : at + 1;
+    select(matches[(next + matches.length) % matches.length]);
+    found.textContent = `${((next + matches.length) % matches.length) + 1} of ${matches.length}`;
+  });
+
   const nextFailure = () => {
     const later = data.failures.find(event => event > selected);
     select(later === undefined ? data.failures[0] ?? -1 : later);
@@ -261,7 +331,7 @@
   const KEYS = {
     ArrowDown: () => step(1), ArrowUp: () => step(-1), PageDown: () => step(15), PageUp: () => step(-15),
     Home: () => step(-Infinity), End: () => step(Infinity), Enter: () => select(otherEnd(selected)),
-    f: nextFailure, "+": () => zoomBy(1), "=": () => zoomBy(1), "-": () => zoomBy(-1),
+    f: nextFailure, "/": () => field.focus(), "+": () => zoomBy(1), "=": () => zoomBy(1), "-": () => zoomBy(-1),
   };
   chart.addEventListener("keydown", event => {
     if (KEYS[event.key] && !event.ctrlKey && !event.metaKey && !event.altKey) {

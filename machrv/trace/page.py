@@ -17,6 +17,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from machrv.trace.holding import RECEIVE
 from machrv.trace.recording import title as program
 from machrv.trace.wording import plural, title
 
@@ -90,6 +91,7 @@ def page(story: Story, command: list[str], most: int = MOST_EVENTS) -> str:
 {_failures(story, events)}
 {_notes(notes)}
 {_tools()}
+{_processes(story)}
 </header>
 <main class="columns">
 <div id="chart" tabindex="0" role="group" aria-label="What happened, one event a row, one lane a process" aria-describedby="keys">
@@ -98,7 +100,7 @@ def page(story: Story, command: list[str], most: int = MOST_EVENTS) -> str:
 </div>
 <section id="details" aria-live="polite" aria-label="Details"><h2>Details</h2>
 <p>Point at a row, or tap it. The details of a message are its fields, as <code>machrv decode</code> shows them; the rows of its port are ringed then, and the band in a lane is where the port's receive right was.</p>
-<p id="keys">Keys, once the lanes have the focus: ↑ ↓ for the rows, Enter for a message's other end, f for the next failure, + and − to zoom.</p>
+<p id="keys">Keys, once the lanes have the focus: ↑ ↓ for the rows, Enter for a message's other end, f for the next failure, / to search, + and − to zoom.</p>
 </section>
 </main>
 <footer>{_legend()}<noscript><p>The lanes are drawn by the script in this page: a browser that runs none shows what failed, and no more.</p></noscript></footer>
@@ -148,10 +150,17 @@ def _data(story: Story, events: list[Event]) -> dict[str, Any]:
         sent, received = (number_of.get(id(event), -1) for event in (arrow.sent, arrow.received))
         if sent >= 0 or received >= 0:
             arrows.append([sent, received, int(arrow.certain), arrow.rights, strings.number(arrow.words)])
-    stays = [
-        [strings.number(stay.port), lane_of[id(stay.process)], stay.since - first, (stay.until or 0) - first]
-        for stay in story.stays
+    holds = [
+        [
+            strings.number(hold.port),
+            lane_of[id(hold.process)],
+            hold.since - first,
+            (hold.until or 0) - first,
+            strings.number(hold.right),
+        ]
+        for hold in story.holds
     ]
+    names = {hold.port: story.labels.full(hold.port) for hold in story.holds}
     last = events[-1].at - first if events else 0
     return {
         "lanes": [
@@ -160,7 +169,9 @@ def _data(story: Story, events: list[Event]) -> dict[str, Any]:
         ],
         "events": rows,
         "arrows": arrows,
-        "stays": stays,
+        "stays": [hold[:4] for hold, told in zip(holds, story.holds) if told.right == RECEIVE],
+        "holds": holds,
+        "ports": {strings.number(port): strings.number(name) for port, name in names.items()},
         "failures": [number for number, event in enumerate(events) if event.alarming],
         "pause": max(1_000_000, last // 25),
         "strings": strings.texts,
@@ -168,6 +179,8 @@ def _data(story: Story, events: list[Event]) -> dict[str, Any]:
 
 
 def _about(process: Any) -> str:
+    if process.silent:
+        return f"pid {process.pid}, did not use machrv"
     if not process.recorded:
         return "not recorded"
     return f"pid {process.pid}" + (f", {_ending(process)}" if process.ended is None else "")
@@ -177,8 +190,21 @@ def _ending(process: Any) -> str:
     return "still running" if process.survived else "end not seen"
 
 
+def _processes(story: Story) -> str:
+    """A list to jump from: a button for each lane, and a box to hide it."""
+    lines = "".join(
+        f'<li><input type="checkbox" data-lane="{lane}" checked aria-label="Show {escape(title(process))}">'
+        f'<button data-jump="{lane}">{escape(title(process))} <small>{escape(_about(process))}</small></button></li>'
+        for lane, process in enumerate(story.lanes)
+    )
+    return (
+        f'<details id="processes"><summary>{plural(len(story.lanes), "lane")}: jump to one, or hide it</summary>'
+        f'<p><button id="all">Show all</button> <button id="none">Hide all</button></p><ul>{lines}</ul></details>'
+    )
+
+
 def _lane(process: Any) -> str:
-    return f"<div><b>{escape(title(process))}</b><small>{escape(_about(process))}</small></div>"
+    return f'<div title="{escape(title(process))}, {escape(_about(process))}"><b>{escape(title(process))}</b><small>{escape(_about(process))}</small></div>'
 
 
 def _summary(story: Story) -> str:
@@ -225,8 +251,12 @@ def _tools() -> str:
         f'<label><input type="checkbox" data-kinds="{kinds}"{" checked" if on else ""}>{name}</label>'
         for name, kinds, on in _FILTERS
     )
+    search = (
+        '<span><input id="search" type="search" placeholder="Search" aria-label="Search the rows: Enter for the next">'
+        '<output id="found" for="search"></output></span>'
+    )
     zoom = '<button id="out" aria-label="Zoom out">−</button><button id="in" aria-label="Zoom in">+</button>'
-    return f'<div class="tools" role="toolbar" aria-label="What is shown">{boxes}<span>{zoom}</span></div>'
+    return f'<div class="tools" role="toolbar" aria-label="What is shown">{boxes}<span>{zoom}</span>{search}</div>'
 
 
 def _legend() -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _LONGEST = 1 << 20
 #: Nothing is larger: times, numbers, names.
 _LARGEST = 1 << 63
+#: A child may begin before its parent has written that it was launched, by so many nanoseconds.
+_EARLY = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Parcel:
     body: bytes
     trailer: bytes
     identities: list[Identity | list[Identity]]
+    #: of a rendezvous reply: what the rights are under
+    keys: tuple[int, ...] = ()
 
     @property
     def token(self) -> AuditToken | None:
@@ -66,6 +70,8 @@ class Call:
     result: Any
     made: Identity | None
     failure: str | None
+    #: the program has said that it was to fail
+    expected: bool = False
 
 
 @dataclass(eq=False, repr=False)
@@ -87,6 +93,17 @@ class Exchange:
 
 
 @dataclass(eq=False, repr=False)
+class Launch:
+    """A child that a process has started with `launch`."""
+
+    process: Process
+    at: int
+    pid: int
+    title: str
+    keys: list[str]
+
+
+@dataclass(eq=False, repr=False)
 class Process:
     """One process, or one program of several that it has executed, as it recorded itself."""
 
@@ -101,6 +118,8 @@ class Process:
     forked: bool = False
     #: False for one that is only known from the messages that it sent
     recorded: bool = True
+    #: it was launched, and has not used machrv: all that is known of it is what its parent knows
+    silent: bool = False
     #: it said that it was about to end
     said_goodbye: bool = False
     #: it went on as another program (execve)
@@ -114,6 +133,9 @@ class Process:
     full: bool = False
     calls: list[Call] = field(default_factory=list)
     exchanges: list[Exchange] = field(default_factory=list)
+    launches: list[Launch] = field(default_factory=list)
+    #: of processes that it has waited for: when, the pid, the status
+    exits: list[tuple[int, int, int]] = field(default_factory=list)
 
     @property
     def key(self) -> tuple[int, int, int] | None:
@@ -129,7 +151,31 @@ def read(directory: str) -> list[Process]:
             process = _process(os.path.join(directory, name))
             if process is not None:
                 found.append(process)
-    return sorted(found, key=lambda process: process.began)
+    found.sort(key=lambda process: process.began)
+    return sorted(_with_children(found), key=lambda process: process.began)
+
+
+def _with_children(found: list[Process]) -> list[Process]:
+    """The same, with those that were launched and have not recorded themselves; and how children ended, by their parents."""
+    everybody = list(found)
+    for parent in found:
+        for launch in parent.launches:
+            again = min(
+                (other.at for other in parent.launches if other.pid == launch.pid and other.at > launch.at),
+                default=_LARGEST,
+            )
+            exit = next(
+                (exit for exit in parent.exits if exit[1] == launch.pid and launch.at <= exit[0] <= again), None
+            )
+            until = exit[0] if exit is not None else again
+            known = [child for child in found if child.pid == launch.pid and launch.at - _EARLY <= child.began <= until]
+            if not known:
+                known = [Process(launch.pid, parent.pid, launch.at, title=launch.title, recorded=False, silent=True)]
+                everybody += known
+            if exit is not None:
+                known[-1].status = exit[2]
+                known[-1].ended = known[-1].ended or exit[0]
+    return everybody
 
 
 def _process(path: str) -> Process | None:
@@ -170,32 +216,42 @@ def _enter(record: Any, process: Process, waiting: dict[int, Exchange]) -> bool:
         began, version, pid, parent, forked, kernel, token, title = rest
         if version != VERSION:
             raise ValueError("another version")
-        process.began, process.pid, process.parent = _number(began), _number(pid), _number(parent)
+        process.began, process.pid, process.parent = number(began), number(pid), number(parent)
         process.forked, process.kernel, process.title = bool(forked), _text(kernel), _text(title)
-        process.token = None if token is None else AuditToken(*map(_number, token))
+        process.token = None if token is None else AuditToken(*map(number, token))
         return True
     if kind == "end":
-        process.ended, process.said_goodbye = _number(rest[0]), True
+        process.ended, process.said_goodbye = number(rest[0]), True
     elif kind == "lost":
-        process.lost += _number(rest[0])
+        process.lost += number(rest[0])
     elif kind == "full":
         process.full = True
     elif kind == "call":
         process.calls.append(_call(rest, process))
+    elif kind == "launched":
+        at, pid, title, keys = rest
+        process.launches.append(Launch(process, number(at), number(pid), _text(title), [_text(key) for key in keys]))
+    elif kind == "exited":
+        at, pid, status = map(number, rest)
+        process.exits.append((at, pid, status))
+    elif kind == "expected":
+        thread = number(rest[0])
+        failed = [call for call in process.calls[-64:] if call.thread == thread and call.failure is not None]
+        failed[-1].expected = True
     elif kind == "began":
-        number, began, thread, option, timeout, name, port, sent = rest
-        began, thread, option = _number(began), _number(thread), _number(option)
-        wanted = _number(timeout), _number(name), _identity(port), _parcel(sent)
+        which, began, thread, option, timeout, name, port, sent = rest
+        began, thread, option = number(began), number(thread), number(option)
+        wanted = number(timeout), number(name), _identity(port), _parcel(sent)
         exchange = Exchange(process, began, thread, option, *wanted)
-        waiting[_number(number)] = exchange
+        waiting[number(which)] = exchange
         process.exchanges.append(exchange)
     elif kind == "ended":
-        number, ended, failure, received = rest
-        exchange = waiting.pop(_number(number))
-        exchange.ended, exchange.received = _number(ended), _parcel(received)
+        which, ended, failure, received = rest
+        exchange = waiting.pop(number(which))
+        exchange.ended, exchange.received = number(ended), _parcel(received)
         if failure is not None:
             exchange.failure = _text(failure[0])
-            exchange.failed_size = None if failure[1] is None else _number(failure[1])
+            exchange.failed_size = None if failure[1] is None else number(failure[1])
     else:
         raise ValueError("no such record")
     return False
@@ -207,9 +263,9 @@ def _call(rest: list[Any], process: Process) -> Call:
         raise TypeError("arguments")
     return Call(
         process,
-        _number(began),
-        _number(ended),
-        _number(thread),
+        number(began),
+        number(ended),
+        number(thread),
         _text(operation),
         arguments,
         [None if right is None else _identity(right) for right in rights],
@@ -240,7 +296,9 @@ def _parcel(value: Any) -> Parcel | None:
         except MessageFormatError:
             pass
     identities = [[_identity(one) for one in right] if _is_array(right) else _identity(right) for right in rights]
-    return Parcel(message, size, head, body, trailer, identities)
+    keys = bytes.fromhex(value[4]) if len(value) > 4 else b""
+    numbers = tuple(int.from_bytes(keys[at : at + 4], "little") for at in range(0, len(keys) - 3, 4))
+    return Parcel(message, size, head, body, trailer, identities, numbers)
 
 
 def _is_array(right: Any) -> bool:
@@ -248,10 +306,11 @@ def _is_array(right: Any) -> bool:
 
 
 def _identity(value: Any) -> Identity:
-    return Identity() if value is None else Identity(_text(value[0]), _number(value[1]))
+    return Identity() if value is None else Identity(_text(value[0]), number(value[1]))
 
 
-def _number(value: Any) -> int:
+def number(value: Any) -> int:
+    """A number of a file, if it is one. Raises TypeError."""
     if type(value) is not int or not -_LARGEST < value < _LARGEST:
         raise TypeError("a number is expected")
     return value

@@ -100,7 +100,7 @@ class Recorder:
             self._open(folder)
             if first:
                 self._written += os.write(self._fd, self._start_line())
-                self._announce(folder)
+                self._announce(folder, os.getpid())
         finally:
             os.close(folder)
         return True
@@ -131,8 +131,19 @@ class Recorder:
         )
         return f'["start",{self._began},{VERSION},{about}]\n'.encode()
 
+    def announce(self, pid: int) -> None:
+        """Tell whoever watches of a process that may never say anything of itself. It is this process's child."""
+        try:
+            folder = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return
+        try:
+            self._announce(folder, pid)
+        finally:
+            os.close(folder)
+
     @staticmethod
-    def _announce(folder: int) -> None:
+    def _announce(folder: int, pid: int) -> None:
         """Tell whoever watches that there is one process more."""
         try:
             # Opened for reading too: so the write finds a reader, and cannot end a program that does not ignore SIGPIPE.
@@ -140,7 +151,7 @@ class Recorder:
         except OSError:
             return
         try:
-            os.write(pipe, b"%d\n" % os.getpid())
+            os.write(pipe, b"%d\n" % pid)
         except OSError:
             pass
         finally:

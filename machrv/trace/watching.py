@@ -138,7 +138,8 @@ class Watcher:
         if ending.at is None:
             process.survived = not process.said_goodbye
         else:
-            process.ended, process.status = ending.at, self._status(ending.fd)
+            told = self._status(ending.fd)
+            process.ended, process.status = ending.at, process.status if told is None else told
         if pid in self._waited:
             process.ended, process.status = self._waited[pid]
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import machrv.constants as constants
 from machrv.anatomy import dissect, id_name
 from machrv.message.descriptor import OutOfLineDescriptor, OutOfLinePortsDescriptor
+from machrv.rendezvous.keys import key_text
 from machrv.trace.reading import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from machrv.trace.reading import Call, Exchange, Parcel, Process
+    from machrv.trace.reading import Call, Exchange, Launch, Parcel, Process
 
     Row = tuple[str, str]
 
@@ -109,12 +110,22 @@ def rights_in(parcel: Parcel) -> list[tuple[int, Identity | list[Identity]]]:
 
 def rights_words(parcel: Parcel) -> tuple[int, str]:
     """How many rights a message moves, and which."""
+    if parcel.keys and len(parcel.keys) == len(parcel.identities) - 2:
+        words = [
+            f"{key_text(key)} {_kind(disposition, one)}"
+            for key, (disposition, one) in zip(parcel.keys, rights_in(parcel))
+        ]
+        return len(words), ", ".join(words)
     counts: dict[str, int] = {}
     for disposition, identity in rights_in(parcel):
         for one in identity if isinstance(identity, list) else [identity]:
-            kind = "file" if one.port == "file" else _KINDS.get(disposition, "right")
+            kind = _kind(disposition, one)
             counts[kind] = counts.get(kind, 0) + 1
     return sum(counts.values()), ", ".join(plural(count, kind) for kind, count in counts.items())
+
+
+def _kind(disposition: int, identity: Identity | list[Identity]) -> str:
+    return "file" if getattr(identity, "port", "") == "file" else _KINDS.get(disposition, "right")
 
 
 def plural(count: int, what: str) -> str:
@@ -160,6 +171,10 @@ def told(call: Call, labels: Labels) -> str:
         return f"{'gives up a' if arguments[2] < 0 else 'copies its'} {kind} to {first}"
     if operation == "mach_port_request_notification":
         return f"asks to be told {_NOTIFICATIONS.get(arguments[1], 'something')} of {first}"
+    if operation == "right_makefd":
+        return f"makes a descriptor of a right to {first}"
+    if operation == "right_makeport":
+        return f"takes the right to {made} that it has inherited"
     if operation == "fileport_makeport":
         return f"makes a right of descriptor {arguments[0]}"
     if operation == "fileport_makefd":
@@ -186,9 +201,17 @@ def call_rows(call: Call, labels: Labels) -> list[Row]:
 def _argument(value: object) -> str:
     if isinstance(value, int) and value > 0xFF:
         return f"{value:#x}"
+    if isinstance(value, float):
+        return f"{value:.3g}"
     if isinstance(value, list):
         return f"({', '.join(map(_argument, value[:8]))})"
     return str(value)[:300] if not isinstance(value, str) else f"'{value[:300]}'"
+
+
+def launch_rows(launch: Launch) -> list[Row]:
+    """The details of a launch."""
+    rows = [("program", launch.title), ("pid", str(launch.pid))]
+    return [*rows, ("rights", ", ".join(map(repr, launch.keys)) or "none")]
 
 
 def exchange_rows(exchange: Exchange) -> list[Row]:
@@ -214,6 +237,9 @@ def parcel_rows(parcel: Parcel, labels: Labels, received: bool) -> list[Row]:
             trailer = trailer[:8] + bytes(4) + trailer[12:]
         image += bytes(parcel.size - there + padding) + trailer
     rows: list[Row] = []
+    if parcel.keys:
+        ports = [labels.full(one) if isinstance(one, Identity) else "an array" for one in parcel.identities[2:]]
+        rows.append(("keys", "; ".join(f"{key_text(key)}: {port}" for key, port in zip(parcel.keys, ports))))
     for label, meaning, place in _fields(image, parcel.size, padding, there):
         if seqno and label.endswith(" msgh_seqno"):
             meaning = meaning.replace("0", seqno, 1)

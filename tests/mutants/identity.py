@@ -59,7 +59,7 @@ FAULTS = [
         f"{C}packet.c",
         "head.pid == known->pid && pidfd_ids",
         "pidfd_ids",
-        (f"{IDENTITY}::test_each_message_says_who_sent_it_not_who_holds_the_right", "test_linux_load.py"),
+        (f"{IDENTITY}::test_a_sender_that_is_known_for_good_is_not_taken_for_another",),
     ),
     Fault(
         "what a previous holder has switched off stays off",
@@ -111,13 +111,6 @@ FAULTS = [
         (f"{BUNDLES}::test_a_listener_does_not_come_from_another_process",),
     ),
     Fault(
-        "who answers under a name may be another user",
-        f"{C}bootstrap_name.c",
-        "return user == 0 ||",
-        "return true ||",
-        ("test_linux_bootstrap.py",),
-    ),
-    Fault(
         "a directory that others can enter is good enough",
         f"{C}bootstrap_directory.c",
         "found.st_uid != user || found.st_mode & 077))",
@@ -136,14 +129,14 @@ FAULTS = [
         "machrv/kernel/linux/waiting.py",
         "return token.pid == self.pid and token.pidversion == self.pidversion != 0",
         "return token.pid == self.pid",
-        (f"{IDENTITY}::test_every_word_of_a_token",),
+        ("test_pid_reuse.py::test_a_request_of_the_dead_claims_nothing",),
     ),
     Fault(
         "a claim by a process without a pidversion is answered",
         "machrv/rendezvous/registry.py",
         "        if not audit_token.pidversion:\n",
         "        if audit_token.pidversion < 0:\n",
-        ("test_rendezvous_registry.py", "test_rendezvous_hostile.py"),
+        ("test_rendezvous_registry.py::test_a_process_with_a_recycled_pid_gets_nothing",),
         ((".process.matches(audit_token)", ".process.pid == audit_token.pid"),),
     ),
     Fault(
@@ -151,7 +144,7 @@ FAULTS = [
         "machrv/rendezvous/registry.py",
         "not registration.process.matches(audit_token)",
         "registration.process.pid != audit_token.pid",
-        ("test_pid_reuse.py", "test_rendezvous_registry.py"),
+        ("test_pid_reuse.py::test_a_request_of_the_dead_claims_nothing",),
     ),
     Fault(
         "a requirement that cannot be evaluated is met",
@@ -179,6 +172,6 @@ FAULTS = [
         "machrv/rendezvous/client.py",
         "        message.close()\n        raise PeerRejectedError",
         "        raise PeerRejectedError",
-        ("test_validation.py",),
+        ("test_validation.py::test_a_server_is_held_against_its_requirement_on_a_loop_too",),
     ),
 ]

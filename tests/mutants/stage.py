@@ -22,8 +22,8 @@ ROOT = Path(__file__).parent.parent.parent
 NEEDED = ("machrv", "include", "tests", "bench", "docs", "README.md", "build_ffi.py", "pyproject.toml")
 NATIVE = Path("machrv/native/linux")
 
-#: Seconds after which tests that have come to no end are ended. A test must fail, and not hang.
-PATIENCE = 180
+#: Seconds for each test or file of tests, after which they are ended. A test must fail, and not hang.
+PATIENCE = 150
 
 #: pytest's exit status
 PASSED, FAILED = 0, 1
@@ -68,7 +68,7 @@ class Stage:
                 self._link({})
 
     def run(self, tests: tuple[str, ...]) -> Outcome:
-        """Run tests as the copy has them, and what they have started with them."""
+        """Run tests as the copy has them, and end what they have started with them."""
         began = monotonic()
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
         process = subprocess.Popen(
@@ -83,7 +83,7 @@ class Stage:
             start_new_session=True,
         )
         try:
-            said, status = process.communicate(timeout=PATIENCE)[0], process.returncode
+            said, status = process.communicate(timeout=PATIENCE * len(tests))[0], process.returncode
         except subprocess.TimeoutExpired:
             said, status = "", None
         finally:

@@ -52,9 +52,8 @@ class Served:
 
     def state(self) -> dict[str, Any]:
         """What the task owns, once what it has given up is closed."""
-        lib.machrv_settle(1000)
         names = self.kernel.mach_port_names()
-        lib.machrv_settle(1000)  # what was given up is closed by a thread
+        lib.machrv_settle(10_000)  # What peers sent is closed by a thread of the library's.
         return {"names": names, "descriptors": len(os.listdir("/proc/self/fd")) - 1}
 
     def send_message(self, *args: Any) -> None:

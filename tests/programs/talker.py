@@ -1,5 +1,6 @@
 """A child with one end of a channel, under "chan", which does as it is told by the channel; see tests/test_channel.py."""
 
+import itertools
 import os
 import signal
 import socket
@@ -33,6 +34,9 @@ with RendezvousClient.connect(timeout=30) as client:
 assert channel is not None
 
 with channel:
+    if sys.argv[1:2] == ["flood"]:
+        for number in itertools.count():
+            channel.send(number.to_bytes(4, "big") + bytes(int(sys.argv[2])))
     for message in channel:
         with message:
             word = message.data.partition(b" ")[0]

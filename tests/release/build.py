@@ -73,7 +73,7 @@ def linux(dist: Path, work: Path, wanted: Linux) -> str:
     # the module against the tag that is given here.
     command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(dist)]
     command += [f"-C--build-option=--plat-name={wanted.tag}", str(tree(work))]
-    run(command, CC=compiler, LDSHARED=f"{compiler} -shared")
+    run(command, CC=compiler, LDSHARED=f"{compiler} -shared -s")
     shutil.rmtree(tree(work) / "build")  # The next one is compiled anew.
     for path in dist.glob("*-linux_*.whl"):
         path.unlink()

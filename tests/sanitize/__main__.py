@@ -7,11 +7,11 @@ looked at is said.
   faults [CALL...]     a scenario in two tasks, in which every allocation and every system call fails in turn (or these alone), under
                        AddressSanitizer and UndefinedBehaviorSanitizer: nothing crashes, no descriptor and no memory is left
   valgrind             the scenario without failures, under valgrind: no leak, no read of what was never written
-  threads [SECONDS]    threads that use and destroy the same rights, under ThreadSanitizer
+  threads [SECONDS]    threads that use and destroy the same rights, beside forks, under ThreadSanitizer
   asan [PYTEST...]     the recorded sequences of calls and tests/test_linux_*.py (or what pytest is told instead), with the compiled
                        module under AddressSanitizer and UndefinedBehaviorSanitizer
   tsan [PYTEST...]     tests/test_linux_threads.py (or what pytest is told instead) under ThreadSanitizer
-  quick                all but analyze, asan and tsan: a minute. What CI runs, as tests/test_sanitize.py
+  quick                all but asan and tsan: two minutes. What CI runs, as tests/test_sanitize.py
   all                  everything, one after the other
 """
 
@@ -37,7 +37,7 @@ CHECKS: dict[str, Check] = {
     "asan": suite.asan,
     "tsan": suite.tsan,
 }
-QUICK = ("warnings", "cross", "faults", "valgrind", "threads")
+QUICK = ("warnings", "cross", "analyze", "faults", "valgrind", "threads")
 
 EXAMPLES = """\
 examples:

@@ -76,5 +76,7 @@ def threads(folder: Path, seconds: list[str]) -> int:
         print("the compiler has no ThreadSanitizer (apt install gcc)")
         return 0
     return run(
-        folder, [build(folder, THREAD, "threads.c"), *(seconds or ["3"])], TSAN_OPTIONS="halt_on_error=0:exitcode=66"
+        folder,
+        [build(folder, THREAD, "threads.c"), *(seconds or ["3"])],
+        TSAN_OPTIONS="halt_on_error=0:exitcode=66:die_after_fork=0",
     )

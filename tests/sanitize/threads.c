@@ -1,5 +1,6 @@
 /*
- * Threads that use, move and destroy the same rights in two tasks, for so many seconds; then both tasks end while they go on.
+ * Threads that use, move and destroy the same rights in two tasks, for so many seconds, beside forks; then both tasks end while
+ * they go on.
  * What a call answers is nobody's business here: the sanitizer's, and that everybody comes to an end with nothing left open.
  */
 
@@ -7,17 +8,20 @@
 #include <machrv/linux.h>
 
 #include <dirent.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define SERVICE "org.machrv.threads"
 #define SHARED 8
+#define FORKS 3 /* in each round */
 
 static mach_port_t a, b;
 static atomic_bool over;
@@ -146,18 +150,49 @@ static int descriptors(void)
     return count;
 }
 
+/* In the child of a fork, whose parent's threads were inside: the tasks are empty, and as good as new. */
+static bool is_as_new(void)
+{
+    mach_port_name_t port = MACH_PORT_NULL;
+    unsigned long before = calls;
+    if (mach_port_allocate(a, MACH_PORT_RIGHT_RECEIVE, &port))
+        return false;
+    send(a, port, MACH_MSG_TYPE_MAKE_SEND, MACH_PORT_NULL, 0);
+    receive(a, port, 1000);
+    return mach_port_mod_refs(a, port, MACH_PORT_RIGHT_RECEIVE, -1) == KERN_SUCCESS && calls == before + 2;
+}
+
+static int fork_once(void)
+{
+    int status = -1;
+    pid_t child = fork();
+    if (child == 0) {
+        alarm(30);
+        _exit(is_as_new() ? 0 : 1);
+    }
+    while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
+        continue;
+    return status;
+}
+
 static int round_of(unsigned number, int milliseconds)
 {
     pthread_t threads[5];
     mach_port_t service = MACH_PORT_NULL;
-    struct timespec pause = {milliseconds / 1000, milliseconds % 1000 * 1000000L};
+    struct timespec pause = {0, milliseconds * 1000000L / FORKS};
     if (machrv_task_create(&a) || machrv_task_create(&b) || bootstrap_check_in(a, SERVICE, &service))
         return 1;
     over = false;
     pthread_create(&threads[0], NULL, server, (void *)(uintptr_t)service);
     for (unsigned i = 1; i < 5; i++)
         pthread_create(&threads[i], NULL, worker, (void *)(uintptr_t)(number * 4 + i));
-    nanosleep(&pause, NULL); /* not to wait for anything: so long it goes on */
+    for (int i = 0; i < FORKS; i++) {
+        nanosleep(&pause, NULL); /* not to wait for anything: so long it goes on */
+        if (fork_once()) {
+            fprintf(stderr, "threads.c: the child of a fork has failed\n");
+            exit(1);
+        }
+    }
     machrv_task_terminate(b);
     machrv_task_terminate(a);
     over = true;

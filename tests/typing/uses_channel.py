@@ -16,11 +16,25 @@ from machrv import (
     ReceiveRight,
     RendezvousClient,
     RequestDropped,
+    Sender,
+    SenderGoneError,
     SendOnceRight,
     SendRight,
     aio,
     launch,
 )
+
+
+def looking(message: ReceivedMessage, token: AuditToken) -> None:
+    """Who sent it, as the kernel knows the process."""
+    sender = message.sender
+    assert_type(sender, Sender)
+    try:
+        assert_type(sender.exe + sender.cgroup + sender.label, str)
+        assert_type(Sender(token).pidfd + sender.cgroup_id + sender.pid, int)
+    except SenderGoneError as error:
+        gone: LookupError = error
+        print(gone, sender.audit_token)
 
 
 def talking(file: int) -> None:
@@ -73,6 +87,7 @@ def asking(right: SendRight, port: ReceiveRight) -> None:
     with right.request(Message(body=b"2+3 "), timeout=1) as answer:
         assert_type(answer, ReceivedMessage)
         assert_type(answer.audit_token, AuditToken)
+        assert_type(answer.sender, Sender)
     try:
         with port.receive(timeout=1, wait_for_senders=False) as message:
             if message.reply_right is not None:

@@ -64,6 +64,9 @@ def launching(port: ReceiveRight, requirement: Requirement) -> None:
     launch(["child"], {"port": RendezvousPort.from_right(port), 7: port.make_send()}, requirement=requirement)
     with RendezvousServer.get_instance() as server:
         launch(["child"], server=server, stdin=subprocess.PIPE, env={**os.environ})
+    launch(["child"], nameless=True)
+    assert_type(RendezvousServer.get_instance(nameless=True), RendezvousServer)
+    assert_type(RendezvousServer(nameless=True), RendezvousServer)
 
 
 def serving(pid: int, port: RendezvousPort, requirement: Requirement) -> None:
@@ -149,6 +152,7 @@ def requirements(token: AuditToken, verdicts: list[Verdict]) -> None:
     builder.team_identifier("ABCDE12345").developer_id_certificate_type().app_store_certificate_type()
     builder.development_certificate_type().check_dynamic_validity_only()
     builder.user(0).group(0).digest(b"0" * 32).security_label("label")
+    builder.cgroup("/a.slice").systemd_unit("a.service").systemd_unit("a.service", uid=5)
     requirement = builder.parent_is_this_process().is_parent_of_this_process().build()
     assert_type(requirement, ProcessRequirement)
     assert_type(requirement.validate(token), bool)
@@ -162,6 +166,8 @@ def requirements(token: AuditToken, verdicts: list[Verdict]) -> None:
     for verdict in verdicts:
         assert_type(verdict.peer, str)
         assert_type(verdict.audit_token, "AuditToken | None")
+        assert_type(verdict.status, "int | None")
+        assert_type(verdict.seconds, float)
         assert_type(verdict.requirement, Requirement)
         assert_type((verdict.matched, verdict.enforced), "tuple[bool, bool]")
         assert_type(verdict.reason, str)

@@ -121,6 +121,9 @@ class LinuxKernel(Kernel):
         check(lib.machrv_right_makeport(self._task, fd, made), f"right_makeport of descriptor {fd}")
         return int(made[0])
 
+    def most_rights(self) -> int:
+        return lib.machrv_max_fds()
+
     def memory(self) -> LinuxMemory:
         from machrv.kernel.linux.memory import LinuxMemory
 
@@ -172,6 +175,9 @@ class LinuxKernel(Kernel):
 
     def take_turns(self, name: int) -> None:
         check(lib.machrv_port_take_turns(self._task, name), "take_turns")
+
+    def is_beyond(self, name: int) -> bool:
+        return bool(lib.machrv_port_beyond(self._task, name) == 1)
 
     def port_identity(self, name: int) -> tuple[str, int]:
         id, bits = ffi.new("char[33]"), ffi.new("mach_port_type_t *")

@@ -119,6 +119,14 @@ class LinuxProcess(Process):
         # Not by select.poll: where a signal interrupts one that does not wait, that says "not yet" (CPython, select_poll_poll).
         return bool(lib.machrv_has_exited(self._fd) <= 0)
 
+    def is_beyond(self) -> bool:
+        try:
+            if os.readlink("/proc/self") != str(os.getpid()):
+                return False  # It is another namespace's /proc: its numbers are of other processes.
+            return os.stat(f"/proc/{self.pid}/ns/pid").st_ino != os.stat("/proc/self/ns/pid").st_ino
+        except OSError:
+            return False  # It is gone, or another user's, or there is no /proc: nobody knows.
+
     def close(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:

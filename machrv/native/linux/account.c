@@ -86,7 +86,7 @@ static void read_account(const struct ipc_entry *entry, machrv_account_t *into)
 
 int machrv_account(mach_port_t handle, int first, machrv_account_t *into, int room)
 {
-    struct ipc_task *task = task_enter(handle);
+    struct ipc_task *task = task_look(handle);
     int count = 0;
     if (!task)
         return -EINVAL;

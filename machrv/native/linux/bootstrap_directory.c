@@ -108,7 +108,7 @@ static bool is_safe_parent(const struct stat *found, uid_t user)
 /* Looks at the parents of an open directory, by descriptors, up to the root: 0, or a negative errno; -EPERM: not safe. */
 static int look_at_parents(int directory, uid_t user)
 {
-    struct stat below, found;
+    struct stat below = {0}, found = {0};
     int at = directory, error = fstat(directory, &below) ? -errno : 0;
     while (!error) {
         int up = openat(at, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -29,7 +29,7 @@ bool entry_names_socket(const char *file)
 
 bool entry_is_socket(const struct directory *directory, const char *file)
 {
-    struct stat found;
+    struct stat found = {0};
     return entry_names_socket(file) && fstatat(directory->fd, file, &found, AT_SYMLINK_NOFOLLOW) == 0 &&
            S_ISSOCK(found.st_mode);
 }

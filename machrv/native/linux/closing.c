@@ -15,13 +15,15 @@
 #include <pthread.h>
 #include <signal.h>
 
-#define FIRST_ROOM 256          /* descriptors: room that needs no memory */
-#define MOST_THREADS 32         /* closes that hang at a time, before the rest waits for them */
-#define STACK (256 * 1024)      /* address space; what a thread here touches is a page or two, and the C library's storage */
-#define PATIENCE 20000000       /* ns */
+#define FIRST_ROOM 256     /* descriptors: room that needs no memory */
+#define MOST_THREADS 1024  /* closes that hang at a time, before the rest waits for them */
+#define STACK (128 * 1024) /* address space; what a thread here touches is a page or two, and the C library's storage */
+#define PATIENCE 20000000  /* ns */
+#define LESS_PATIENCE                                                                                                          \
+    1000000 /* ns: once another close hangs already. What waits is in every process that is started meanwhile */
 /* A close that takes no longer is waited for by whoever gave it up, in nanoseconds. */
 #define PAUSE 1000000
-#define IDLENESS 1000000000     /* ns: then a thread ends, for a program that wants to be of one thread, or to fork as one */
+#define IDLENESS 1000000000 /* ns: then a thread ends, for a program that wants to be of one thread, or to fork as one */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t something; /* is in the queue; or it is time to look */
@@ -32,13 +34,13 @@ static int first[FIRST_ROOM];
 static int *queue = first; /* a ring */
 static size_t room = FIRST_ROOM, head, count;
 
-static int threads;      /* there are, or are being made */
-static int starting;     /* of them, have not looked at the queue yet */
-static int waiting;      /* of them, for `something` */
-static int closing;      /* of them, in close() */
-static uint64_t turn;    /* who took the last one out; 0: that close has ended */
-static uint64_t turns;   /* how many there have been */
-static int64_t began;    /* that close, on the monotonic clock */
+static int threads;    /* there are, or are being made */
+static int starting;   /* of them, have not looked at the queue yet */
+static int waiting;    /* of them, for `something` */
+static int closing;    /* of them, in close() */
+static uint64_t turn;  /* who took the last one out; 0: that close has ended */
+static uint64_t turns; /* how many there have been */
+static int64_t began;  /* that close, on the monotonic clock */
 
 static void lock_queue(void)
 {
@@ -156,11 +158,10 @@ static void see_to_it(void)
     }
 }
 
+static int64_t patience(void) { return closing > 1 ? LESS_PATIENCE : PATIENCE; }
+
 /* Whether this thread may close the next one: nobody else is at it, or has been for too long. */
-static bool may_take(void)
-{
-    return count > 0 && (turn == 0 || now_monotonic() - began >= PATIENCE);
-}
+static bool may_take(void) { return count > 0 && (turn == 0 || now_monotonic() - began >= patience()); }
 
 /* Closes the next one. With the lock, which is let go meanwhile. */
 static void close_next(void)
@@ -192,7 +193,7 @@ static void *closer(void *nothing)
             continue;
         }
         /* Something is there, and another thread at work: until that has taken too long. */
-        int64_t until = count > 0 ? began + PATIENCE : now_monotonic() + IDLENESS;
+        int64_t until = count > 0 ? began + patience() : now_monotonic() + IDLENESS;
         waiting++;
         more = wait_until(&something, until) || count > 0;
         waiting--;
@@ -232,7 +233,7 @@ void close_all_later(const int *fds, int number)
 void close_later(int fd) { close_all_later(&fd, 1); }
 
 /*
- * Whether nothing waits in a socket's queue, and nothing can come any more. A packet that has descriptors shows even with no
+ * Whether nothing waits in the queue of a socket to which nothing can come any more. A packet that has descriptors shows even with no
  * bytes: there is no room for them, and the kernel says MSG_CTRUNC (Linux 6.18, net/core/scm.c, scm_detach_fds). It installs
  * none of them. One without bytes and descriptors does not show, and does not matter.
  */
@@ -240,9 +241,6 @@ static bool is_empty(int fd)
 {
     const int off = -1;
     struct msghdr message;
-    /* Who sends looks at this under the lock that it queues with (net/unix/af_unix.c, unix_dgram_sendmsg). */
-    if (shutdown(fd, SHUT_RD))
-        return false;
     /* A holder of a copy can have made the kernel look past what waits. */
     if (setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &off, sizeof off))
         return false;
@@ -255,7 +253,8 @@ void close_socket(int fd)
 {
     if (fd < 0)
         return;
-    if (is_empty(fd))
+    /* Who sends looks at this under the lock that it queues with (net/unix/af_unix.c, unix_dgram_sendmsg). */
+    if (shutdown(fd, SHUT_RDWR) == 0 && is_empty(fd))
         close(fd);
     else
         close_later(fd);

@@ -35,16 +35,17 @@ struct ipc_kmsg {
     size_t nrights, max_rights;
     bool circular;
 
-    uint32_t count;      /* descriptors */
-    uint32_t taken;      /* so many of them are copied in: memory that was given away with them is gone, whatever comes of the rest */
-    char *image;         /* their count and they themselves, with slots in place of names */
-    size_t area;         /* so long */
-    uint32_t *tail;      /* names of out-of-line ports, then their slots */
+    uint32_t count; /* descriptors */
+    uint32_t
+        taken;   /* so many of them are copied in: memory that was given away with them is gone, whatever comes of the rest */
+    char *image; /* their count and they themselves, with slots in place of names */
+    size_t area; /* so long */
+    uint32_t *tail; /* names of out-of-line ports, then their slots */
     size_t ntail;
-    uint32_t no_names;   /* the descriptor whose names are not there */
-    int *memory_fds;     /* copies of out-of-line memory, until they are rights */
+    uint32_t no_names; /* the descriptor whose names are not there */
+    int *memory_fds;   /* copies of out-of-line memory, until they are rights */
     size_t nmemory;
-    int body_memory;     /* where the body travels, if not inline */
+    int body_memory; /* where the body travels, if not inline */
 
     struct ipc_right few_rights[FEW_RIGHTS];
     char few_bytes[FEW_BYTES];

@@ -16,14 +16,14 @@ struct incoming {
     struct packet *packet;
     struct ipc_message *message; /* in place of a packet: one that never left this task */
     struct wire_header header;
-    unsigned kind;      /* of the right that it was sent with */
-    bool own;           /* this process has sent it */
+    unsigned kind; /* of the right that it was sent with */
+    bool own;      /* this process has sent it */
     audit_token_t token;
     security_token_t security;
-    const char *body;   /* behind the Mach header; its length, with the slots of out-of-line ports */
+    const char *body; /* behind the Mach header; its length, with the slots of out-of-line ports */
     size_t length;
-    void *mapping;      /* where that is, if not in the packet */
-    uint32_t count;     /* descriptors, and where they stand in the body */
+    void *mapping;  /* where that is, if not in the packet */
+    uint32_t count; /* descriptors, and where they stand in the body */
     uint32_t *offsets, few[FEW_DESCRIPTORS];
     struct ipc_right *rights; /* by slot */
     int nrights, slots;

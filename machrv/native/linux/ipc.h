@@ -40,9 +40,9 @@ struct ipc_message;
 struct ipc_socket {
     unsigned refs; /* guarded by the task's lock: one never passes from task to task */
     int fd;
-    bool file;     /* it came as a file, which may be anything */
-    bool ours;     /* its other end is, or was, this process's: nothing of a peer's lies in its queue */
-    bool named;    /* its other end claims the port `id` */
+    bool file;  /* it came as a file, which may be anything */
+    bool ours;  /* its other end is, or was, this process's: nothing of a peer's lies in its queue */
+    bool named; /* its other end claims the port `id` */
     bool maker_known;
     uint64_t maker; /* socket_maker(), once somebody wanted to know */
     char id[PORT_ID];
@@ -77,12 +77,12 @@ struct ipc_entry {
     mach_port_name_t name; /* as it is, or will be when it is next given out */
     mach_port_type_t type; /* MACH_PORT_TYPE_*; 0: free */
     mach_port_urefs_t urefs;
-    uint32_t next_free;        /* index */
-    struct ipc_port *port;     /* of a receive right, and of send and send-once rights to it: counted */
+    uint32_t next_free;    /* index */
+    struct ipc_port *port; /* of a receive right, and of send and send-once rights to it: counted */
     struct ipc_pset *pset;
     struct ipc_socket *socket; /* of a send or send-once right to a port that is elsewhere */
     struct ipc_request request;
-    bool watched;              /* its socket is in the task's watcher */
+    bool watched;                /* its socket is in the task's watcher */
     struct ipc_entry *same_hash; /* the next with a send right whose port id hashes alike */
 };
 
@@ -98,15 +98,15 @@ struct ipc_task {
     uint32_t table_size, next_index, free_head, free_tail, nfree;
     struct ipc_entry *by_id[ID_BUCKETS];
 
-    int watcher;        /* epoll: readable when a notification may be due, or whoever waits must look again; -1: not yet */
-    int kick;           /* eventfd in it */
-    int retry;          /* timerfd in it: look-ups that found no descriptor are tried again; -1: not yet */
-    unsigned watched;   /* how much is in it, but for the kick */
+    int watcher;      /* epoll: readable when a notification may be due, or whoever waits must look again; -1: not yet */
+    int kick;         /* eventfd in it */
+    int retry;        /* timerfd in it: look-ups that found no descriptor are tried again; -1: not yet */
+    unsigned watched; /* how much is in it, but for the kick */
     unsigned waiting, kicks, kicked; /* threads that wait; how often they were woken; how many have not noticed yet */
-    unsigned starving;  /* ports that found no descriptor to accept with */
+    unsigned starving;               /* ports that found no descriptor to accept with */
 
-    struct ipc_held *held; /* rights of messages that wait, or whose senders do */
-    struct packet *packet; /* what was received last */
+    struct ipc_held *held;                    /* rights of messages that wait, or whose senders do */
+    struct packet *packet;                    /* what was received last */
     struct ipc_doomed *doomed, **doomed_last; /* rights of messages that are being destroyed */
     bool destroying;
 };
@@ -116,25 +116,27 @@ struct ipc_end {
     struct ipc_end *next, *previous;
     struct ipc_port *port;
     int fd;
-    unsigned kind; /* KIND_SEND, KIND_ONCE, KIND_LISTENER */
-    unsigned pins; /* threads that poll it: its descriptor is not closed meanwhile */
-    bool told;     /* send and send-once rights share it: each packet tells its kind */
-    bool copied;   /* it has what waits in the local end, for a move that may still fail */
-    bool moved;    /* it goes on living elsewhere */
-    bool foreign;  /* it came from elsewhere: whoever had it may have a copy */
-    bool stamped;  /* the system stamps its messages with the time */
-    bool queued;   /* it stands in its port's heap */
-    bool watched;  /* it is in its task's watcher */
-    unsigned spoke; /* how many messages have come */
-    bool gone;     /* it is closed as soon as nobody polls it */
-    int32_t late;  /* how many of the bytes that wait were sent before there were stamps */
-    int64_t stamp; /* of its head, while it is queued */
-    pid_t peer;    /* who connected, where senders take turns */
+    unsigned kind;                  /* KIND_SEND, KIND_ONCE, KIND_LISTENER */
+    unsigned pins;                  /* threads that poll it: its descriptor is not closed meanwhile */
+    bool told;                      /* send and send-once rights share it: each packet tells its kind */
+    bool copied;                    /* it has what waits in the local end, for a move that may still fail */
+    bool moved;                     /* it goes on living elsewhere */
+    bool drained;                   /* nothing waits there, and nothing can come */
+    bool foreign;                   /* it came from elsewhere: whoever had it may have a copy */
+    bool hidden;                    /* something waits that was not shown */
+    bool stamped;                   /* the system stamps its messages with the time */
+    bool queued;                    /* it stands in its port's heap */
+    bool watched;                   /* it is in its task's watcher */
+    unsigned spoke;                 /* how many messages have come */
+    bool gone;                      /* it is closed as soon as nobody polls it */
+    int32_t late;                   /* how many of the bytes that wait were sent before there were stamps */
+    int64_t stamp;                  /* of its head, while it is queued */
+    pid_t peer;                     /* who connected, where senders take turns; -1: nobody that is known here */
     struct attested_process sender; /* who sent here last, so long as that is known for sure */
     int address_length;
     char address[ADDRESS_MAX]; /* that it is bound to */
 
-    bool local;    /* the task's own messages to its port: no socket, they wait here (ipc_local.c); fd: an eventfd, or -1 */
+    bool local; /* the task's own messages to its port: no socket, they wait here (ipc_local.c); fd: an eventfd, or -1 */
     struct ipc_message *first, **last;
     unsigned count;   /* of them */
     unsigned blocked; /* threads that wait for room */
@@ -144,36 +146,41 @@ struct ipc_end {
 struct ipc_port {
     unsigned refs;
     char id[PORT_ID];
-    struct ipc_task *home; /* whose memory this is; NULL: it has never had a name */
-    struct ipc_task *task; /* that receives from it; NULL: on its way, or dead */
-    mach_port_name_t name; /* while it is on its way: of a send right to it, if there is one */
+    struct ipc_task *home;           /* whose memory this is; NULL: it has never had a name */
+    struct ipc_task *task;           /* that receives from it; NULL: on its way, or dead */
+    mach_port_name_t name;           /* while it is on its way: of a send right to it, if there is one */
     struct ipc_port *along, *before; /* of those that leave the task together (ipc_transit.c) */
     bool alive;
     struct ipc_port *same_hash; /* in the table of ports (ipc_port.c) */
 
     struct ipc_end *ends, *last_end, *listener;
-    unsigned nends, crowded;   /* with so many, look which are of no use any more */
-    struct ipc_end **heap;     /* ends whose heads were looked at and left, oldest first */
+    unsigned nends, crowded; /* with so many, look which are of no use any more */
+    struct ipc_end **heap;   /* ends whose heads were looked at and left, oldest first */
     unsigned nqueued, heap_size;
-    int64_t scanned;           /* what became readable since then is younger */
-    struct ipc_socket *epoll;  /* over the ends and the task's watcher; NULL: nobody has waited for several */
+    int64_t scanned;            /* what became readable since then is younger */
+    struct ipc_socket *epoll;   /* over the ends and the task's watcher; NULL: nobody has waited for several */
     struct epoll_event *events; /* what it told last */
-    unsigned nevents;          /* so many there is room for */
-    bool ordered;              /* all its messages bear stamps */
-    bool turns;                /* no order: senders take turns */
-    bool out_of_room;          /* accept() found no free descriptor */
-    pid_t served;              /* whose turn it was last */
-    struct ipc_end *local;     /* where the task's own messages wait */
+    unsigned nevents;           /* so many there is room for */
+    bool ordered;               /* all its messages bear stamps */
+    bool turns;                 /* no order: senders take turns */
+    bool spread;                /* rights of this task to it have had sockets */
+    uint8_t vain;               /* how often in a row nothing was found here */
+    bool out_of_room;           /* accept() found no free descriptor */
+    pid_t served;               /* whose turn it was last */
+    struct ipc_end *local;      /* where the task's own messages wait */
+    unsigned most;              /* so many connections leave some descriptors for others; 0: not known */
+    unsigned watchers;          /* threads that wait for its only socket, and have to be told of those */
 
     uint32_t mscount, seqno, qlimit;
     uint64_t made;     /* as mscount, but never set back */
     uint64_t ns_since; /* NO_SENDERS is due once there are no senders and `made` is another number */
     bool ns_counted;   /* ns_since counts; else there were senders when it was asked for */
     unsigned onces;    /* send-once rights of this task that have no socket */
-    unsigned carried;  /* send rights in messages of this task that nobody has received yet, and those that they were sent with */
+    unsigned
+        carried; /* send rights in messages of this task that nobody has received yet, and those that they were sent with */
     uint64_t context;
     bool guarded, strict, immovable;
-    uint8_t importance; /* MACH_PORT_STATUS_FLAG_*: kept, and of no consequence */
+    uint8_t importance;    /* MACH_PORT_STATUS_FLAG_*: kept, and of no consequence */
     struct ipc_left *left; /* what it left behind with its name, as long as it may come back */
     struct ipc_right nsrequest, pdrequest;
     struct ipc_pset **sets;
@@ -187,8 +194,8 @@ struct ipc_pset {
     mach_port_name_t name;
     struct ipc_port **members;
     unsigned nmembers, members_size;
-    struct ipc_port **order; /* members that have had something to receive, in the order in which they began to */
-    unsigned norder;         /* never more than members_size */
+    struct ipc_port **order;  /* members that have had something to receive, in the order in which they began to */
+    unsigned norder;          /* never more than members_size */
     struct ipc_socket *epoll; /* over the members' epolls and the task's watcher */
 };
 
@@ -203,8 +210,9 @@ static inline const char *ipc_right_id(const struct ipc_right *right)
 /* A task by its handle, counted, or NULL; and given back. */
 struct ipc_task *task_find(mach_port_t handle);
 void task_release(struct ipc_task *task);
-/* task_find(), and its lock; notifications that have become due have been sent. */
+/* task_find(), and its lock; for a call that tells what there is: notifications that have become due have been sent. */
 struct ipc_task *task_enter(mach_port_t handle);
+struct ipc_task *task_look(mach_port_t handle);
 void task_leave(struct ipc_task *task);
 /* Where the task receives into; NULL without memory. */
 struct packet *ipc_task_packet(struct ipc_task *task);
@@ -242,8 +250,8 @@ void ipc_right_bury(struct ipc_task *task, struct ipc_entry *entry);
 unsigned ipc_right_kind(mach_msg_type_name_t disposition);
 /* Takes a right out of a name, by the rules of ipc_right_copyin. dead_ok: a dead name gives a dead right. KERN_INVALID_RIGHT.
    The entry may be gone afterwards; who asked about it is told then. */
-kern_return_t ipc_right_copyin(struct ipc_task *task, struct ipc_entry *entry, mach_msg_type_name_t disposition,
-                               bool dead_ok, struct ipc_right *right);
+kern_return_t ipc_right_copyin(struct ipc_task *task, struct ipc_entry *entry, mach_msg_type_name_t disposition, bool dead_ok,
+                               struct ipc_right *right);
 /* Puts a right under a name: the one that its port has here, or a new one (`name`, where that is not null and is free). The
    right is used up. MACH_PORT_DEAD for a dead one, MACH_PORT_NULL (and the right is destroyed) without memory. */
 mach_port_name_t ipc_right_copyout(struct ipc_task *task, struct ipc_right *right, mach_port_name_t name);
@@ -253,8 +261,7 @@ struct ipc_entry *ipc_right_reverse(struct ipc_task *task, const struct ipc_righ
 void ipc_right_release(struct ipc_task *task, struct ipc_right *right);
 /* Gives up one user reference, or so many; the whole name. */
 kern_return_t ipc_right_dealloc(struct ipc_task *task, struct ipc_entry *entry);
-kern_return_t ipc_right_delta(struct ipc_task *task, struct ipc_entry *entry, mach_port_right_t right,
-                              mach_port_delta_t delta);
+kern_return_t ipc_right_delta(struct ipc_task *task, struct ipc_entry *entry, mach_port_right_t right, mach_port_delta_t delta);
 kern_return_t ipc_right_destroy(struct ipc_task *task, struct ipc_entry *entry, bool check_guard);
 void ipc_right_add_urefs(struct ipc_entry *entry);
 mach_port_type_t ipc_right_type(const struct ipc_entry *entry);
@@ -295,11 +302,16 @@ int ipc_port_make_end(struct ipc_port *port, unsigned kind, bool told, int *send
 /* Takes an end in; the port owns its descriptor from here on, unless it returns a negative errno. */
 int ipc_port_add_end(struct ipc_port *port, struct ipc_end *end);
 struct ipc_end *ipc_end_new(int fd, unsigned kind);
+/* Whether it has so many that only an epoll tells which of them have something; its only socket, but for a listener; NULL. */
+bool ipc_port_needs_epoll(const struct ipc_port *port);
+struct ipc_end *ipc_port_socket(const struct ipc_port *port);
 /* Closes an end: its right is dead, or used up. */
 void ipc_end_drop(struct ipc_end *end);
 void ipc_end_unpin(struct ipc_end *end);
+/* Has the port's epoll tell of an end (`add`), or tell anew what it is to tell: 0 or a negative errno. */
+int ipc_end_poll(struct ipc_port *port, struct ipc_end *end, bool add);
 void ipc_port_count_made(struct ipc_port *port);
-/* Takes in who has looked the port up: how many. */
+/* Takes in who has looked the port up: how many (ipc_accept.c). */
 unsigned ipc_port_accept(struct ipc_port *port);
 bool ipc_port_has_senders(struct ipc_port *port);
 /* There is an epoll over its ends: 0 or a negative errno. */
@@ -329,8 +341,11 @@ void ipc_port_gone(const char port[PORT_ID]);
 
 /* -- ipc_transit.c: rights as descriptors of a packet ------------------------------------------------------------------------- */
 
-/* What a descriptor from a peer is as a right of this kind; it is used up. `hung`: its other end has gone. `own`: this process
-   has sent it. 0 (a dead right where the port has died), -EBADMSG: it is no such right; -EMFILE and the like. */
+/* Whether a descriptor from a peer may be a right that is no file. Never waits. */
+bool ipc_transit_is_right(int fd);
+/* What a descriptor from a peer is as a right of this kind (one that may be one, or a file); it is used up. `hung`: its other
+   end has gone. `own`: this process has sent it. 0 (a dead right where the port has died), -EBADMSG: it is no such right;
+   -EMFILE and the like. */
 int ipc_transit_arrived(struct ipc_task *task, int fd, unsigned kind, bool file, bool hung, bool own, struct ipc_right *right);
 /* A descriptor that holds a port, with those that wait in its queue, or a negative errno. The port keeps its own descriptors:
    either it has gone then, or it stays. */
@@ -353,8 +368,8 @@ struct ipc_message {
 /* Where they wait: NULL without memory, or room to watch it. */
 struct ipc_end *ipc_local(struct ipc_port *port);
 /* A message to a port of this task. The rights are the message's, unless it returns a negative errno: -EAGAIN if too much waits. */
-int ipc_local_send(struct ipc_task *task, const struct ipc_right *to, const struct wire_header *header, const struct iovec *parts,
-                   int count, struct ipc_right *rights, size_t nrights);
+int ipc_local_send(struct ipc_task *task, const struct ipc_right *to, const struct wire_header *header,
+                   const struct iovec *parts, int count, struct ipc_right *rights, size_t nrights);
 /* Whether one more need not wait (not ip_full). */
 bool ipc_local_has_room(const struct ipc_port *port);
 /* The next message, which is the caller's; NULL. The rights are still where ipc_held tells, until they are released. */
@@ -375,6 +390,9 @@ struct ipc_end *ipc_mqueue_next(struct ipc_port *port, int *error);
 /* The head of an end has been received: see what stands behind it. */
 void ipc_mqueue_taken(struct ipc_end *end);
 void ipc_mqueue_unqueue(struct ipc_end *end);
+/* How many messages the port's queue takes at least; whoever finds a new end full is to know if that is many. */
+void ipc_mqueue_set_qlimit(struct ipc_port *port, mach_port_msgcount_t qlimit);
+void ipc_mqueue_tell_qlimit(struct ipc_end *end);
 mach_msg_return_t ipc_mqueue_receive(struct ipc_task *task, mach_msg_header_t *msg, mach_msg_option_t option,
                                      mach_msg_size_t size, mach_port_name_t name, mach_msg_timeout_t timeout);
 
@@ -405,7 +423,7 @@ void ipc_kick(struct ipc_task *task);
 /* Sends the notifications that have become due. */
 void ipc_pump(struct ipc_task *task);
 /* Lets the lock go and polls fd, the watcher too, until `deadline` (ns of now_monotonic(); 0: for ever): 1 readable, 0 the
-   deadline, -EINTR, another negative errno. `events` as for poll(). */
+   deadline, -EINTR, another negative errno. `events` as for poll(). What has become due meanwhile has been sent. */
 int ipc_wait(struct ipc_task *task, int fd, short events, int64_t deadline);
 void ipc_retry_later(struct ipc_task *task);
 void ipc_wait_close(struct ipc_task *task);
@@ -432,13 +450,13 @@ void ipc_notify_send_once(struct ipc_task *task, struct ipc_right *right);
 
 /* Sends a message to a right, in whichever way it is to be reached: as packet_send(). The rights have gone, unless it returns a
    negative errno; a send right is still the caller's. */
-int ipc_kmsg_deliver(struct ipc_task *task, const struct ipc_right *to, struct wire_header *header,
-                     const struct iovec *parts, int count, struct ipc_right *rights, size_t nrights, int *memory);
-mach_msg_return_t ipc_kmsg_send(struct ipc_task *task, mach_msg_header_t *msg, mach_msg_option_t option,
-                                mach_msg_size_t size, mach_msg_timeout_t timeout);
+int ipc_kmsg_deliver(struct ipc_task *task, const struct ipc_right *to, struct wire_header *header, const struct iovec *parts,
+                     int count, struct ipc_right *rights, size_t nrights, int *memory);
+mach_msg_return_t ipc_kmsg_send(struct ipc_task *task, mach_msg_header_t *msg, mach_msg_option_t option, mach_msg_size_t size,
+                                mach_msg_timeout_t timeout);
 /* What was received last from `end` becomes a message in the caller's buffer. MACH_MSG_SUCCESS, an error, or -1: it was none. */
-mach_msg_return_t ipc_kmsg_receive(struct ipc_task *task, struct ipc_end *end, mach_msg_header_t *msg,
-                                   mach_msg_option_t option, mach_msg_size_t size);
+mach_msg_return_t ipc_kmsg_receive(struct ipc_task *task, struct ipc_end *end, mach_msg_header_t *msg, mach_msg_option_t option,
+                                   mach_msg_size_t size);
 mach_msg_size_t ipc_kmsg_trailer_size(mach_msg_option_t option);
 /* The messages of a port that dies are destroyed. */
 void ipc_kmsg_collect(struct ipc_task *task, struct ipc_port *port);

@@ -26,7 +26,7 @@ size_t ipc_descriptor_size(unsigned type)
 {
     /* Unknown types count as port descriptors (ipc_kmsg_copyin_body). */
     return type >= MACH_MSG_OOL_DESCRIPTOR && type <= MACH_MSG_GUARDED_PORT_DESCRIPTOR ? sizeof(mach_msg_ool_descriptor_t)
-                                                                                      : sizeof(mach_msg_port_descriptor_t);
+                                                                                       : sizeof(mach_msg_port_descriptor_t);
 }
 
 /* -- before anything is taken --------------------------------------------------------------------------------------------- */
@@ -94,8 +94,8 @@ static int read_out_of_line(struct ipc_kmsg *kmsg)
         memcpy(&d, kmsg->image + offset, size);
         offset += size;
         if (d.port.type == MACH_MSG_OOL_PORTS_DESCRIPTOR) {
-            if (d.ool_ports.count > 0 &&
-                memory_read(kmsg->tail + names, (vm_address_t)d.ool_ports.address, d.ool_ports.count * sizeof(mach_port_name_t)))
+            if (d.ool_ports.count > 0 && memory_read(kmsg->tail + names, (vm_address_t)d.ool_ports.address,
+                                                     d.ool_ports.count * sizeof(mach_port_name_t)))
                 kmsg->no_names = kmsg->no_names < i ? kmsg->no_names : i;
             for (uint32_t name = 0; name < d.ool_ports.count && kmsg->no_names == UINT32_MAX; name++)
                 carried += !is_null(kmsg->tail[names + name]);
@@ -111,7 +111,7 @@ static int read_out_of_line(struct ipc_kmsg *kmsg)
         } else if (d.port.type == MACH_MSG_GUARDED_PORT_DESCRIPTOR) {
             carried += !is_null(d.guarded.name);
         }
-        if (carried > MACHRV_MAX_FDS)
+        if (!packet_carries(carried))
             return -EMSGSIZE;
     }
     return 0;
@@ -181,8 +181,8 @@ static bool can_reply(struct ipc_task *task, struct ipc_entry *entry, unsigned d
         return entry->type & MACH_PORT_TYPE_RECEIVE;
     if (entry->type & MACH_PORT_TYPE_SEND_RIGHTS)
         ipc_right_check(task, entry);
-    return entry->type & (MACH_PORT_TYPE_DEAD_NAME | (disposition == MACH_MSG_TYPE_MOVE_SEND_ONCE ? MACH_PORT_TYPE_SEND_ONCE
-                                                                                              : MACH_PORT_TYPE_SEND));
+    return entry->type & (MACH_PORT_TYPE_DEAD_NAME |
+                          (disposition == MACH_MSG_TYPE_MOVE_SEND_ONCE ? MACH_PORT_TYPE_SEND_ONCE : MACH_PORT_TYPE_SEND));
 }
 
 /* Destination and reply port are one name (ipc_right_copyin_two). False: MACH_SEND_INVALID_DEST. */
@@ -199,7 +199,8 @@ static bool copyin_two(struct ipc_kmsg *kmsg, struct ipc_entry *entry, unsigned 
             return false;
         if (one != two) { /* copy first: the last reference may be the one that moves */
             bool moves_first = one == MACH_MSG_TYPE_MOVE_SEND;
-            return ipc_right_copyin(task, entry, MACH_MSG_TYPE_COPY_SEND, false, moves_first ? second : first) == KERN_SUCCESS &&
+            return ipc_right_copyin(task, entry, MACH_MSG_TYPE_COPY_SEND, false, moves_first ? second : first) ==
+                       KERN_SUCCESS &&
                    ipc_right_copyin(task, entry, MACH_MSG_TYPE_MOVE_SEND, false, moves_first ? first : second) == KERN_SUCCESS;
         }
     }
@@ -221,8 +222,8 @@ mach_msg_return_t ipc_kmsg_copyin_header(struct ipc_kmsg *kmsg)
         return MACH_SEND_INVALID_HEADER;
     if (is_null(kmsg->remote))
         return MACH_SEND_INVALID_DEST;
-    if (voucher && (kmsg->voucher != MACH_PORT_NULL ||
-                    (voucher != MACH_MSG_TYPE_MOVE_SEND && voucher != MACH_MSG_TYPE_COPY_SEND)))
+    if (voucher &&
+        (kmsg->voucher != MACH_PORT_NULL || (voucher != MACH_MSG_TYPE_MOVE_SEND && voucher != MACH_MSG_TYPE_COPY_SEND)))
         return MACH_SEND_INVALID_VOUCHER;
     entry = ipc_entry_lookup(task, kmsg->remote);
     if (!entry)

@@ -26,7 +26,8 @@ static void copyout_memory(struct ipc_task *task, struct incoming *in, union ipc
     unsigned type = d->ool.type & 0xffu;
     vm_address_t address = 0;
     struct ipc_right *right = slot ? &in->rights[slot - 1] : NULL;
-    if (right && right->socket && (memory_sealed_size(right->socket->fd) != size || memory_map(right->socket->fd, size, &address)))
+    if (right && right->socket &&
+        (memory_sealed_size(right->socket->fd) != size || memory_map(right->socket->fd, size, &address)))
         address = 0;
     if (right)
         ipc_right_release(task, right);
@@ -144,16 +145,14 @@ static void write_minimal(mach_msg_header_t *msg, mach_msg_size_t size, mach_por
 }
 
 /* With MACH_RCV_LARGE a message that is too large stays where it is. */
-static bool stays(struct ipc_end *end, mach_msg_header_t *msg, mach_msg_option_t option, mach_msg_size_t size)
+static bool stays(struct ipc_end *end, const struct packet_head *head, mach_msg_header_t *msg, mach_msg_option_t option,
+                  mach_msg_size_t size)
 {
-    struct packet_head head;
     uint64_t waiting = 0, carried;
-    if (ipc_end_peek(end, &head))
-        return false;
-    if (head.length && !(head.header.flags & WIRE_DESTROYED)) {
-        carried = (uint64_t)head.length - sizeof head.header + sizeof *msg;
-        if (head.header.size <= (head.header.flags & WIRE_LARGE ? MAX_MESSAGE_SIZE : carried))
-            waiting = head.header.size; /* a lie is found out by receiving it */
+    if (head->length && !(head->header.flags & WIRE_DESTROYED)) {
+        carried = (uint64_t)head->length - sizeof head->header + sizeof *msg;
+        if (head->header.size <= (head->header.flags & WIRE_LARGE ? MAX_MESSAGE_SIZE : carried))
+            waiting = head->header.size; /* a lie is found out by receiving it */
     } else if (end->kind == KIND_ONCE || end->told) {
         waiting = sizeof *msg;
     }
@@ -191,9 +190,9 @@ static void room_again(struct ipc_task *task, mach_port_name_t name)
 }
 
 /* The packet is a message, or the notice of a send-once right, in the caller's buffer; the port's number was counted. */
-static mach_msg_return_t finish(struct ipc_task *task, struct ipc_port *port, struct incoming *in, enum verdict verdict, uint32_t seqno,
-                                uint64_t context, mach_port_name_t name, mach_msg_header_t *msg, mach_msg_option_t option,
-                                mach_msg_size_t size)
+static mach_msg_return_t finish(struct ipc_task *task, struct ipc_port *port, struct incoming *in, enum verdict verdict,
+                                uint32_t seqno, uint64_t context, mach_port_name_t name, mach_msg_header_t *msg,
+                                mach_msg_option_t option, mach_msg_size_t size)
 {
     if (verdict == A_NOTICE) {
         packet_discard(in->packet);
@@ -218,10 +217,11 @@ static mach_msg_return_t finish(struct ipc_task *task, struct ipc_port *port, st
     return MACH_MSG_SUCCESS;
 }
 
-mach_msg_return_t ipc_kmsg_receive(struct ipc_task *task, struct ipc_end *end, mach_msg_header_t *msg,
-                                   mach_msg_option_t option, mach_msg_size_t size)
+mach_msg_return_t ipc_kmsg_receive(struct ipc_task *task, struct ipc_end *end, mach_msg_header_t *msg, mach_msg_option_t option,
+                                   mach_msg_size_t size)
 {
     struct incoming in;
+    struct packet_head head;
     struct ipc_message *message = NULL;
     struct ipc_port *port = end->port;
     mach_port_name_t name = port->name;
@@ -229,16 +229,22 @@ mach_msg_return_t ipc_kmsg_receive(struct ipc_task *task, struct ipc_end *end, m
     enum verdict verdict;
     mach_msg_return_t mr;
     uint32_t seqno;
-    bool unread;
+    bool unread, peeked = false, watched = end->watched;
     int error;
-    if (option & MACH_RCV_LARGE && stays(end, msg, option, size))
-        return MACH_RCV_TOO_LARGE;
+    if (option & MACH_RCV_LARGE) {
+        error = ipc_end_peek(end, &head);
+        peeked = error == 0;
+        if (error == -EAGAIN && !end->queued)
+            return error;
+        if (peeked && stays(end, &head, msg, option, size))
+            return MACH_RCV_TOO_LARGE;
+    }
     if (!ipc_task_packet(task))
         return KERN_RESOURCE_SHORTAGE;
     if (end->local)
         error = (message = ipc_local_take(end)) ? 0 : -EAGAIN;
     else
-        error = packet_receive(end->fd, task->packet, end->stamped, &end->sender, end->spoke >= OFTEN);
+        error = packet_receive(end->fd, task->packet, end->stamped, &end->sender, end->spoke >= OFTEN, peeked ? &head : NULL);
     if (error == -EAGAIN && !end->queued)
         return -EAGAIN;
     if (error == -EAGAIN) {
@@ -274,7 +280,8 @@ mach_msg_return_t ipc_kmsg_receive(struct ipc_task *task, struct ipc_end *end, m
     }
     mr = finish(task, port, &in, verdict, seqno, context, name, msg, option, size);
     packet_discard(in.packet);
-    ipc_notify_check_senders(port);
+    if (!watched) /* else the watcher tells of its end */
+        ipc_notify_check_senders(port);
     room_again(task, name);
     return mr;
 }

@@ -1,7 +1,6 @@
 /*
  * The receiving sides of the rights that are made for a port: one made right is one socket pair, so a port's queue lies in as
- * many sockets as it has rights. Making and closing ends, taking in who has looked the port up, and whether anybody is left
- * to send.
+ * many sockets as it has rights. Making and closing ends, and whether anybody is left to send.
  *
  * What must never happen here: names, receiving, waiting. All of it: locked.
  */
@@ -10,11 +9,8 @@
 
 #include <stdio.h>
 
-/* How many look-ups are taken in at a time: others may have sent messages. */
-#define AT_ONCE 64
 #define CROWD 16
 
-unsigned machrv_starved;
 static uint64_t serials;
 static pthread_mutex_t serials_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -52,12 +48,16 @@ struct ipc_end *ipc_end_new(int fd, unsigned kind)
 static void close_end(struct ipc_end *end)
 {
     attested_process_forget(&end->sender);
-    if (!end->moved && !end->local)
+    if (end->local || (end->drained && !end->foreign)) {
+        if (end->fd >= 0)
+            close(end->fd);
+        free(end);
+        return;
+    }
+    if (end->foreign && !end->moved)
         shutdown(end->fd, SHUT_RDWR); /* the other side sees it, however long the close takes */
     if (end->moved || end->foreign)
         close_later(end->fd);
-    else if (end->local && end->fd >= 0)
-        close(end->fd);
     else
         close_socket(end->fd);
     free(end);
@@ -86,9 +86,8 @@ static int stamp_end(struct ipc_end *end)
 
 int ipc_port_order(struct ipc_port *port)
 {
-    unsigned count = port->nends - (port->listener != NULL);
     int error;
-    if (port->ordered || port->turns || (port->nsets == 0 && count < 2))
+    if (port->ordered || port->turns)
         return 0;
     for (struct ipc_end *end = port->ends; end; end = end->next)
         if ((error = stamp_end(end)))
@@ -97,7 +96,20 @@ int ipc_port_order(struct ipc_port *port)
     return 0;
 }
 
-static int poll_end(struct ipc_port *port, struct ipc_end *end, bool add)
+bool ipc_port_needs_epoll(const struct ipc_port *port)
+{
+    return port->nends - (port->local != NULL) > 1; /* what waits in memory is seen without */
+}
+
+struct ipc_end *ipc_port_socket(const struct ipc_port *port)
+{
+    struct ipc_end *end = port->ends;
+    while (end && (end->local || end->kind == KIND_LISTENER))
+        end = end->next;
+    return end;
+}
+
+int ipc_end_poll(struct ipc_port *port, struct ipc_end *end, bool add)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = end};
     int fd = end->local ? ipc_local_fd(end) : end->fd;
@@ -130,7 +142,7 @@ int ipc_port_watch(struct ipc_port *port)
     if (watcher >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, watcher, &event))
         error = -errno;
     for (struct ipc_end *end = port->ends; end && !error; end = end->next)
-        error = poll_end(port, end, true);
+        error = ipc_end_poll(port, end, true);
     if (error) { /* one that lacks an end would never tell of what waits there */
         ipc_socket_release(port->epoll);
         port->epoll = NULL;
@@ -175,14 +187,17 @@ int ipc_port_add_end(struct ipc_port *port, struct ipc_end *end)
     link_end(port, end);
     packet_note_fd(end->fd);
     if (port->epoll)
-        error = poll_end(port, end, true);
-    else if (port->nends > 1 && port->task)
+        error = ipc_end_poll(port, end, true);
+    else if (port->task && ipc_port_needs_epoll(port))
         error = ipc_port_watch(port); /* now there is a descriptor for it */
-    if (!error)
-        error = port->ordered ? stamp_end(end) : ipc_port_order(port);
+    if (!error && port->ordered)
+        error = stamp_end(end);
+    else if (!error && (port->nsets || ipc_port_needs_epoll(port)))
+        error = ipc_port_order(port);
     if (!error && port->nsrequest.kind && port->task)
         error = ipc_watch_end(end);
     if (!error) {
+        ipc_mqueue_tell_qlimit(end);
         if (port->task && port->nends == 2)
             ipc_kick(port->task); /* whoever waits on the other end alone */
         return 0;
@@ -299,7 +314,8 @@ static int make_pair(struct ipc_port *port, struct ipc_end *end, int ends[2])
         int length = make_address(port, end->kind, &name);
         if (length < 0) {
             error = length;
-        } else if (bind(ends[0], (struct sockaddr *)&name, (socklen_t)(offsetof(struct sockaddr_un, sun_path)) + (socklen_t)length) == 0) {
+        } else if (bind(ends[0], (struct sockaddr *)&name,
+                        (socklen_t)(offsetof(struct sockaddr_un, sun_path)) + (socklen_t)length) == 0) {
             end->address_length = length;
             memcpy(end->address, name.sun_path, (size_t)length);
             break;
@@ -350,7 +366,7 @@ void ipc_port_count_made(struct ipc_port *port)
 
 static struct ipc_end *other_end(struct ipc_port *port, struct ipc_socket *socket)
 {
-    struct sockaddr_un name;
+    struct sockaddr_un name = {0};
     socklen_t length = sizeof name, size = sizeof(uint64_t);
     uint64_t theirs = 0, ours = 0;
     struct ipc_end *end;
@@ -370,8 +386,7 @@ static struct ipc_end *other_end(struct ipc_port *port, struct ipc_socket *socke
     /* While it lives, an abstract address is bound to one socket of its network namespace: an equal address in the same
        namespace is that very end. The address of a looked-up right is a path, and before Linux 5.14 there is no cookie:
        there the right must have been made by this process. */
-    if (!name.sun_path[0] && HAVE(NETNS_COOKIE) &&
-        getsockopt(socket->fd, SOL_SOCKET, SO_NETNS_COOKIE, &theirs, &size) == 0 &&
+    if (!name.sun_path[0] && HAVE(NETNS_COOKIE) && getsockopt(socket->fd, SOL_SOCKET, SO_NETNS_COOKIE, &theirs, &size) == 0 &&
         getsockopt(end->fd, SOL_SOCKET, SO_NETNS_COOKIE, &ours, &size) == 0)
         return theirs && theirs == ours ? end : NULL;
     theirs = socket_maker(socket->fd);
@@ -392,89 +407,8 @@ void ipc_port_take_home(struct ipc_port *port, struct ipc_socket *socket)
 {
     struct ipc_end *end = other_end(port, socket);
     struct pollfd state = {.fd = end ? end->fd : -1};
+    socket->ours = end && !end->foreign; /* else somebody who had the end may have put something into the queue */
     ipc_socket_release(socket);
     if (end && !end->queued && poll_surely(&state, 1) > 0 && state.revents & POLLHUP && packet_waiting(end->fd) == 0)
         ipc_end_drop(end);
-}
-
-/* -- who looks the port up --------------------------------------------------------------------------------------------------------- */
-
-static void set_out_of_room(struct ipc_port *port, bool out_of_room)
-{
-    if (port->out_of_room == out_of_room || !port->task)
-        return;
-    port->out_of_room = out_of_room;
-    machrv_starved += out_of_room;
-    port->task->starving += out_of_room ? 1u : UINT_MAX;
-    /* Without a free descriptor the listener stays readable: nobody may wait on it before one is free. */
-    if (port->epoll && port->listener)
-        poll_end(port, port->listener, false);
-    ipc_retry_later(port->task);
-    ipc_kick(port->task);
-}
-
-/* The oldest connection that has said nothing, of whoever has the most of them, makes room for another. */
-static bool drop_silent(struct ipc_port *port)
-{
-    pid_t most = 0;
-    unsigned many = 0;
-    if (!port->turns)
-        return false;
-    for (struct ipc_end *end = port->ends; end; end = end->next) {
-        unsigned count = 0;
-        if (!end->peer || end->queued || end->peer == most || packet_waiting(end->fd) > 0)
-            continue;
-        for (struct ipc_end *other = end; other; other = other->next)
-            count += other->peer == end->peer;
-        if (count > many) {
-            many = count;
-            most = end->peer;
-        }
-    }
-    for (struct ipc_end *end = port->ends; end && most; end = end->next)
-        if (end->peer == most && !end->queued && packet_waiting(end->fd) <= 0) {
-            ipc_end_drop(end);
-            return true;
-        }
-    return false;
-}
-
-/* One connection: 1, 0 if there is none (any more, or now). */
-static int accept_one(struct ipc_port *port)
-{
-    struct ipc_end *listener = port->listener, *end;
-    struct ucred peer = {0};
-    socklen_t size = sizeof peer;
-    int fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
-    if (fd < 0) {
-        bool short_of = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
-        if (errno == EINTR || errno == ECONNABORTED || (short_of && drop_silent(port)))
-            return 1;
-        set_out_of_room(port, short_of);
-        if (errno != EAGAIN && !short_of)
-            ipc_end_drop(listener);
-        return 0;
-    }
-    packet_note_fd(fd);
-    ipc_port_count_made(port);
-    end = ipc_end_new(fd, KIND_SEND);
-    if (end) {
-        memcpy(end->address, listener->address, (size_t)listener->address_length);
-        end->address_length = listener->address_length;
-        if (port->turns && getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0)
-            end->peer = peer.pid;
-    }
-    if (end && ipc_port_add_end(port, end) == 0)
-        return 1;
-    close_socket(fd);
-    free(end);
-    return 0;
-}
-
-unsigned ipc_port_accept(struct ipc_port *port)
-{
-    unsigned before = port->nends, tries = 0;
-    while (port->listener && tries++ < AT_ONCE && accept_one(port))
-        ;
-    return port->nends > before ? port->nends - before : 0;
 }

@@ -46,8 +46,8 @@ static bool attest(struct incoming *in)
             process = machrv_process(sender->pid, -1);
         uid = sender->ids ? sender->euid : sender->uid;
         gid = sender->ids ? sender->egid : sender->gid;
-        in->token = (audit_token_t){{UINT32_MAX, uid, gid, sender->uid, sender->gid, (uint32_t)sender->pid, in->header.space,
-                                     (uint32_t)process}};
+        in->token = (audit_token_t){
+            {UINT32_MAX, uid, gid, sender->uid, sender->gid, (uint32_t)sender->pid, in->header.space, (uint32_t)process}};
     }
     return true;
 }
@@ -171,10 +171,14 @@ static int take_rights(struct ipc_task *task, struct incoming *in, const uint8_t
     struct packet *packet = in->packet;
     struct pollfd state[MACHRV_MAX_FDS];
     int error = 0, count = packet->nfds;
-    for (int i = 0; i < count; i++)
-        state[i] = (struct pollfd){.fd = kinds[i] == KIND_MEMORY || files[i] ? -1 : packet->fds[i]};
-    if (count > 0)
-        poll_surely(state, (size_t)count); /* of files and memory nothing is asked that could wait */
+    /* Of files and memory nothing is asked that could wait; nor of what only says that it is a right: a poll of a file can. */
+    for (int i = 0; i < count && !error; i++) {
+        bool right = kinds[i] != KIND_MEMORY && !files[i];
+        state[i] = (struct pollfd){.fd = right ? packet->fds[i] : -1};
+        error = right && !ipc_transit_is_right(packet->fds[i]) ? -EBADMSG : 0;
+    }
+    if (count > 0 && !error)
+        poll_surely(state, (size_t)count);
     for (int i = 0; i < count && !error; i++) {
         int fd = packet->fds[i];
         packet->fds[i] = -1;
@@ -338,11 +342,14 @@ void ipc_kmsg_collect(struct ipc_task *task, struct ipc_port *port)
         }
         shutdown(end->fd, SHUT_RD); /* nothing more can be sent here */
         for (;;) {
-            if (packet_receive(end->fd, task->packet, end->stamped, &end->sender, false) ||
-                (task->packet->length == 0 && task->packet->nfds == 0))
+            int error = packet_receive(end->fd, task->packet, end->stamped, &end->sender, false, NULL);
+            if (error || (task->packet->length == 0 && task->packet->nfds == 0)) {
+                end->drained = !error;
                 break;
+            }
             ipc_incoming_init(&in, task->packet, NULL);
-            if (ipc_incoming_judge(end, &in) == A_MESSAGE && !(in.header.flags & WIRE_LARGE && !in.own) && ipc_incoming_parse(task, &in, true) == 0) {
+            if (ipc_incoming_judge(end, &in) == A_MESSAGE && !(in.header.flags & WIRE_LARGE && !in.own) &&
+                ipc_incoming_parse(task, &in, true) == 0) {
                 ipc_kmsg_doom(task, in.rights, (unsigned)in.nrights);
                 ipc_incoming_forget(&in);
             } else {

@@ -10,7 +10,7 @@
 /* Gives every right of a message a descriptor. Bundles are new ones, the caller's. */
 static int make_descriptors(struct ipc_task *task, struct ipc_right *rights, size_t nrights, int fds[])
 {
-    int error = nrights > MACHRV_MAX_FDS ? -EMSGSIZE : 0;
+    int error = packet_carries(nrights) ? 0 : -EMSGSIZE;
     /* A receive right takes the ends of all rights to it along: those are made first. */
     for (size_t i = 0; i < nrights && !error; i++)
         error = rights[i].kind == KIND_RECEIVE ? ipc_port_externalize(task, rights[i].port) : ipc_right_externalize(&rights[i]);
@@ -22,14 +22,20 @@ static int make_descriptors(struct ipc_task *task, struct ipc_right *rights, siz
     return error;
 }
 
-static int send_away(struct ipc_task *task, struct ipc_socket *to, struct wire_header *header, const struct iovec *parts, int count,
-                     struct ipc_right *rights, size_t nrights, int *memory)
+static int send_away(struct ipc_task *task, struct ipc_socket *to, struct wire_header *header, const struct iovec *parts,
+                     int count, struct ipc_right *rights, size_t nrights, int *memory)
 {
     int fds[MACHRV_MAX_FDS + 1], error;
+    bool away = false; /* the receiver may have the ends of our sockets by now, and have put something into their queues */
     memset(fds, -1, sizeof fds);
     error = make_descriptors(task, rights, nrights, fds);
-    if (!error)
+    for (size_t i = 0; i < nrights; i++)
+        away = away || rights[i].kind == KIND_RECEIVE;
+    if (!error) {
         error = packet_send(to->fd, header, parts, count, fds, (int)nrights, memory);
+        if (error == -EAGAIN && packet_widen(to->fd))
+            error = packet_send(to->fd, header, parts, count, fds, (int)nrights, memory);
+    }
     for (size_t i = 0; i < nrights && i < MACHRV_MAX_FDS; i++) {
         if (rights[i].kind == KIND_RECEIVE && fds[i] >= 0)
             close(fds[i]); /* a copy is in flight, or nobody's ends were ever anywhere else */
@@ -37,6 +43,8 @@ static int send_away(struct ipc_task *task, struct ipc_socket *to, struct wire_h
             ipc_transit_unpack(rights[i].port);
         if (error)
             continue;
+        if (away && rights[i].socket)
+            rights[i].socket->ours = false;
         if (rights[i].kind == KIND_RECEIVE)
             ipc_transit_sent(rights[i].port, to->named ? to->id : NULL);
         else
@@ -46,8 +54,8 @@ static int send_away(struct ipc_task *task, struct ipc_socket *to, struct wire_h
     return error;
 }
 
-int ipc_kmsg_deliver(struct ipc_task *task, const struct ipc_right *to, struct wire_header *header,
-                     const struct iovec *parts, int count, struct ipc_right *rights, size_t nrights, int *memory)
+int ipc_kmsg_deliver(struct ipc_task *task, const struct ipc_right *to, struct wire_header *header, const struct iovec *parts,
+                     int count, struct ipc_right *rights, size_t nrights, int *memory)
 {
     int error;
     header->space = task->number;

@@ -114,8 +114,8 @@ static struct ipc_message *make(struct ipc_task *task, const struct wire_header 
     return message;
 }
 
-int ipc_local_send(struct ipc_task *task, const struct ipc_right *to, const struct wire_header *header, const struct iovec *parts,
-                   int count, struct ipc_right *rights, size_t nrights)
+int ipc_local_send(struct ipc_task *task, const struct ipc_right *to, const struct wire_header *header,
+                   const struct iovec *parts, int count, struct ipc_right *rights, size_t nrights)
 {
     struct ipc_port *port = to->port;
     struct ipc_end *end = ipc_local(port);
@@ -136,6 +136,8 @@ int ipc_local_send(struct ipc_task *task, const struct ipc_right *to, const stru
     end->last = &message->next;
     end->count++;
     light(end);
+    if (port->watchers && port->task)
+        ipc_kick(port->task);
     return 0;
 }
 

@@ -14,6 +14,8 @@
 
 /* How much is looked at before others get the lock. */
 #define LOOKS 256
+/* So often in a row nothing is found, before it is looked at why. */
+#define IN_VAIN 4
 
 /* -- the heads that were looked at: the oldest last ------------------------------------------------------------------------ */
 
@@ -118,12 +120,24 @@ static int readable(struct ipc_port *port)
     return count;
 }
 
-/* The only end of a port that nobody has waited for several of. */
-static struct ipc_end *only_end(struct ipc_port *port)
+/* Of a port with one socket at most, and messages of the task's own. */
+static int scan_few(struct ipc_port *port, struct ipc_end *socket, struct ipc_end **alone)
 {
-    if (port->listener)
-        ipc_port_accept(port);
-    return port->nends == 1 && port->ends->kind != KIND_LISTENER ? port->ends : NULL;
+    struct ipc_end *local = port->local && port->local->first ? port->local : NULL;
+    int error = 0;
+    if (!local || !socket) {
+        *alone = socket ? socket : local;
+        return 0;
+    }
+    if (!socket->queued && (error = look(socket)))
+        return error;
+    if (port->nqueued == 0) { /* there is nothing to compare it with */
+        *alone = local;
+        return 0;
+    }
+    if ((error = ipc_port_order(port)))
+        return error;
+    return local->queued ? 0 : look(local);
 }
 
 static int scan(struct ipc_port *port, struct ipc_end **alone)
@@ -132,10 +146,10 @@ static int scan(struct ipc_port *port, struct ipc_end **alone)
     struct ipc_end *first = NULL;
     *alone = NULL;
     if (!port->epoll) {
-        *alone = only_end(port);
-        if (port->nends < 2)
-            return 0;
-        *alone = NULL;
+        if (port->listener)
+            ipc_port_accept(port);
+        if (!ipc_port_needs_epoll(port))
+            return scan_few(port, ipc_port_socket(port), alone);
         if ((error = ipc_port_watch(port)))
             return error;
     }
@@ -225,6 +239,53 @@ void ipc_mqueue_taken(struct ipc_end *end)
         look(end); /* where that fails, the next scan finds it */
 }
 
+/* -- how much waits ------------------------------------------------------------------------------------------------------------ */
+
+/* Of so many messages, each of any size, a socket takes in its default buffer (packet.c, INLINE_WAITING). */
+#define USUAL_LIMIT 64
+
+/* A receiving end has nothing to send: that its sending side is shut down says that the port is to take more than usual, to
+   whoever sends, whenever that was decided. The sender makes its buffer larger then (packet.c, packet_widen). */
+void ipc_mqueue_tell_qlimit(struct ipc_end *end)
+{
+    if (end->port->qlimit > USUAL_LIMIT && end->kind != KIND_LISTENER && !end->local)
+        shutdown(end->fd, SHUT_WR);
+}
+
+void ipc_mqueue_set_qlimit(struct ipc_port *port, mach_port_msgcount_t qlimit)
+{
+    port->qlimit = qlimit;
+    for (struct ipc_end *end = port->ends; end; end = end->next)
+        ipc_mqueue_tell_qlimit(end);
+    if (port->local && port->local->blocked && port->task)
+        ipc_kick(port->task); /* whoever waits for room in the task's own queue looks again */
+}
+
+/*
+ * An end that is readable and shows nothing: somebody who has a copy of it tells the kernel to look past what waits (SO_PEEK_OFF).
+ * It is told anew; if that is of no use, the end is given up: whoever waits would spin.
+ */
+static void look_behind(struct ipc_port *port)
+{
+    struct ipc_end *next;
+    if (++port->vain < IN_VAIN)
+        return;
+    port->vain = 0;
+    for (struct ipc_end *end = port->ends; end; end = next) {
+        struct pollfd state = {.fd = end->fd, .events = POLLIN};
+        struct packet_head head;
+        next = end->next;
+        if (!end->foreign || end->kind == KIND_LISTENER || end->queued)
+            continue;
+        if (poll_surely(&state, 1) <= 0 || packet_peek(end->fd, end->stamped, &head) != -EAGAIN)
+            end->hidden = false;
+        else if (end->hidden)
+            ipc_end_drop(end);
+        else
+            end->hidden = packet_renew(end->fd) == 0;
+    }
+}
+
 /* -- receiving ------------------------------------------------------------------------------------------------------------------ */
 
 struct source {
@@ -232,8 +293,16 @@ struct source {
     struct ipc_pset *pset;
 };
 
-#define NOTHING (-1)
-#define BUSY (-2)
+#define NOTHING (-100)
+#define BUSY (-101)
+
+static void in_vain(const struct source *source)
+{
+    if (source->port)
+        look_behind(source->port);
+    for (unsigned i = 0; source->pset && i < source->pset->nmembers; i++)
+        look_behind(source->pset->members[i]);
+}
 
 /* The next message. NOTHING waits; BUSY: much was looked at, none of it a message. */
 static mach_msg_return_t take(struct ipc_task *task, const struct source *source, mach_msg_header_t *msg,
@@ -249,13 +318,16 @@ static mach_msg_return_t take(struct ipc_task *task, const struct source *source
         end = source->pset ? ipc_pset_next(source->pset, &error) : ipc_mqueue_next(source->port, &error);
         if (error)
             return KERN_RESOURCE_SHORTAGE;
-        if (!end)
+        mr = end ? ipc_kmsg_receive(task, end, msg, option, size) : NOTHING;
+        if (mr == NOTHING || mr == -EAGAIN) { /* of an only end nobody has looked whether anything waits there */
+            in_vain(source);
             return NOTHING;
-        mr = ipc_kmsg_receive(task, end, msg, option, size);
-        if (mr == -EAGAIN) /* of an only end nobody has looked whether anything waits there */
-            return NOTHING;
-        if (mr != -1)
+        }
+        if (mr != -1) {
+            if (source->port)
+                source->port->vain = 0;
             return mr;
+        }
     }
     return BUSY;
 }
@@ -291,13 +363,15 @@ static int wait_for(struct ipc_task *task, const struct source *source, int64_t 
     struct ipc_port *port = source->port;
     struct ipc_socket *epoll;
     int result;
-    if (port && port->nends == 1 && !port->listener && !port->epoll) {
-        struct ipc_end *end = port->ends;
+    if (port && port->nends > 0 && !port->listener && !port->epoll && !ipc_port_needs_epoll(port)) {
+        struct ipc_end *socket = ipc_port_socket(port), *end = socket ? socket : port->local;
         result = end->local ? ipc_local_fd(end) : end->fd;
         if (result < 0)
             return result;
         end->pins++;
+        port->watchers += socket != NULL;
         result = ipc_wait(task, result, POLLIN, deadline);
+        port->watchers -= socket != NULL;
         ipc_end_unpin(end);
         return result;
     }
@@ -319,10 +393,10 @@ mach_msg_return_t ipc_mqueue_receive(struct ipc_task *task, mach_msg_header_t *m
     mach_msg_return_t mr;
     unsigned starved = machrv_starved;
     pthread_mutex_lock(&task->lock);
+    if (task->watched || task->starving)
+        ipc_pump(task);
     for (;;) {
         int result = 1;
-        if (task->watched || task->starving)
-            ipc_pump(task);
         if (!find_source(task, name, &source)) {
             mr = waited.port || waited.pset ? MACH_RCV_PORT_CHANGED : MACH_RCV_INVALID_NAME;
             break;

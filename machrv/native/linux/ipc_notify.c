@@ -45,8 +45,7 @@ void ipc_notify_send_once(struct ipc_task *task, struct ipc_right *right)
 static void notify(struct ipc_task *task, struct ipc_right *to, mach_msg_id_t id, uint32_t number)
 {
     struct notification body = {{0, 0, 0, 0, 1, 0, 0, 0}, number};
-    struct wire_header header = {
-        .size = sizeof(mach_msg_header_t) + sizeof body, .flags = WIRE_NOTIFICATION, .id = id};
+    struct wire_header header = {.size = sizeof(mach_msg_header_t) + sizeof body, .flags = WIRE_NOTIFICATION, .id = id};
     send_packet(task, to, &header, &body, sizeof body, NULL);
     spend(to);
 }
@@ -84,7 +83,8 @@ bool ipc_notify_port_destroyed(struct ipc_task *task, struct ipc_right *to, stru
     struct ipc_right right = {KIND_RECEIVE, port, NULL};
     const char *destination = ipc_right_id(to);
     /* It could only come to the port itself, or nobody can get it. */
-    if (!destination || ipc_port_is_circular(port->id, destination) || send_packet(task, to, &header, &body, sizeof body, &right))
+    if (!destination || ipc_port_is_circular(port->id, destination) ||
+        send_packet(task, to, &header, &body, sizeof body, &right))
         return false;
     spend(to);
     return true;
@@ -226,8 +226,8 @@ static kern_return_t copyin_notify(struct ipc_task *task, mach_port_name_t notif
 }
 
 kern_return_t mach_port_request_notification(mach_port_t handle, mach_port_name_t name, mach_msg_id_t id,
-                                             mach_port_mscount_t sync, mach_port_t notify,
-                                             mach_msg_type_name_t disposition, mach_port_t *previous)
+                                             mach_port_mscount_t sync, mach_port_t notify, mach_msg_type_name_t disposition,
+                                             mach_port_t *previous)
 {
     struct ipc_task *task = task_enter(handle);
     struct ipc_right right, before = NO_RIGHT;

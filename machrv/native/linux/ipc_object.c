@@ -103,8 +103,8 @@ static void copyin_dead(struct ipc_task *task, struct ipc_entry *entry, bool mov
     }
 }
 
-kern_return_t ipc_right_copyin(struct ipc_task *task, struct ipc_entry *entry, mach_msg_type_name_t disposition,
-                               bool dead_ok, struct ipc_right *right)
+kern_return_t ipc_right_copyin(struct ipc_task *task, struct ipc_entry *entry, mach_msg_type_name_t disposition, bool dead_ok,
+                               struct ipc_right *right)
 {
     unsigned kind = ipc_right_kind(disposition);
     *right = NO_RIGHT;
@@ -199,7 +199,6 @@ static void enter_receive(struct ipc_task *task, struct ipc_entry *entry, struct
     ipc_unwatch_entry(task, entry); /* its death is seen here from now on */
     ipc_entry_forget(task, entry);
     if (entry->socket) { /* what was sent through it waits in the port's end; there it is a count now */
-        entry->socket->ours = true;
         ipc_port_take_home(port, entry->socket);
         entry->socket = NULL;
     } else if (entry->port) {
@@ -219,12 +218,10 @@ static void merge_send(struct ipc_entry *entry, struct ipc_right *right)
         right->port->carried--;
         ipc_port_release(right->port);
     } else {
-        if (entry->type & RECEIVE) {
-            right->socket->ours = true;
+        if (entry->type & RECEIVE)
             ipc_port_take_home(entry->port, right->socket);
-        } else {
+        else
             ipc_socket_release(right->socket);
-        }
     }
 }
 

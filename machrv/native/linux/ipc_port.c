@@ -219,7 +219,7 @@ void ipc_port_enter(struct ipc_port *port, struct ipc_task *task, mach_port_name
     if (!port->nsrequest.kind)
         return;
     for (struct ipc_end *end = port->ends; end; end = end->next)
-        ipc_watch_end(end); /* where there is no room for that, the next call looks */
+        ipc_watch_end(end);         /* where there is no room for that, the next call looks */
     ipc_notify_check_senders(port); /* who sends may have gone while it was on its way */
 }
 
@@ -308,7 +308,7 @@ static int externalize(struct ipc_port *port, struct ipc_right *right)
     right->port = NULL;
     if (right->kind == KIND_ONCE)
         port->onces--;
-    ipc_port_release(port);
+    port->refs--; /* not the last one: the caller has another */
     return 0;
 }
 
@@ -322,13 +322,23 @@ int ipc_right_externalize(struct ipc_right *right)
     error = externalize(port, right);
     if (!error && right->kind == KIND_SEND)
         port->carried--;
+    port->spread = true;
     ipc_port_release(port);
     return error;
 }
 
+/* The port's receive right leaves: whoever gets its ends can put what he likes into the queue of the socket. */
+static void disown(const struct ipc_port *port, struct ipc_socket *socket)
+{
+    if (socket && socket->ours && socket->named && memcmp(socket->id, port->id, PORT_ID) == 0)
+        socket->ours = false;
+}
+
 static int externalize_request(struct ipc_port *port, struct ipc_right *right)
 {
-    return right->kind && right->port == port ? externalize(port, right) : 0;
+    int error = right->kind && right->port == port ? externalize(port, right) : 0;
+    disown(port, right->socket);
+    return error;
 }
 
 static int externalize_requests(struct ipc_port *port, struct ipc_port *other)
@@ -353,7 +363,7 @@ static int externalize_held(struct ipc_port *port, const struct ipc_held *held)
 int ipc_port_externalize(struct ipc_task *task, struct ipc_port *port)
 {
     int error = 0;
-    if (port->refs < 2)
+    if (port->refs < 2 && !port->spread)
         return 0;
     for (uint32_t index = 0; index < task->table_size && !error; index++) {
         struct ipc_entry *entry = task->table[index];
@@ -370,6 +380,7 @@ int ipc_port_externalize(struct ipc_task *task, struct ipc_port *port)
                     ipc_watch_entry(task, entry);
             }
         }
+        disown(port, entry->socket);
         if (!error)
             error = externalize_request(port, &entry->request.notify);
         if (!error && other)

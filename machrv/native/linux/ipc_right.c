@@ -51,7 +51,6 @@ bool ipc_socket_hung_up(const struct ipc_socket *socket)
     return (state.revents & (POLLHUP | POLLERR | POLLNVAL)) != 0;
 }
 
-
 /* -- looking --------------------------------------------------------------------------------------------------------------- */
 
 mach_port_type_t ipc_right_type(const struct ipc_entry *entry)
@@ -108,8 +107,8 @@ void ipc_right_bury(struct ipc_task *task, struct ipc_entry *entry)
 
 bool ipc_right_check(struct ipc_task *task, struct ipc_entry *entry)
 {
-    if (entry->type & RECEIVE || (entry->port ? entry->port->alive : !entry->socket || entry->socket->file ||
-                                                                        !ipc_socket_hung_up(entry->socket)))
+    if (entry->type & RECEIVE ||
+        (entry->port ? entry->port->alive : !entry->socket || entry->socket->file || !ipc_socket_hung_up(entry->socket)))
         return false;
     ipc_right_bury(task, entry);
     return true;
@@ -299,8 +298,7 @@ static kern_return_t delta_urefs(struct ipc_task *task, struct ipc_entry *entry,
     return KERN_SUCCESS;
 }
 
-kern_return_t ipc_right_delta(struct ipc_task *task, struct ipc_entry *entry, mach_port_right_t right,
-                              mach_port_delta_t delta)
+kern_return_t ipc_right_delta(struct ipc_task *task, struct ipc_entry *entry, mach_port_right_t right, mach_port_delta_t delta)
 {
     ipc_right_check(task, entry);
     if (right > MACH_PORT_RIGHT_DEAD_NAME || !(entry->type & MACH_PORT_TYPE(right)))
@@ -315,9 +313,9 @@ kern_return_t ipc_right_delta(struct ipc_task *task, struct ipc_entry *entry, ma
         destroy_set(task, entry);
     } else if (right == MACH_PORT_RIGHT_SEND_ONCE) {
         free_entry(task, entry);
+    } else if (!entry->port || entry->port->guarded) {
+        return KERN_INVALID_RIGHT;
     } else {
-        if (entry->port->guarded)
-            return KERN_INVALID_RIGHT;
         ipc_right_end_receive(task, entry);
     }
     return KERN_SUCCESS;

@@ -190,8 +190,8 @@ static void pseudo_receive(struct ipc_kmsg *kmsg)
         }
         memcpy(place, &d, size);
     }
-    kmsg->user->msgh_local_port = give_back(kmsg, kmsg->reply_slot, kmsg->local, &reply_kind,
-                                            (kmsg->bits & MACH_MSGH_BITS_LOCAL_MASK) >> 8);
+    kmsg->user->msgh_local_port =
+        give_back(kmsg, kmsg->reply_slot, kmsg->local, &reply_kind, (kmsg->bits & MACH_MSGH_BITS_LOCAL_MASK) >> 8);
     if (!(made == MACH_MSG_TYPE_MAKE_SEND || made == MACH_MSG_TYPE_MAKE_SEND_ONCE) || !unmake(kmsg, &kmsg->dest))
         kmsg->user->msgh_remote_port = ipc_right_copyout(kmsg->task, &kmsg->dest, kmsg->remote);
     else
@@ -217,10 +217,7 @@ static void destroy(struct ipc_kmsg *kmsg, bool whole)
 
 /* -- the whole ------------------------------------------------------------------------------------------------------------------ */
 
-static mach_msg_return_t failed(int error)
-{
-    return error == -EMSGSIZE ? MACH_SEND_TOO_LARGE : MACH_SEND_NO_BUFFER;
-}
+static mach_msg_return_t failed(int error) { return error == -EMSGSIZE ? MACH_SEND_TOO_LARGE : MACH_SEND_NO_BUFFER; }
 
 /* Whoever asked for SEND_POSSIBLE is told as soon as there is room again. */
 static void arm(struct ipc_kmsg *kmsg)
@@ -319,8 +316,8 @@ static mach_msg_return_t put_or_give_back(struct ipc_kmsg *kmsg, mach_msg_option
     return settle(kmsg, error, waited);
 }
 
-mach_msg_return_t ipc_kmsg_send(struct ipc_task *task, mach_msg_header_t *msg, mach_msg_option_t option,
-                                mach_msg_size_t size, mach_msg_timeout_t timeout)
+mach_msg_return_t ipc_kmsg_send(struct ipc_task *task, mach_msg_header_t *msg, mach_msg_option_t option, mach_msg_size_t size,
+                                mach_msg_timeout_t timeout)
 {
     struct ipc_kmsg kmsg;
     mach_msg_return_t mr;
@@ -338,8 +335,6 @@ mach_msg_return_t ipc_kmsg_send(struct ipc_task *task, mach_msg_header_t *msg, m
         return failed(error);
     }
     pthread_mutex_lock(&task->lock);
-    if (task->watched || task->starving)
-        ipc_pump(task);
     mr = ipc_kmsg_copyin_header(&kmsg);
     if (mr == MACH_MSG_SUCCESS) {
         mr = ipc_kmsg_copyin_body(&kmsg);

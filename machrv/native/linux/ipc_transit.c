@@ -47,7 +47,7 @@ static const char *claimed_id(const struct sockaddr_un *name, socklen_t length)
     return at;
 }
 
-static bool is_seqpacket(int fd)
+bool ipc_transit_is_right(int fd)
 {
     int type = 0;
     socklen_t size = sizeof type;
@@ -58,7 +58,7 @@ static struct ipc_port *unpack(struct ipc_task *task, int fd, bool own, int *err
 
 int ipc_transit_arrived(struct ipc_task *task, int fd, unsigned kind, bool file, bool hung, bool own, struct ipc_right *right)
 {
-    struct sockaddr_un name;
+    struct sockaddr_un name = {0};
     socklen_t length = sizeof name;
     const char *id;
     int error = 0;
@@ -68,7 +68,7 @@ int ipc_transit_arrived(struct ipc_task *task, int fd, unsigned kind, bool file,
         return error;
     }
     file = file || kind == KIND_MEMORY;
-    if (kind == KIND_RECEIVE || (file && kind == KIND_ONCE) || (!file && !is_seqpacket(fd)))
+    if (kind == KIND_RECEIVE || (file && kind == KIND_ONCE))
         goto refused;
     if (!file && getpeername(fd, (struct sockaddr *)&name, &length)) {
         if (errno != ENOTCONN || !hung)
@@ -101,7 +101,8 @@ refused:
 static int send_ends(struct ipc_port *port, int fd, int *fds, int nfds)
 {
     char bytes[sizeof(struct bundle_head) + PER_PACKET];
-    struct bundle_head head = {.magic = {'m', 'r', 'v', 'b'}, .qlimit = port->qlimit, .ends = port->nends - (port->local != NULL)};
+    struct bundle_head head = {
+        .magic = {'m', 'r', 'v', 'b'}, .qlimit = port->qlimit, .ends = port->nends - (port->local != NULL)};
     struct ipc_end *end = port->ends;
     size_t size = sizeof head;
     int error = 0;
@@ -296,10 +297,10 @@ static int read_packet(int fd, struct packet *packet)
 /* Where a notification goes; the descriptor is used up. That its port may have died already shows when it is due. */
 static int adopt_request(int fd, struct ipc_right *right)
 {
-    struct sockaddr_un name;
+    struct sockaddr_un name = {0};
     socklen_t length = sizeof name;
     const char *id = NULL;
-    if (!is_seqpacket(fd)) {
+    if (!ipc_transit_is_right(fd)) {
         close_later(fd);
         return -EBADMSG;
     }
@@ -320,12 +321,12 @@ static int adopt_request(int fd, struct ipc_right *right)
 
 static int adopt_end(struct ipc_port *port, int fd, unsigned kind, bool own)
 {
-    struct sockaddr_un name;
+    struct sockaddr_un name = {0};
     socklen_t length = sizeof name;
     struct ipc_end *end;
     int error = -EBADMSG;
     bool listener = kind == 0;
-    if (!is_seqpacket(fd) || !(listener || kind == KIND_SEND || kind == KIND_ONCE || kind == KIND_TOLD))
+    if (!ipc_transit_is_right(fd) || !(listener || kind == KIND_SEND || kind == KIND_ONCE || kind == KIND_TOLD))
         goto refused;
     error = getsockname(fd, (struct sockaddr *)&name, &length) ? -EBADMSG : packet_renew(fd);
     if (error)
@@ -420,8 +421,7 @@ static struct ipc_port *unpack(struct ipc_task *task, int fd, bool own, int *err
     struct packet *packet = malloc(sizeof *packet);
     struct ipc_port *port = NULL;
     uint32_t left = 0;
-    bool bundle = is_seqpacket(fd);
-    *error = !packet ? -ENOMEM : bundle ? read_packet(fd, packet) : -EBADMSG;
+    *error = packet ? read_packet(fd, packet) : -ENOMEM;
     if (!*error)
         *error = adopt_head(task, packet, own, &port, &left);
     while (!*error && left > 0) {
@@ -436,10 +436,7 @@ static struct ipc_port *unpack(struct ipc_task *task, int fd, bool own, int *err
         }
     }
     free(packet);
-    if (bundle)
-        close_right(fd);
-    else
-        close_later(fd);
+    close_right(fd);
     if (!*error)
         return port;
     if (port) { /* it never had a name here */

@@ -92,8 +92,7 @@ int ipc_watch_entry(struct ipc_task *task, struct ipc_entry *entry)
     if (!entry->socket || entry->socket->file)
         return 0;
     error = ipc_watcher(task);
-    if (error < 0 ||
-        (error = add(task->watcher, entry->socket->fd, entry->request.armed ? EPOLLOUT : 0, entry, WATCHED_ENTRY)))
+    if (error < 0 || (error = add(task->watcher, entry->socket->fd, entry->request.armed ? EPOLLOUT : 0, entry, WATCHED_ENTRY)))
         return error;
     entry->watched = true;
     task->watched++;
@@ -230,6 +229,8 @@ int ipc_wait(struct ipc_task *task, int fd, short events, int64_t deadline)
         result = -errno;
     pthread_mutex_lock(&task->lock);
     noticed(task, kicks);
+    if (polled[1].revents && (task->watched || task->starving))
+        ipc_pump(task);
     return result == 0 && starving ? 1 : result;
 }
 

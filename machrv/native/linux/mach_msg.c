@@ -7,9 +7,9 @@
 
 #include "copyin.h"
 
-mach_msg_return_t machrv_msg(mach_port_t handle, mach_msg_header_t *msg, mach_msg_option_t option,
-                             mach_msg_size_t send_size, mach_msg_size_t rcv_size, mach_port_name_t rcv_name,
-                             mach_msg_timeout_t timeout, mach_port_name_t notify)
+mach_msg_return_t machrv_msg(mach_port_t handle, mach_msg_header_t *msg, mach_msg_option_t option, mach_msg_size_t send_size,
+                             mach_msg_size_t rcv_size, mach_port_name_t rcv_name, mach_msg_timeout_t timeout,
+                             mach_port_name_t notify)
 {
     struct ipc_task *task = task_find(handle);
     mach_msg_return_t mr = MACH_MSG_SUCCESS;

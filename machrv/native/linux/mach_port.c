@@ -112,8 +112,8 @@ mach_port_t mach_reply_port(void)
 kern_return_t mach_port_construct(mach_port_t handle, mach_port_options_t *options, mach_port_context_t context,
                                   mach_port_name_t *name)
 {
-    const uint32_t kinds = options->flags & (MPO_REPLY_PORT | MPO_ENFORCE_REPLY_PORT_SEMANTICS | MPO_EXCEPTION_PORT |
-                                             MPO_PROVISIONAL_REPLY_PORT);
+    const uint32_t kinds =
+        options->flags & (MPO_REPLY_PORT | MPO_ENFORCE_REPLY_PORT_SEMANTICS | MPO_EXCEPTION_PORT | MPO_PROVISIONAL_REPLY_PORT);
     const uint32_t services = options->flags & (MPO_SERVICE_PORT | MPO_CONNECTION_PORT | MPO_TG_BLOCK_TRACKING);
     const uint32_t importance = options->flags & (MPO_TEMPOWNER | MPO_IMPORTANCE_RECEIVER | MPO_DENAP_RECEIVER);
     struct ipc_task *task;
@@ -132,7 +132,7 @@ kern_return_t mach_port_construct(mach_port_t handle, mach_port_options_t *optio
     if (kr == KERN_SUCCESS) {
         struct ipc_port *port = entry->port;
         if (options->flags & MPO_QLIMIT)
-            port->qlimit = options->mpl.mpl_qlimit;
+            ipc_mqueue_set_qlimit(port, options->mpl.mpl_qlimit);
         port->context = context;
         port->guarded = options->flags & MPO_CONTEXT_AS_GUARD;
         port->strict = port->guarded && options->flags & MPO_STRICT;
@@ -211,8 +211,7 @@ kern_return_t mach_port_destroy(mach_port_t handle, mach_port_name_t name)
     return kr;
 }
 
-kern_return_t mach_port_mod_refs(mach_port_t handle, mach_port_name_t name, mach_port_right_t right,
-                                 mach_port_delta_t delta)
+kern_return_t mach_port_mod_refs(mach_port_t handle, mach_port_name_t name, mach_port_right_t right, mach_port_delta_t delta)
 {
     struct ipc_task *task = task_enter(handle);
     struct ipc_entry *entry;
@@ -233,7 +232,7 @@ kern_return_t mach_port_mod_refs(mach_port_t handle, mach_port_name_t name, mach
 
 kern_return_t mach_port_get_refs(mach_port_t handle, mach_port_name_t name, mach_port_right_t right, mach_port_urefs_t *refs)
 {
-    struct ipc_task *task = task_enter(handle);
+    struct ipc_task *task = task_look(handle);
     struct ipc_entry *entry;
     kern_return_t kr = KERN_SUCCESS;
     if (!task)
@@ -247,9 +246,9 @@ kern_return_t mach_port_get_refs(mach_port_t handle, mach_port_name_t name, mach
             kr = KERN_INVALID_NAME;
     } else if ((entry = find(task, name, &kr))) {
         ipc_right_check(task, entry);
-        *refs = !(entry->type & MACH_PORT_TYPE(right))                                          ? 0
+        *refs = !(entry->type & MACH_PORT_TYPE(right))                                ? 0
                 : right == MACH_PORT_RIGHT_SEND || right == MACH_PORT_RIGHT_DEAD_NAME ? entry->urefs
-                                                                                               : 1;
+                                                                                      : 1;
     }
     task_leave(task);
     return kr;
@@ -257,7 +256,7 @@ kern_return_t mach_port_get_refs(mach_port_t handle, mach_port_name_t name, mach
 
 kern_return_t mach_port_type(mach_port_t handle, mach_port_name_t name, mach_port_type_t *type)
 {
-    struct ipc_task *task = task_enter(handle);
+    struct ipc_task *task = task_look(handle);
     struct ipc_entry *entry;
     kern_return_t kr = KERN_SUCCESS;
     if (!task)
@@ -285,7 +284,7 @@ static kern_return_t array(uint32_t count, mach_port_name_t **into)
 kern_return_t mach_port_names(mach_port_t handle, mach_port_name_t **names, mach_msg_type_number_t *names_count,
                               mach_port_type_t **types, mach_msg_type_number_t *types_count)
 {
-    struct ipc_task *task = task_enter(handle);
+    struct ipc_task *task = task_look(handle);
     uint32_t count = 0, at = 0;
     kern_return_t kr;
     if (!task)
@@ -296,7 +295,7 @@ kern_return_t mach_port_names(mach_port_t handle, mach_port_name_t **names, mach
     kr = array(count, names);
     if (kr == KERN_SUCCESS && (kr = array(count, types)) != KERN_SUCCESS && count)
         vm_deallocate(mach_task_self(), (vm_address_t)*names, count * sizeof **names);
-    for (uint32_t index = 0; index < task->table_size && kr == KERN_SUCCESS; index++)
+    for (uint32_t index = 0; index < task->table_size && kr == KERN_SUCCESS && at < count; index++)
         if (task->table[index] && task->table[index]->type) {
             (*names)[at] = task->table[index]->name;
             (*types)[at++] = ipc_right_type(task->table[index]);
@@ -439,8 +438,8 @@ kern_return_t mach_port_extract_member(mach_port_t handle, mach_port_name_t name
     kern_return_t kr = KERN_INVALID_RIGHT;
     if (!task)
         return KERN_INVALID_TASK;
-    if (VALID(name) && VALID(set) && find(task, name, &kr) && find(task, set, &kr) &&
-        (port = find_receive(task, name, &kr)) && (pset = find_set(task, set, &kr))) {
+    if (VALID(name) && VALID(set) && find(task, name, &kr) && find(task, set, &kr) && (port = find_receive(task, name, &kr)) &&
+        (pset = find_set(task, set, &kr))) {
         if (ipc_pset_is_member(pset, port))
             ipc_pset_remove(pset, port);
         else
@@ -459,7 +458,7 @@ static int by_number(const void *one, const void *two)
 kern_return_t mach_port_get_set_status(mach_port_t handle, mach_port_name_t name, mach_port_name_t **members,
                                        mach_msg_type_number_t *count)
 {
-    struct ipc_task *task = task_enter(handle);
+    struct ipc_task *task = task_look(handle);
     struct ipc_pset *pset;
     kern_return_t kr;
     if (!task)

@@ -14,7 +14,7 @@ static struct ipc_port *enter(mach_port_t handle, mach_port_name_t name, struct 
 {
     struct ipc_entry *entry = NULL;
     *kr = KERN_INVALID_TASK;
-    *task = task_enter(handle);
+    *task = task_look(handle);
     if (!*task)
         return NULL;
     *kr = KERN_INVALID_RIGHT;
@@ -124,7 +124,7 @@ kern_return_t mach_port_set_attributes(mach_port_t handle, mach_port_name_t name
     if (!port)
         return kr;
     if (flavor == MACH_PORT_LIMITS_INFO)
-        port->qlimit = ((mach_port_limits_t *)info)->mpl_qlimit;
+        ipc_mqueue_set_qlimit(port, ((mach_port_limits_t *)info)->mpl_qlimit);
     else if (flavor != MACH_PORT_DNREQUESTS_SIZE)
         port->importance |= flavor == MACH_PORT_TEMPOWNER ? TEMPOWNER : DONATES;
     task_leave(task);
@@ -278,6 +278,24 @@ kern_return_t mach_port_peek(mach_port_t handle, mach_port_name_t name, mach_msg
     return kr;
 }
 
+int machrv_port_beyond(mach_port_t handle, mach_port_name_t name)
+{
+    struct ipc_task *task = task_enter(handle);
+    struct ipc_entry *entry = task ? ipc_entry_lookup(task, name) : NULL;
+    struct ucred maker = {.pid = 1};
+    socklen_t size = sizeof maker;
+    int beyond = -1;
+    if (entry && entry->type & (MACH_PORT_TYPE_SEND | MACH_PORT_TYPE_SEND_ONCE))
+        beyond = entry->socket && !entry->socket->file &&
+                 getsockopt(entry->socket->fd, SOL_SOCKET, SO_PEERCRED, &maker, &size) == 0 && maker.pid == 0;
+    if (task)
+        task_leave(task);
+    return beyond;
+}
+
+/* Where senders take turns, so many connections may wait to be taken in. */
+#define FEW_WAIT 128
+
 kern_return_t machrv_port_take_turns(mach_port_t handle, mach_port_name_t name)
 {
     struct ipc_task *task;
@@ -289,6 +307,9 @@ kern_return_t machrv_port_take_turns(mach_port_t handle, mach_port_name_t name)
         ipc_mqueue_unqueue(port->heap[port->nqueued - 1]);
     port->turns = true;
     port->served = 0;
+    /* Each connection waits behind those before it, of whomever. Who finds no place waits for one. */
+    if (port->listener && listen(port->listener->fd, FEW_WAIT))
+        kr = KERN_RESOURCE_SHORTAGE;
     task_leave(task);
-    return KERN_SUCCESS;
+    return kr;
 }

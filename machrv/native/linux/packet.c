@@ -19,6 +19,26 @@
 /* A longer body goes inline as long as no more than this waits in the socket (its buffer is 208 KiB by default): so there is
    always room for some eighty packets more, whose bodies are elsewhere. */
 #define INLINE_WAITING 98304
+/* What MACH_PORT_QLIMIT_MAX packets need besides: at most 1,280 bytes each with the system's bookkeeping (Linux 6.18: 768, and 1,280
+   with a short body). The system grants what net.core.wmem_max says twice: 8 MiB since Linux 6.17, 416 KiB before. */
+#define WIDE_BUFFER (INLINE_WAITING + MACH_PORT_QLIMIT_MAX * 1280)
+
+/* How many descriptors the control messages have room for that every C library passes on. */
+#define SURE_FDS ((1024 - CMSG_SPACE(0)) / sizeof(int))
+
+int machrv_max_fds(void)
+{
+    static atomic_int most;
+    char control[CMSG_SPACE(MACHRV_MAX_FDS * sizeof(int))] = {0};
+    struct msghdr message = {.msg_control = control, .msg_controllen = sizeof control};
+    if (!HAVE(LARGE_CONTROL))
+        return (int)SURE_FDS;
+    if (most == 0) /* musl refuses before it asks the kernel, who says EBADF */
+        most = sendmsg(-1, &message, MSG_NOSIGNAL) < 0 && errno == ENOMEM ? (int)SURE_FDS : MACHRV_MAX_FDS;
+    return most;
+}
+
+bool packet_carries(size_t nfds) { return nfds <= SURE_FDS || (nfds <= MACHRV_MAX_FDS && nfds <= (size_t)machrv_max_fds()); }
 
 static int send_vector(int fd, const struct iovec *vector, int count, const int *fds, int nfds)
 {
@@ -26,8 +46,9 @@ static int send_vector(int fd, const struct iovec *vector, int count, const int 
         struct cmsghdr align;
         char bytes[CMSG_SPACE(MACHRV_MAX_FDS * sizeof(int))];
     } control;
-    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)vector, .msg_iovlen = (__typeof__(((struct msghdr *)0)->msg_iovlen))count};
-    if (nfds > MACHRV_MAX_FDS)
+    struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)vector,
+                             .msg_iovlen = (__typeof__(((struct msghdr *)0)->msg_iovlen))count};
+    if (!packet_carries((size_t)nfds))
         return -EMSGSIZE;
     if (nfds > 0) {
         const size_t size = (size_t)nfds * sizeof(int);
@@ -98,13 +119,25 @@ int packet_send(int fd, struct wire_header *header, const struct iovec *parts, i
     header->magic = WIRE_MAGIC;
     if (*memory < 0 && fits_inline(fd, size))
         return send_vector(fd, vector, count + 1, fds, nfds);
-    if (nfds >= MACHRV_MAX_FDS)
+    if (!packet_carries((size_t)nfds + 1))
         return size > MAX_INLINE ? -EMSGSIZE : send_vector(fd, vector, count + 1, fds, nfds);
     if (*memory < 0 && (*memory = body_memory(parts, count)) < 0)
         return *memory;
     header->flags |= WIRE_LARGE;
     fds[nfds] = *memory;
     return send_vector(fd, vector, 1, fds, nfds + 1);
+}
+
+bool packet_widen(int fd)
+{
+    struct pollfd state = {.fd = fd, .events = POLLRDHUP}; /* ipc_mqueue_tell_qlimit() */
+    int before = 0, after = 0, wanted = WIDE_BUFFER / 2;   /* which the system doubles */
+    socklen_t size = sizeof before;
+    if (poll_surely(&state, 1) <= 0 || !(state.revents & POLLRDHUP) || state.revents & (POLLHUP | POLLERR) ||
+        getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &before, &size) || before >= WIDE_BUFFER ||
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &wanted, sizeof wanted) || getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &after, &size))
+        return false;
+    return after > before;
 }
 
 /* -- descriptors run short ---------------------------------------------------------------------------------------------- */
@@ -219,7 +252,7 @@ static void take_pidfd(int fd, struct packet *into, struct attested_process *kno
     into->sender.process = machrv_process(into->sender.pid, fd);
     into->sender.ids = pidfd_ids(fd, &into->sender.euid, &into->sender.egid);
     if (often && known && into->sender.ids && known->pidfd < 0 && !scarce) {
-        *known = (struct attested_process){into->sender.pid, fd, into->sender.process};
+        *known = (struct attested_process){into->sender.pid, fd, into->sender.process, into->sender.euid, into->sender.egid};
         return;
     }
     close(fd);
@@ -297,7 +330,9 @@ static int receive_vector(int fd, struct iovec *vector, struct packet *into, str
     if (!pidfd && known && known->pidfd >= 0 && into->sender.pid == known->pid) {
         into->sender.pinned = true;
         into->sender.process = known->process;
-        into->sender.ids = pidfd_ids(known->pidfd, &into->sender.euid, &into->sender.egid);
+        into->sender.ids = true; /* as still_known() has just seen them */
+        into->sender.euid = known->euid;
+        into->sender.egid = known->egid;
     }
     if (got == 0 && (into->sender.pid || into->nfds)) { /* no bytes look like end-of-file, but for what they bring */
         into->state = PACKET_ODD;
@@ -310,21 +345,22 @@ static int receive_vector(int fd, struct iovec *vector, struct packet *into, str
  * Whether the process that is known on a socket has sent what is at its head, or a negative errno. What waits there was sent
  * later than what it was known by; and while it runs, which is looked at after the head, nobody else has its pid.
  */
-static int still_known(int fd, bool stamped, const struct attested_process *known)
+static int still_known(int fd, bool stamped, struct attested_process *known, const struct packet_head *head)
 {
-    struct packet_head head;
-    uint32_t euid, egid;
-    int error = packet_peek(fd, stamped, &head);
-    return error ? error : head.pid == known->pid && pidfd_ids(known->pidfd, &euid, &egid);
+    struct packet_head peeked;
+    int error = head ? 0 : packet_peek(fd, stamped, &peeked);
+    head = head ? head : &peeked;
+    return error ? error : head->pid == known->pid && pidfd_ids(known->pidfd, &known->euid, &known->egid);
 }
 
-int packet_receive(int fd, struct packet *into, bool stamped, struct attested_process *known, bool often)
+int packet_receive(int fd, struct packet *into, bool stamped, struct attested_process *known, bool often,
+                   const struct packet_head *head)
 {
     struct iovec vector = {&into->header, sizeof into->header + MAX_INLINE};
     int off = 0, on = 1, error;
     bool was = known && known->pidfd >= 0;
     if (was) {
-        int still = still_known(fd, stamped, known);
+        int still = still_known(fd, stamped, known, head);
         if (still == -EAGAIN)
             return still; /* nothing waits, and who sends is known as before */
         if (still <= 0) {
@@ -334,8 +370,7 @@ int packet_receive(int fd, struct packet *into, bool stamped, struct attested_pr
         }
     }
     error = receive_vector(fd, &vector, into, known, often);
-    if (!error && into->length > 0 &&
-        ((size_t)into->length < sizeof into->header || into->header.magic != WIRE_MAGIC))
+    if (!error && into->length > 0 && ((size_t)into->length < sizeof into->header || into->header.magic != WIRE_MAGIC))
         into->state = PACKET_ODD;
     /* A pidfd for each message is dear (it is as much as the rest): from here on it is known who sends. */
     if (known && known->pidfd >= 0 && !was && setsockopt(fd, SOL_SOCKET, SO_PASSPIDFD, &off, sizeof off))
@@ -364,8 +399,10 @@ int packet_peek(int fd, bool stamped, struct packet_head *into)
     } control;
     size_t room = (stamped ? CMSG_SPACE(sizeof(struct timespec)) : 0) + CMSG_SPACE(sizeof(struct ucred));
     struct iovec vector = {&into->header, sizeof into->header};
-    struct msghdr message = {
-        .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = (__typeof__(((struct msghdr *)0)->msg_controllen))room};
+    struct msghdr message = {.msg_iov = &vector,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = (__typeof__(((struct msghdr *)0)->msg_controllen))room};
     ssize_t got;
 
     into->stamp = 0;

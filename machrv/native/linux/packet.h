@@ -25,8 +25,8 @@
 #define SLOT_DEAD 0xffffffffu
 #define SLOT_FILE 0x40000000u
 
-/* Below the smallest SO_SNDBUF default, with room for its bookkeeping. */
-#define MAX_INLINE 65536
+/* 64 KiB of somebody's data with the headers before it: below the smallest SO_SNDBUF default, with room for its bookkeeping. */
+#define MAX_INLINE (65536 + 1024)
 
 struct wire_header {
     uint32_t bits;  /* of the Mach header: complex; dispositions as received */
@@ -44,6 +44,7 @@ struct attested_process {
     pid_t pid; /* 0: nobody yet */
     int pidfd; /* -1: nobody is known for sure */
     uint64_t process;
+    uint32_t euid, egid;
 };
 
 /* The system's word on who sent a packet. */
@@ -88,12 +89,17 @@ struct packet_head {
    *memory: a memfd with the body, once one was made (else -1), which is the caller's and serves for the next try too.
    0 or a negative errno: -EAGAIN if there is no room, -EMSGSIZE for too many descriptors. */
 int packet_send(int fd, struct wire_header *header, const struct iovec *parts, int count, int *fds, int nfds, int *memory);
+/* Makes room in a socket that is full, if its port is to take more than usual: false if not, or if there is as much already. */
+bool packet_widen(int fd);
+/* Whether one packet takes so many descriptors. */
+bool packet_carries(size_t nfds);
 /* Sends bytes as they are, as bundles do. */
 int packet_send_raw(int fd, const void *bytes, size_t size, const int *fds, int nfds);
 
 /* Receives a packet: 0 or a negative errno. `known` is updated (NULL: the process need not be known for sure), `often`:
-   there will be more, so that it is worth while to know. */
-int packet_receive(int fd, struct packet *into, bool stamped, struct attested_process *known, bool often);
+   there will be more, so that it is worth while to know. `head`: what packet_peek() has just told of it, or NULL. */
+int packet_receive(int fd, struct packet *into, bool stamped, struct attested_process *known, bool often,
+                   const struct packet_head *head);
 /* The same for a packet of a bundle, which has no header: the bytes go to into->body. */
 int packet_receive_raw(int fd, struct packet *into);
 /* The descriptors of a packet are given up. */

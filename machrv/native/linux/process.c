@@ -110,10 +110,11 @@ int poll_surely(struct pollfd *polled, size_t count)
     while (one < 0 && errno == EINTR);
     if (one >= 0)
         return one;
-    if (count == 1) /* needs no memory (Linux 6.12, fs/select.c, do_sys_poll: it is on the stack): once more, for who injects it */
+    if (count ==
+        1) /* needs no memory (Linux 6.12, fs/select.c, do_sys_poll: it is on the stack): once more, for who injects it */
         return (one = poll(polled, 1, 0)) < 0 ? polled->revents = 0, -errno : one;
     for (size_t i = 0; i < count; i++) /* no memory, or more than RLIMIT_NOFILE at once */
-        ready += (one = poll_surely(polled + i, 1)) > 0;
+        ready += poll_surely(polled + i, 1) > 0;
     return ready;
 }
 

@@ -25,6 +25,10 @@
 
 #include <machrv/linux.h>
 
+_Static_assert(
+    __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+    "machrv needs a little-endian machine: its messages are laid out as macOS lays them out, and packets as this machine does");
+
 /* Values of <asm-generic/socket.h> and <linux/socket.h>. */
 #ifndef SO_PEEK_OFF
 #define SO_PEEK_OFF 42
@@ -48,8 +52,8 @@
 #define MFD_NOEXEC_SEAL 8U /* <linux/memfd.h>, Linux 6.3 */
 #endif
 
-#define PORT_ID 32       /* characters of a port's id: 128 bits in hexadecimal */
-#define ADDRESS_MAX 108  /* of a socket's address: sizeof(sun_path) */
+#define PORT_ID 32      /* characters of a port's id: 128 bits in hexadecimal */
+#define ADDRESS_MAX 108 /* of a socket's address: sizeof(sun_path) */
 
 #pragma GCC visibility push(hidden)
 

@@ -70,6 +70,7 @@ static void after_fork_in_child(void)
         }
     ipc_ports_forget();
     pthread_mutex_init(&tasks_lock, NULL);
+    closing_pause();
 }
 
 static void prepare(void)
@@ -88,11 +89,15 @@ static void prepare_once(void)
     pthread_once(&once, prepare);
 }
 
-/* Closes what a task has in the child of a fork: the parent's rights live on, so nothing is sent, and no close waits. */
+/* Closes what a task has in the child of a fork: the parent's rights live on, so nothing is sent. A file may have to be flushed by
+   each who closes it, and that can wait. */
 static void abandon_socket(struct ipc_socket *socket)
 {
     if (socket && socket->fd >= 0) {
-        close(socket->fd);
+        if (socket->file)
+            close_later(socket->fd);
+        else
+            close(socket->fd);
         socket->fd = -1; /* whoever else counts it finds it closed */
     }
 }
@@ -197,7 +202,8 @@ void task_release(struct ipc_task *task)
     ipc_entry_free_table(task);
     free(task->packet);
     pthread_mutex_destroy(&task->lock);
-    free(task);
+    if (task != &first_task) /* that one is never given up */
+        free(task);
 }
 
 struct packet *ipc_task_packet(struct ipc_task *task)
@@ -210,11 +216,16 @@ struct packet *ipc_task_packet(struct ipc_task *task)
 struct ipc_task *task_enter(mach_port_t handle)
 {
     struct ipc_task *task = task_find(handle);
-    if (task) {
+    if (task)
         pthread_mutex_lock(&task->lock);
-        if (task->watched || task->starving)
-            ipc_pump(task);
-    }
+    return task;
+}
+
+struct ipc_task *task_look(mach_port_t handle)
+{
+    struct ipc_task *task = task_enter(handle);
+    if (task && (task->watched || task->starving))
+        ipc_pump(task);
     return task;
 }
 

@@ -9,11 +9,12 @@
 
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
 
 #define HUGETLBFS_SUPER_MAGIC 0x958458f6 /* <linux/magic.h> */
-#define MOST_AT_ONCE 0x7ffff000u          /* bytes of one read or write: MAX_RW_COUNT, Linux, include/linux/fs.h */
+#define MOST_AT_ONCE 0x7ffff000u         /* bytes of one read or write: MAX_RW_COUNT, Linux, include/linux/fs.h */
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000 /* Linux 4.17 */
 #endif
@@ -35,11 +36,12 @@ int memory_file(const char *name)
     return fd < 0 ? -errno : fd;
 }
 
-/* write(), all of it: memory that is not there is reported as EFAULT, where a copy of our own would crash. */
+/* write(), all of it: memory that is not there is reported as EFAULT, where a copy of our own would crash, and so would what
+   sanitizers put in front of the C library's. */
 static int write_all(int fd, vm_address_t from, size_t size)
 {
     while (size > 0) {
-        ssize_t wrote = write(fd, (const void *)from, size > MOST_AT_ONCE ? MOST_AT_ONCE : size);
+        ssize_t wrote = (ssize_t)syscall(SYS_write, fd, (const void *)from, size > MOST_AT_ONCE ? MOST_AT_ONCE : size);
         if (wrote < 0 && errno == EINTR)
             continue;
         if (wrote <= 0)
@@ -138,10 +140,7 @@ static int copy(vm_address_t into, vm_address_t from, size_t size, bool reading)
     return 0;
 }
 
-int memory_read(void *into, vm_address_t address, size_t size)
-{
-    return copy((vm_address_t)into, address, size, true);
-}
+int memory_read(void *into, vm_address_t address, size_t size) { return copy((vm_address_t)into, address, size, true); }
 
 /* -- the calls ------------------------------------------------------------------------------------------------------- */
 
