@@ -77,6 +77,6 @@ def guided(name: str, inputs: list[bytes], seconds: float, into: Path | None) ->
         options = ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=undefined", "-g", "-O1"]
         program = _compiled(folder, name, ["clang", *options])
         # Without the names of functions: to tell them, libFuzzer starts a program, whose pipes are counted as left behind.
-        told = [f"-max_total_time={int(seconds)}", "-max_len=4096", "-rss_limit_mb=0", "-timeout=30", "-verbosity=0"]
+        told = [f"-max_total_time={int(seconds)}", "-max_len=4096", "-rss_limit_mb=0", "-timeout=120", "-verbosity=0"]
         told += ["-print_funcs=0", "-print_final_stats=1", f"-artifact_prefix={os.getcwd()}/"]
         return subprocess.run([program, *told, str(new), str(seeds)], env={**_ENVIRONMENT, "TMPDIR": made}).returncode

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import threading
+from pathlib import Path
 from time import perf_counter
 
 from machrv import MachError, Message, MessageFormatError, ReceiveRight, ReceiveTimeout
@@ -90,7 +91,7 @@ def descriptors_of_every_kind_over_a_right(stage: Stage) -> str:
     before = stage.descriptors()
     with ReceiveRight.allocate() as port:
         attacker = stage.attacker("packets", "every_kind_right", ports={n: port.make_send() for n in range(253)})
-        pages = int(open("/proc/self/statm").read().split()[0])
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (8 << 20), hard))
         try:
@@ -112,7 +113,7 @@ def messages_far_larger_than_requests(stage: Stage) -> str:
 
 
 def _resident() -> int:
-    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() // 1024
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 1024
 
 
 @attack("F3")

@@ -409,8 +409,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char done;
     if (size == 0)
         return 0;
-    if (stranger)
-        must(send(orders, data, size, 0) == (ssize_t)size && recv(orders, &done, 1, 0) == 1, "the hostile process has ended");
+    if (stranger) {
+        ssize_t got;
+        must(send(orders, data, size, 0) == (ssize_t)size, "the hostile process has ended");
+        while ((got = recv(orders, &done, 1, 0)) < 0 && errno == EINTR) /* libFuzzer has an alarm */
+            continue;
+        must(got == 1, "the hostile process has ended");
+    }
     else
         attack((struct choices){data + 1, data + size});
     for (int i = 0; i < 16; i++) {
