@@ -16,13 +16,16 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("about Linux", allow_module_level=True)
 
-from machrv import MachError, Message, PortDescriptor, ReceiveRight, RegistrationError, RendezvousServer, launch
+from machrv import MachError, PortDescriptor, ReceiveRight, RegistrationError, RendezvousServer, launch
 from machrv._mach import lib
 from machrv.doctor import linux
 from machrv.doctor.findings import WARNING
 from machrv.kernel import current
+from machrv.kernel.linux import LinuxKernel
 from machrv.message import MACH_PORT_RIGHT_SEND, Disposition
 
+from .linux_tasks import Peer, allocate, end, introduce, names, receive, send
+from .linux_tasks import bootstrap, nursery, peer, task  # noqa: F401 (fixtures)
 from .sanitize.static import FLAGS, SOURCES
 
 PROGRAM = Path(__file__).parent / "programs" / "full_message.c"
@@ -36,25 +39,25 @@ def old_musl() -> Iterator[int]:
     lib.machrv_without(0)
 
 
-def full(port: ReceiveRight, rights: int, body: int = 0) -> Message:
-    """A message with so many rights, and a body."""
-    return Message(7, bytes(body), [PortDescriptor(port.name, Disposition.MAKE_SEND)] * rights)
-
-
-def test_the_limit_is_found_and_kept(old_musl: int) -> None:
-    """252 go through; one more, or a body that takes a descriptor, is refused before anything has moved."""
+def test_the_limit_is_found_and_kept(task: LinuxKernel, peer: Peer, old_musl: int) -> None:
+    """252 go to another process; one more, or a body that takes a descriptor, is refused before anything has moved."""
     assert old_musl == 252
-    with ReceiveRight.allocate() as inbox, ReceiveRight.allocate() as other, inbox.make_send() as way:
-        for message in (full(other, 253), full(other, 252, body=100_000)):
-            with pytest.raises(MachError, match=r"252 with musl before 1\.2\.6") as caught:
-                way.send(message)
-            assert caught.value.code == lib.MACH_SEND_TOO_LARGE
-        way.send(full(other, 252))
-        with inbox.receive(timeout=30) as received:
-            assert len(received.rights) == 252
-        way.send(full(other, 251, body=100_000))
-        with inbox.receive(timeout=30) as received:
-            assert len(received.rights) == 251 and len(received.body) == 100_000
+    inbox, way = introduce(peer, task)
+    port = allocate(task)
+    right = PortDescriptor(port, Disposition.MAKE_SEND_ONCE)
+    for count, body in ((253, 0), (252, 100_000)):
+        with pytest.raises(MachError, match=r"252 with musl before 1\.2\.6") as caught:
+            send(task, way, 1, bytes(body), [right] * count)
+        assert caught.value.code == lib.MACH_SEND_TOO_LARGE
+    for count, body in ((252, 0), (251, 100_000)):
+        send(task, way, 2, bytes(body), [right] * count)
+        message = receive(peer, inbox)
+        assert (len(message.descriptors), len(message.body)) == (count, body)
+        for name in names(message):
+            peer.mach_port_deallocate(name)
+    for name, _ in task.mach_port_names():
+        task.mach_port_destroy(name)
+    end(peer, inbox)
 
 
 def test_registering_one_more_says_why(server: RendezvousServer, old_musl: int) -> None:
@@ -97,7 +100,9 @@ def test_on_musl_itself(tmp_path: Path) -> None:
     made = ["musl-gcc", *behind, *FLAGS, "-static", "-o", str(tmp_path / "program"), str(PROGRAM), *map(str, SOURCES)]
     compiled = subprocess.run(made, capture_output=True, text=True)
     assert compiled.returncode == 0, compiled.stderr
-    ran = subprocess.run([str(tmp_path / "program")], capture_output=True, text=True)
+    ran = subprocess.run(
+        [str(tmp_path / "program")], capture_output=True, text=True, env={"MACHRV_BOOTSTRAP_DIR": str(tmp_path)}
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     told = subprocess.run([f"/lib/ld-musl-{machine}.so.1"], capture_output=True, text=True).stderr
     version = re.search(r"^Version (\S+)", told, re.MULTILINE)
