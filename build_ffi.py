@@ -24,6 +24,7 @@ import runpy
 import sys
 import tempfile
 from pathlib import Path
+from struct import calcsize
 from typing import Any
 
 from cffi import FFI
@@ -37,6 +38,10 @@ NATIVE = ROOT / "machrv" / "native"
 #: For the C of machrv/native/linux. Nothing of it is seen from outside the module.
 FLAGS = ("-std=gnu11", "-O2", "-fvisibility=hidden", "-pthread")
 
+#: What Python's `struct` calls the integers that packed structs are made of, and bit-fields of so many bits.
+CODES = {"int": "i", "unsigned int": "I", "unsigned long": "Q", "void *": "Q"}
+BITS = {"8": "B", "16": "H", "24": "3s"}
+
 #: In the order of their dependencies. A platform adds its own: see `header_names`.
 PORTABLE = ("kern_return", "port", "message", "notify", "bootstrap", "rendezvous", "libsystem", "mach")
 
@@ -46,6 +51,7 @@ _BIT_FIELD = re.compile(r"^\s*[\w ]+?\b(\w+) : (\d+);\n", re.MULTILINE)
 _MEMBER = re.compile(r"\b(\w+)(?:\[\w+\])?;")
 _INTEGER = re.compile(r"^typedef ([\w ]+?) (\w+);", re.MULTILINE)
 _VARIABLE = re.compile(r"^extern [\w ]+?(\w+);", re.MULTILINE)
+_TYPED = re.compile(r"^\s*([\w ]+?[ *]+)(\w+)(?:\[(\d+)\]| : (\d+))?;", re.MULTILINE)
 _PROTOTYPE = re.compile(r"^(\w[\w ]*?[ *]+)(\w+)\([^()]*\);", re.MULTILINE)
 
 
@@ -99,6 +105,22 @@ def _struct(struct: re.Match[str]) -> str:
     return cdef
 
 
+def layouts() -> dict[str, str]:
+    """The `struct` format of every struct that a message is made of. The compiler holds its size against the struct's."""
+    codes, found = dict(CODES), {}
+    for header in PORTABLE[: PORTABLE.index("message") + 1]:
+        for ours, name in _INTEGER.findall(_read(header)):
+            if ours in codes:
+                codes[name] = codes[ours]
+    for struct in _packed(_read("message")):
+        members = [
+            BITS[bits] if bits else count + codes[kind.strip()]
+            for kind, _, count, bits in _TYPED.findall(struct["members"])
+        ]
+        codes[struct["name"]] = found[struct["name"]] = "".join(members)
+    return found
+
+
 def _cdef(text: str) -> str:
     for struct in _packed(text):
         text = text.replace(struct[0] + "\n", _struct(struct))
@@ -113,7 +135,7 @@ def _cdef(text: str) -> str:
 
 def cdef(platform: str = sys.platform) -> str:
     """What CFFI is told: every declaration of the headers, every constant's value left to the compiler."""
-    return "".join(_cdef(_read(name)) for name in header_names(platform))
+    return "".join(_cdef(_read(name)) for name in header_names(platform)) + "extern const char machrv_layouts[];\n"
 
 
 def _checks(text: str) -> str:
@@ -165,6 +187,9 @@ def source(platform: str = sys.platform) -> str:
     lines = ["#include <stddef.h>", *(f"#include <machrv/{name}.h>" for name in names)]
     for text in texts.values():
         lines += [f"static const {s} machrv_bits_{s}_{m} = {{.{m} = ~0}};" for s, m in bit_fields(text)]
+    found = layouts()
+    lines += [f"_Static_assert(sizeof({name}) == {calcsize('=' + code)}, \"{name}\");" for name, code in found.items()]
+    lines.append(f'const char machrv_layouts[] = "{" ".join(f"{name} {code}" for name, code in found.items())}";')
     lines.append("#ifdef __APPLE__")
     lines += [_checks(text) for text in texts.values()]
     lines.append("#endif\n")
@@ -188,7 +213,7 @@ def stub() -> str:
         for returned, function in _PROTOTYPE.findall(text):
             result = "None" if returned.strip() == "void" else "Any" if "*" in returned else "int"
             lines.append(f"    def {function}(self, *arguments: Any) -> {result}: ...")
-    lines += ["", "ffi: Any", "lib: _Lib", ""]
+    lines += ["    machrv_layouts: Any", "", "ffi: Any", "lib: _Lib", ""]
     return "\n".join(lines)
 
 

@@ -114,6 +114,8 @@ def _group(*groups: str) -> Callable[[Figures], str]:
 
     def table(figures: Figures) -> str:
         results = [result for result in figures["results"] if result["group"] in groups]
+        if not results:
+            return "(Not among these figures.)"
         sides = list(dict.fromkeys(side for result in results for side in result["times"]))
         rows = []
         for result in results:
@@ -188,6 +190,7 @@ SECTIONS: dict[str, Callable[[Figures], str]] = {
     "launch": _group("launch"),
     "message": _group("there and back"),
     "rights": _group("fresh rights"),
+    "channel": _group("channel"),
     "claims": _group("claims"),
     "growth": _growth,
     "within": _group("within", "mach_msg in C"),

@@ -10,8 +10,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from bench.conftest import HERE, Held
-from bench.measure import worker
+from bench.conftest import Held
+from bench.measure import HERE, worker
 from bench.peers.launch import C_WAYS, WAYS
 from machrv import Disposition, ReceiveRight, RendezvousPort, launch
 

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from bench.conftest import HERE, Held
-from bench.measure import worker
+from bench.conftest import Held
+from bench.measure import HERE, worker
 
 _HEADER = 24
 _KIB = 1024
@@ -45,6 +45,27 @@ def test_fresh_rights(held: Held, placement: str, rights: int) -> None:
     """So many rights that were made for this message, in either direction; each is used once, and closed."""
     commands = {way: [*PYTHON, way, "fresh", "0", str(rights)] for way in ("machrv", "Pipe")}
     _held(held, "fresh rights", f"{rights} right{'s' * (rights > 1)}, {placement}", commands)
+
+
+@pytest.mark.parametrize("name", ["0 bytes", "64 KiB"])
+def test_channel(held: Held, placement: str, name: str) -> None:
+    """A request over a channel, and the answer; the same of a message to a port. Both bring the right to answer with."""
+    numbers = [str(SIZES[name]), "0"]
+    commands = {
+        "Channel": [*PYTHON, "machrv", "channel", *numbers],
+        "Pipe": [*PYTHON, "Pipe", "between", *numbers],
+        "SendRight.request": [*PYTHON, "machrv", "request", *numbers],
+    }
+    _held(held, "channel", f"{name}, {placement}", commands)
+
+
+def test_channel_with_a_file(held: Held, placement: str) -> None:
+    """A request that brings an open file, which is taken and closed."""
+    commands = {
+        "Channel": [*PYTHON, "machrv", "channel", "0", "1"],
+        "send_handle": [*PYTHON, "Pipe", "files", "0", "1"],
+    }
+    _held(held, "channel", f"1 file, {placement}", commands)
 
 
 @pytest.mark.parametrize(

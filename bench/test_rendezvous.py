@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.conftest import HERE, Held
-from bench.measure import server, worker
+from bench.conftest import Held
+from bench.measure import HERE, server, worker
 from bench.peers.rendezvous import PEERS
 
 

@@ -62,3 +62,5 @@ def __dir__() -> "list[str]":
 
 if "MACHRV_TRACE" in environ:  # Of the rest, nothing is loaded for it.
     import machrv.trace.begin
+if environ.get("MACHRV_PORTS", "0") != "0":
+    import machrv.doctor.begin

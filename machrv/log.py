@@ -9,14 +9,20 @@ if TYPE_CHECKING:
     from logging import Logger
 
 
+_INFO = 20  #: logging.INFO
+_log: Logger | None = None
+
+
 def log() -> Logger:
     """The logger "machrv"."""
-    import logging  # Late: it is dear, and most processes have nothing to say.
+    global _log
+    if _log is None:
+        import logging  # Late: it is dear, and most processes have nothing to say.
 
-    return logging.getLogger("machrv")
+        _log = logging.getLogger("machrv")
+    return _log
 
 
 def listens() -> bool:
     """Whether anybody wants to know what is no trouble (INFO). Who has not even imported `logging` does not."""
-    logging = sys.modules.get("logging")
-    return logging is not None and log().isEnabledFor(logging.INFO)
+    return "logging" in sys.modules and log().isEnabledFor(_INFO)

@@ -50,7 +50,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 #: Seconds that no wait in a test reaches unless the test fails.
-PATIENCE = 30.0
+PATIENCE = float(os.environ.get("MACHRV_TEST_PATIENCE", 30))
 #: Seconds that what has a time of its own may take beyond it: ten times and more what it does on a machine that is busy.
 SLACK = 10.0
 

@@ -47,7 +47,7 @@ class ELF:
 
     def _of_type(self, kind: int) -> list[tuple[int, ...]]:
         """Of each such section: where it is, its size, the size of an entry, where its strings are, its `info`."""
-        found = []
+        found: list[tuple[int, ...]] = []
         for _, found_kind, _, _, offset, size, link, info, _, entry in self._sections:
             if found_kind == kind:
                 found.append((offset, size, entry, self._sections[link][4], info))
@@ -58,7 +58,7 @@ class ELF:
         for offset, size, entry, strings, _ in self._of_type(SHT_DYNAMIC):
             for at in range(offset, offset + size, entry):
                 entries.append((*struct.unpack_from("<QQ", self._data, at), strings))
-        return entries  # type: ignore[return-value]
+        return entries
 
     def _versions(self) -> dict[str, set[str]]:
         """By library, the versions of symbols that are asked of it."""

@@ -135,6 +135,10 @@ class Peer:
         """Gone, without a chance to tidy up."""
         signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
         assert select.select([self.pidfd], [], [], PATIENCE)[0], "a killed process does not end"
+        ends = time.monotonic() + PATIENCE
+        while os.path.exists(f"/proc/{self.pid}"):  # its parent, the nursery, has not waited for it yet
+            assert time.monotonic() < ends, "nobody waits for a process that was killed"
+            os.sched_yield()
         os.close(self.pidfd)
         self.pidfd = -1
         for stream in (self._requests, self._answers):

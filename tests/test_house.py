@@ -40,9 +40,6 @@ BELOW = ("machrv.constants", "machrv.message", "machrv.kernel")
 #: Only these may be defined in an `__init__.py`: it hands names on.
 HANDS_ON = {"__getattr__", "__dir__"}
 LONGEST = 400
-#: Two rooms that are being built anew, and are not held to the walls within them until they are: circles and lengths in the
-#: one, Python in the C of the other. Whoever has rebuilt them empties this.
-UNFINISHED = ("machrv/kernel/", "machrv/native/")
 
 
 class Arrow(NamedTuple):
@@ -138,14 +135,9 @@ def circles(found: list[Arrow]) -> list[list[Arrow]]:
     return rounds
 
 
-def finished(path: str) -> bool:
-    """Whether the walls within its room are held."""
-    return not path.startswith(UNFINISHED)
-
-
 def test_no_module_imports_itself_in_the_end() -> None:
     """No circles, nor any that an import within a function hides."""
-    found = [way for way in circles(arrows()) if any(finished(arrow.file) for arrow in way)]
+    found = circles(arrows())
     assert not found, "\n\n".join("\n".join(map(str, way)) for way in found)
 
 
@@ -171,7 +163,7 @@ def test_no_module_is_too_long() -> None:
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         file, lines = str(path.relative_to(ROOT)), path.read_text().count("\n")
-        if lines > LONGEST and finished(file):
+        if lines > LONGEST:
             found.append(f"{file}:{lines}: {lines} lines, and at most {LONGEST} are read in one go")
     assert not found, "\n".join(found)
 
@@ -182,7 +174,7 @@ def test_packages_hand_names_on_and_define_nothing() -> None:
     for path in sorted(PACKAGE.rglob("__init__.py")):
         file = str(path.relative_to(ROOT))
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and finished(file):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 if node.name not in HANDS_ON:
                     found.append(f"{file}:{node.lineno}: {node.name} is defined here: give it a module")
     assert not found, "\n".join(found)
@@ -194,15 +186,9 @@ def test_no_c_of_ours_knows_python() -> None:
     for path in sorted([*PACKAGE.rglob("*.[ch]"), *(ROOT / "include").rglob("*.h")]):
         file = str(path.relative_to(ROOT))
         for number, line in enumerate(path.read_text().splitlines(), 1):
-            if finished(file) and any(word in line for word in ("Python.h", "PyObject", "PyMethodDef", "PyInit_")):
+            if any(word in line for word in ("Python.h", "PyObject", "PyMethodDef", "PyInit_")):
                 found.append(f"{file}:{number}: {line.strip()}")
     assert not found, "\n".join(found)
-
-
-def test_what_is_unfinished_is_there() -> None:
-    """An exemption that nobody needs any more is taken away."""
-    for room in UNFINISHED:
-        assert (ROOT / room).is_dir(), f"{room} is gone: take it out of UNFINISHED"
 
 
 # -- that a broken wall is seen ---------------------------------------------------------------------------------------

@@ -186,3 +186,12 @@ def test_the_trailers_are_prefixes_of_each_other() -> None:
     largest = members("mach_msg_mac_trailer_t")
     for kind in ("trailer", "seqno_trailer", "security_trailer", "audit_trailer", "context_trailer"):
         assert members(f"mach_msg_{kind}_t") == largest[: len(members(f"mach_msg_{kind}_t"))]
+
+
+def test_the_build_has_read_the_layouts_as_the_compiler_has() -> None:
+    """The formats that the codec begins with are those that CFFI tells of every member, of every struct of a message."""
+    told = ffi.string(lib.machrv_layouts).decode().split()
+    assert {"mach_msg_header_t", "mach_msg_port_descriptor_t", "mach_msg_mac_trailer_t"} <= set(told[::2])
+    for name, code in zip(told[::2], told[1::2]):
+        assert layout(name) == code == "".join(letter for _, _, letter in members(name)), name
+    assert TYPE_OFFSET == offset_of("mach_msg_type_descriptor_t", "type")

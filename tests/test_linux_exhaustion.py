@@ -126,18 +126,37 @@ def test_a_message_with_more_rights_than_there_is_room_for(task: LinuxKernel, po
 
 
 def test_a_message_of_ones_own_with_more_rights_than_there_is_room_for(poor: Peer) -> None:
-    """No pidfd comes with it, whose absence would tell: an error, every right in it is given up, and the next message comes."""
+    """It takes no descriptor: it comes, and so does the next one."""
     port, inbox = allocate(poor), allocate(poor)
     poor.mach_port_insert_right(port, port, MAKE_SEND)
+    poor.exhaust(but=4)
     send(poor, port, 1, descriptors=[PortDescriptor(inbox, MAKE_SEND_ONCE)] * 20)
     send(poor, port, 2)
-    poor.exhaust(but=4)
-    assert attempts(poor, port, 2) == [BODY_ERROR, 2]
+    got = names(receive(poor, port, 0))
+    assert len(set(got)) == 20 and receive(poor, port, 0).id == 2
     poor.free()
+    for name in got:
+        poor.mach_port_deallocate(name)
     assert [receive(poor, inbox).id for _ in range(20)] == [SEND_ONCE_NOTIFICATION] * 20
-    assert nothing_waits(poor, inbox)
     poor.mach_port_destroy(port)
     end(poor, inbox)
+
+
+def test_a_message_that_lost_rights_is_not_taken_for_whole_without_pidfds_either(task: LinuxKernel) -> None:
+    """No pidfd comes behind the rights, whose absence would tell: an error, every right is given up, the next message comes."""
+    with started("passpidfd") as poor:
+        poor.limit(LIMIT)
+        port, to = introduce(poor, task)
+        inbox = allocate(task)
+        poor.exhaust(but=4)
+        send(task, to, 1, descriptors=[PortDescriptor(inbox, MAKE_SEND_ONCE)] * 20)
+        send(task, to, 2)
+        assert attempts(poor, port, 2) == [BODY_ERROR, 2]
+        poor.free()
+        assert [receive(task, inbox).id for _ in range(20)] == [SEND_ONCE_NOTIFICATION] * 20
+        task.mach_port_deallocate(to)
+        end(task, inbox)
+        end(poor, port)
 
 
 def test_a_reply_that_there_is_no_room_for_ends_the_wait(task: LinuxKernel, poor: Peer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -10,6 +11,7 @@ from machrv._mach import lib
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, PortDescriptor
 
+from .conftest import SLACK
 from .linux_tasks import bootstrap, nursery, other, peer, task  # noqa: F401 (fixtures)
 from .linux_tasks import (
     SEND_ONCE_NOTIFICATION,
@@ -123,9 +125,11 @@ def test_a_sender_waits_for_room_and_loses_nothing(task: LinuxKernel, peer: Peer
     """A sender that waits is let in as the receiver takes messages; each arrives once, in order."""
     port, to = introduce(task, peer)
     full = peer.flood(to, 10**6)
+    began = time.monotonic()
     peer.begin("run", SEND_MANY, to=to, first=full, count=500)
     assert [receive(task, port).id for _ in range(full + 500)] == list(range(full + 500))
     peer.end()
+    assert time.monotonic() - began < 2 * SLACK  # and not at the end of its time, with a last look
     peer.mach_port_deallocate(to)
     end(task, port)
 
@@ -234,6 +238,22 @@ def test_every_member_of_a_large_set_is_seen(task: LinuxKernel, peer: Peer, coun
         peer.mach_port_deallocate(to)
         end(task, port)
     task.mach_port_destroy(pset)
+
+
+def test_processes_take_turns_where_that_is_asked_for(task: LinuxKernel, peer: Peer, other: Peer) -> None:
+    """Whoever has sent ten messages by then, one after the other, is not in front of who comes behind."""
+    door = task.bootstrap_check_in("door")
+    task.take_turns(door)
+    for who in (peer, other):
+        for number in range(10):
+            way = who.bootstrap_look_up("door")
+            send(who, way, number)
+            who.mach_port_deallocate(way)
+    got = [receive(task, door) for _ in range(20)]
+    for one, two in zip(got[0::2], got[1::2]):
+        assert {message.audit_token.pid for message in (one, two)} == {peer.pid, other.pid}  # type: ignore[union-attr]
+    assert sorted(message.id for message in got) == sorted(2 * list(range(10)))
+    end(task, door)
 
 
 def test_a_port_in_two_sets_is_received_from_either(task: LinuxKernel, peer: Peer) -> None:

@@ -284,11 +284,16 @@ def test_a_chain_of_ports_is_unpacked_in_another_process(task: LinuxKernel, peer
 
 def test_a_port_sent_to_itself_is_destroyed(task: LinuxKernel) -> None:
     """A receive right in its own queue could never be received again: the send succeeds and everything dies."""
-    port = allocate(task)
+    port, inbox = allocate(task), allocate(task)
     task.mach_port_insert_right(port, port, MAKE_SEND)
+    send(
+        task, port, descriptors=[PortDescriptor(inbox, Disposition.MAKE_SEND_ONCE)]
+    )  # what waits there is destroyed too
     send(task, port, descriptors=[PortDescriptor(port, MOVE_RECEIVE)])
     assert task.mach_port_type(port) == DEAD_NAME
+    assert receive(task, inbox, 0).id == lib.MACH_NOTIFY_SEND_ONCE
     task.mach_port_deallocate(port)
+    end(task, inbox)
 
 
 def test_two_ports_in_each_others_queue_are_destroyed(task: LinuxKernel) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import sys
 import threading
@@ -14,9 +15,11 @@ import pytest
 from machrv import (
     AuditToken,
     Disposition,
+    MachError,
     Message,
     NoSenders,
     PortSet,
+    ReceivedMessage,
     ReceiveRight,
     ReceiveTimeout,
     RendezvousServer,
@@ -25,9 +28,10 @@ from machrv import (
     SendOnceRight,
     SendRight,
     aio,
+    current,
     launch,
 )
-from machrv.message import MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_SEND_ONCE
+from machrv.message import MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_SEND_ONCE, MACH_PORT_RECEIVE_STATUS
 
 from .conftest import PATIENCE, SLACK, finish
 
@@ -129,6 +133,91 @@ def test_nobody_can_forge_the_word_that_a_request_was_dropped() -> None:
         forger.join()
 
 
+def answering(port: ReceiveRight, questions: int) -> threading.Thread:
+    """A thread that answers so many questions, each with one that has its number."""
+
+    def serve() -> None:
+        for _ in range(questions):
+            with port.receive(PATIENCE) as question:
+                question.reply(Message(question.id))
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    return thread
+
+
+def test_a_port_for_answers_is_kept_for_the_next_request() -> None:
+    """It serves as long as each answer comes, belongs to the right that asks, and is closed with it: given away, too."""
+    kernel = current()
+    with ReceiveRight.allocate() as port, ReceiveRight.allocate() as other:
+        for end in (SendRight.close, SendRight.release):
+            right = port.make_send()
+            before = len(kernel.mach_port_names())
+            server = answering(port, 3)
+            for number in range(3):
+                assert right.request(Message(number), PATIENCE).id == number
+                assert len(kernel.mach_port_names()) == before + 1
+            server.join()
+            dropper = threading.Thread(target=lambda: port.receive(PATIENCE).close())
+            dropper.start()
+            with pytest.raises(RequestDropped):  # That, too, leaves a port behind to which nobody has a right.
+                right.request(Message(7), PATIENCE)
+            dropper.join()
+            assert len(kernel.mach_port_names()) == before + 1
+            name = right.name
+            end(right)
+            if end is SendRight.release:
+                assert len(kernel.mach_port_names()) == before
+                kernel.mach_port_deallocate(name)
+        right = port.make_send()
+        server = answering(port, 1)
+        right.request(Message(1), PATIENCE)
+        server.join()
+        with other.make_send() as carrier:
+            carrier.send(Message(2, b"", [right]))
+        with other.receive(PATIENCE) as brought:
+            assert [type(one) for one in brought.rights] == [SendRight]
+
+
+def test_a_late_answer_is_not_taken_for_the_next_ones() -> None:
+    """After a timeout whoever was asked may still answer: the next request waits elsewhere."""
+    with ReceiveRight.allocate() as port, port.make_send() as right:
+        server = answering(port, 1)
+        assert right.request(Message(1), PATIENCE).id == 1
+        server.join()
+        taken: list[ReceivedMessage] = []
+        taker = threading.Thread(target=lambda: taken.append(port.receive(PATIENCE)))
+        taker.start()
+        with pytest.raises(ReceiveTimeout):
+            right.request(Message(2), QUICK)
+        taker.join()
+        with taken.pop() as late:
+            replier = threading.Thread(target=lambda: port.receive(PATIENCE).reply(Message(3)))
+            replier.start()
+            with contextlib.suppress(MachError):  # Whether it hears that nobody waits is a matter of how fast it is.
+                late.reply(Message(2))
+            assert right.request(Message(3), PATIENCE).id == 3
+            replier.join()
+
+
+def test_requests_of_many_threads_have_their_own_answers() -> None:
+    """Ports for answers go from thread to thread, and never to two at once."""
+    with ReceiveRight.allocate() as port, port.make_send() as right:
+        server, wrong = answering(port, 400), []
+
+        def ask(first: int) -> None:
+            for number in range(first, first + 100):
+                if right.request(Message(number), PATIENCE).id != number:
+                    wrong.append(number)
+
+        threads = [threading.Thread(target=ask, args=(1000 * count,)) for count in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in [*threads, server]:
+            thread.join()
+        assert wrong == []
+
+
 # -- who is gone ------------------------------------------------------------------------------------------------------
 
 
@@ -144,6 +233,34 @@ def test_the_last_sender_goes_after_its_messages() -> None:
                 with pytest.raises(NoSenders) as caught:
                     port.receive(PATIENCE)
             assert isinstance(caught.value, EOFError)
+
+
+def test_threads_that_begin_to_listen_at_once_leave_nothing_behind() -> None:
+    """Each asks for the word that nobody is left; only one of them is to, or a right of the kernel's is nobody's."""
+    kernel, interval = current(), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(400):
+            before = len(kernel.mach_port_names())
+            with ReceiveRight.allocate() as port, port.make_send() as right:
+                ready = threading.Barrier(4)
+
+                def listen() -> None:
+                    ready.wait(PATIENCE)
+                    with pytest.raises(NoSenders):
+                        port.receive(PATIENCE)
+
+                threads = [threading.Thread(target=listen) for _ in range(4)]
+                for thread in threads:
+                    thread.start()
+                while not kernel.mach_port_get_attributes(port.name, MACH_PORT_RECEIVE_STATUS).nsrequest:
+                    pass
+                right.close()
+                for thread in threads:
+                    thread.join()
+            assert len(kernel.mach_port_names()) == before
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_who_waits_for_senders_still_to_come() -> None:

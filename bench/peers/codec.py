@@ -144,11 +144,11 @@ def by_ctypes(case: Case, image: bytes) -> tuple[Callable[[], Any], Callable[[],
         if body:
             ctypes.memmove(ctypes.byref(whole, size - len(body)), body, len(body))
         if of.trailer:
-            whole.trailer = Audit(0, _AUDIT, 0, (word * 2)(1000, 1000), (word * 8)(*of.trailer.audit_token))
+            whole.trailer = Audit(0, _AUDIT, 0, (word * 2)(1000, 1000), (word * 8)(*(of.trailer.audit_token or ())))
         return bytes(whole)
 
     def decode() -> Any:
-        whole: Any = kind.from_buffer_copy(image)
+        whole: Any = kind.from_buffer_copy(image)  # type: ignore[attr-defined]  # It is a Structure.
         header = whole.header
         head = header.bits, header.size, header.remote, header.local, header.voucher, header.id
         found: list[Any] = []

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 _PROGRAMS = Path(__file__).resolve().parents[1] / "programs"
@@ -88,7 +88,7 @@ def multiprocessed(method: str) -> Iterator[Work]:
     yield work
 
 
-WAYS = {
+WAYS: dict[str, Callable[[], AbstractContextManager[Work]]] = {
     "machrv": lambda: launched(sys.executable, str(_PROGRAMS / "child.py")),
     "claim only": lambda: launched(sys.executable, str(_PROGRAMS / "child.py"), "claim", heard=False),
     "bare Python": lambda: bare(sys.executable, "-c", "pass"),
@@ -98,7 +98,7 @@ WAYS = {
     "multiprocessing, forkserver": lambda: multiprocessed("forkserver"),
 }
 #: the same of a program that is given
-C_WAYS = {
+C_WAYS: dict[str, Callable[[str], AbstractContextManager[Work]]] = {
     "machrv": lambda program: launched(program, heard=False),
     "bare C": lambda program: bare(program, "nothing"),
 }

@@ -14,19 +14,27 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # Each way imports what it needs itself: the others' imports are not measured with it.
+    from multiprocessing.connection import Connection
+    from socket import socket as Socket
+    from typing import Any
+
+    from machrv import Message, ReceivedMessage, ReceiveRight, SendOnceRight, SendRight
 
 _PROGRAM = str(Path(__file__).resolve().parents[1] / "programs" / "message.py")
 _STOP = 2
 Work = Callable[[], object]
 
 
-def _message(size: int, others: list[int]):  # type: ignore[no-untyped-def]
+def _message(size: int, others: list[int]) -> Message:
     from machrv import Disposition, Message, PortDescriptor
 
     return Message(1, bytes(size), [PortDescriptor(name, Disposition.COPY_SEND) for name in others])
 
 
-def _given_up(message) -> None:  # type: ignore[no-untyped-def]
+def _given_up(message: Message) -> None:
     from machrv import destroy_message
 
     if message.descriptors:
@@ -146,27 +154,107 @@ def fresh(size: int, rights: int) -> None:
                 hear(ports)
 
 
-def _fresh():  # type: ignore[no-untyped-def]
+def _fresh() -> tuple[
+    Callable[[SendRight | SendOnceRight, int], list[ReceiveRight]],
+    Callable[[ReceivedMessage], None],
+    Callable[[list[ReceiveRight]], None],
+]:
     """Three calls: give so many fresh rights away, use those that have come, hear what was sent with those given away."""
-    from machrv import Message, ReceiveRight, take_rights
+    from machrv import Message, ReceiveRight, SendRight, take_rights
 
-    def give(right, count: int):  # type: ignore[no-untyped-def]
+    def give(right: SendRight | SendOnceRight, count: int) -> list[ReceiveRight]:
         ports = [ReceiveRight.allocate() for _ in range(count)]
         right.send(Message(1, b"", [port.make_send() for port in ports]))
         return ports
 
-    def use(received) -> None:  # type: ignore[no-untyped-def]
+    def use(received: ReceivedMessage) -> None:
         for right in take_rights(received):
-            assert right is not None
+            assert isinstance(right, SendRight)
             with right:
                 right.send(Message(1))
 
-    def hear(ports) -> None:  # type: ignore[no-untyped-def]
+    def hear(ports: list[ReceiveRight]) -> None:
         for port in ports:
             with port:
                 port.receive(timeout=30)
 
     return give, use, hear
+
+
+@contextmanager
+def machrv_channel(size: int, files: int) -> Iterator[Work]:
+    """A `Channel.request` to a launched child, which answers with the same data; or which takes so many open files out of it,
+    and answers with nothing."""
+    from machrv import Channel, launch
+
+    ours, theirs = Channel.pair()
+    process = launch([sys.executable, _PROGRAM, "channel", str(size), str(files)], {"chan": theirs})
+    data = bytes(size)
+    with ours, ExitStack() as stack:
+        things = [stack.enter_context(open(os.devnull, "rb")) for _ in range(files)]
+        yield lambda: ours.request(data, things, timeout=30)
+    process.wait(30)
+
+
+def channel(size: int, files: int) -> None:
+    """The child of `machrv_channel`."""
+    from machrv import RendezvousClient, fileport_fd
+
+    with RendezvousClient.connect() as client, client.take_channel("chan") as end:
+        for message in end:
+            with message:
+                for right in message.rights:
+                    os.close(fileport_fd(right))
+                message.reply(b"" if files else message.data)
+
+
+@contextmanager
+def machrv_request(size: int, _: int) -> Iterator[Work]:
+    """A `SendRight.request` to a launched child, which answers with the same."""
+    from machrv import Message, ReceiveRight, launch
+
+    with ReceiveRight.allocate() as port, port.make_send() as right:
+        process = launch([sys.executable, _PROGRAM, "reply", str(size), "0"], {"here": port})
+        message = Message(1, bytes(size))
+        yield lambda: right.request(message, timeout=30)
+    process.wait(30)
+
+
+def reply(size: int, _: int) -> None:
+    """The child of `machrv_request`."""
+    from machrv import Message, RendezvousClient
+
+    with RendezvousClient.connect() as client:
+        port = client.take_receive_right("here")
+        assert port is not None
+        answer = Message(1, bytes(size))
+        with port:
+            for message in port:
+                with message:
+                    message.reply(answer)
+
+
+@contextmanager
+def pipe_files(_: int, files: int) -> Iterator[Work]:
+    """So many open files over `send_handle`; the child closes them, and answers with nothing."""
+    from multiprocessing.reduction import recv_handle, send_handle
+
+    def turn(end: Connection[Any, Any]) -> None:
+        end.recv_bytes()
+        for _ in range(files):
+            os.close(recv_handle(end))
+        end.send_bytes(b"")
+
+    with _forked(turn) as first, ExitStack() as stack:
+        things = [stack.enter_context(open(os.devnull, "rb")) for _ in range(files)]
+
+        def work() -> None:
+            first.send_bytes(b"")
+            for thing in things:
+                send_handle(first, thing.fileno(), 0)
+            first.recv_bytes()
+
+        yield work
 
 
 def _pipe_rights(count: int) -> list[int]:
@@ -175,7 +263,7 @@ def _pipe_rights(count: int) -> list[int]:
     return [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)[0].detach() for _ in range(count)]
 
 
-def _pipe_exchange(first, second, body: bytes, fds: list[int]) -> None:  # type: ignore[no-untyped-def]
+def _pipe_exchange(first: Connection[Any, Any], second: Connection[Any, Any], body: bytes, fds: list[int]) -> None:
     from multiprocessing.reduction import recv_handle, send_handle
 
     first.send_bytes(body)
@@ -204,17 +292,17 @@ def pipe_between(size: int, rights: int) -> Iterator[Work]:
 
     fds, body = _pipe_rights(rights), bytes(size + 24)
 
-    def give(end) -> None:  # type: ignore[no-untyped-def]
+    def give(end: Connection[Any, Any]) -> None:
         end.send_bytes(body)
         for fd in fds:
             send_handle(end, fd, 0)
 
-    def take(end) -> None:  # type: ignore[no-untyped-def]
+    def take(end: Connection[Any, Any]) -> None:
         end.recv_bytes()
         for _ in fds:
             os.close(recv_handle(end))
 
-    def turn(end) -> None:  # type: ignore[no-untyped-def]
+    def turn(end: Connection[Any, Any]) -> None:
         take(end)
         give(end)
 
@@ -235,7 +323,7 @@ def pipe_fresh(size: int, rights: int) -> Iterator[Work]:
 
     body = bytes(24)
 
-    def give(end):  # type: ignore[no-untyped-def]
+    def give(end: Connection[Any, Any]) -> list[Socket]:
         kept = []
         end.send_bytes(body)
         for _ in range(rights):
@@ -245,18 +333,18 @@ def pipe_fresh(size: int, rights: int) -> Iterator[Work]:
             kept.append(mine)
         return kept
 
-    def use(end) -> None:  # type: ignore[no-untyped-def]
+    def use(end: Connection[Any, Any]) -> None:
         fds = [recv_handle(end) for _ in range(rights)]
         for fd in fds:
             os.write(fd, body)
             os.close(fd)
 
-    def hear(kept) -> None:  # type: ignore[no-untyped-def]
+    def hear(kept: list[Socket]) -> None:
         for mine in kept:
             with mine:
                 mine.recv(64)
 
-    def turn(end) -> None:  # type: ignore[no-untyped-def]
+    def turn(end: Connection[Any, Any]) -> None:
         end.recv_bytes()
         fds = [recv_handle(end) for _ in range(rights)]
         kept = give(end)
@@ -277,7 +365,7 @@ def pipe_fresh(size: int, rights: int) -> Iterator[Work]:
 
 
 @contextmanager
-def _forked(turn):  # type: ignore[no-untyped-def]
+def _forked(turn: Callable[[Connection[Any, Any]], None]) -> Iterator[Connection[Any, Any]]:
     """One end of a Pipe; a child answers at the other one."""
     from multiprocessing import Pipe
 
@@ -297,7 +385,7 @@ def _forked(turn):  # type: ignore[no-untyped-def]
 
 
 #: what a child of this side is told to be
-CHILDREN = {"echo": echo, "fresh": fresh}
+CHILDREN = {"echo": echo, "fresh": fresh, "channel": channel, "reply": reply}
 
 WAYS = {
     ("machrv", "within"): machrv_within,
@@ -307,4 +395,7 @@ WAYS = {
     ("Pipe", "between"): pipe_between,
     ("machrv", "fresh"): machrv_fresh,
     ("Pipe", "fresh"): pipe_fresh,
+    ("machrv", "channel"): machrv_channel,
+    ("machrv", "request"): machrv_request,
+    ("Pipe", "files"): pipe_files,
 }

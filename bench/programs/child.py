@@ -4,8 +4,11 @@ import sys
 
 from machrv import RendezvousClient
 
-with RendezvousClient.connect() as rights, rights.take_send_right("port") as right:
-    if len(sys.argv) == 1:
-        from machrv import Message
+with RendezvousClient.connect() as rights:
+    right = rights.take_send_right("port")
+    assert right is not None
+    with right:
+        if len(sys.argv) == 1:
+            from machrv import Message
 
-        right.send(Message(1), timeout=30)
+            right.send(Message(1), timeout=30)

@@ -1,4 +1,5 @@
-"""One message: `message.py WAY within|between|fresh SIZE RIGHTS`, or for the child of one, `message.py echo|fresh SIZE RIGHTS`.
+"""One message: `message.py WAY within|between|fresh|channel|request|files SIZE RIGHTS`, or for the child of one,
+`message.py echo|fresh|channel|reply SIZE RIGHTS`.
 See bench.peers.message."""
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 
 from machrv.rights.awaiting import received, sent
-from machrv.rights.kinds import answer, ask
+from machrv.rights.kinds import answered, ask
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +26,11 @@ async def request(right: SendRight, message: Message, timeout: float | None = No
     """
     loop = asyncio.get_running_loop()
     deadline = None if timeout is None else loop.time() + timeout
-    with await sent(right, lambda: ask(right, message, 0), timeout) as answers:
+    answers = await sent(right, lambda: ask(right, message, 0), timeout)
+    try:
         left = None if deadline is None else max(0.0, deadline - loop.time())
-        return await received(answers, lambda: answer(answers, 0), left)
+        answer = await received(answers, lambda: answers.receive(timeout=0), left)
+    except BaseException:
+        answers.close()
+        raise
+    return answered(right, answers, answer)

@@ -55,9 +55,8 @@ class Channel(Movable):
 
     async def send(self, data: Buffer = b"", rights: Iterable[Thing] = (), timeout: float | None = None) -> None:
         """Send bytes and rights; wait for room where there is none. See `machrv.Channel.send`."""
-        peer = self._end._open()
-        with self._end._sending(data, rights) as message:
-            await sent(peer, lambda: peer.send(message, timeout=0), timeout)
+        rights = list(rights)
+        await sent(self._end._open(), lambda: self._end.send(data, rights, timeout=0), timeout)
 
     async def receive(self, timeout: float | None = None) -> ChannelMessage:
         """The next message. See `machrv.Channel.receive`."""
@@ -70,12 +69,15 @@ class Channel(Movable):
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         rights = listed(rights)
-        answers = await sent(self._end._open(), lambda: self._end._ask(data, rights, 0), timeout)
+        peer = self._end._open()
+        answers = await sent(peer, lambda: self._end._ask(peer, data, rights, 0), timeout)
         try:
             left = None if deadline is None else max(0.0, deadline - loop.time())
-            return await received(answers, lambda: self._end._answer(answers, 0), left)
-        finally:
-            self._end._asked(answers)
+            answer = await received(answers, lambda: answers.receive(timeout=0), left)
+        except BaseException:
+            answers.close()
+            raise
+        return self._end._answered(peer, answers, answer)
 
     async def send_object(
         self, thing: Any, encoding: Encoding = "json", rights: Iterable[Thing] = (), timeout: float | None = None

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from machrv.kernel import Readiness
 from machrv.message import Message
-from machrv.rights.kinds import PortSet, ReceiveRight
+from machrv.rights.kinds import ReceiveRight
+from machrv.rights.sets import PortSet
 
 
 class Bell(Readiness):

@@ -14,7 +14,6 @@ import sys
 from _thread import allocate_lock
 from _warnings import warn
 from collections import deque
-from contextlib import contextmanager
 from time import monotonic
 
 from machrv.channel.bell import Bell
@@ -40,13 +39,13 @@ from machrv.errors import (
 )
 from machrv.kernel import current
 from machrv.message import Message
-from machrv.rights.kinds import ReceiveRight, SendRight, answer, ask
+from machrv.rights.kinds import ReceiveRight, SendRight, answered, ask
 from machrv.rights.right import Movable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Any
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeVar
 
     from typing_extensions import Buffer
 
@@ -54,6 +53,8 @@ if TYPE_CHECKING:
     from machrv.channel.parcel import Thing
     from machrv.kernel import Kernel, Readiness
     from machrv.rights.incoming import ReceivedMessage
+
+    T = TypeVar("T")
 
 _SPENT = "this end of a channel is spent: it was closed, given away, or made before fork"
 _GONE = "the other end of this channel is gone: it was closed, or its process has ended"
@@ -74,7 +75,7 @@ class Channel(Movable):
     kept, then `send` waits: two ends that only send wait for each other.
     """
 
-    __slots__ = ("_port", "_peer", "_met", "_early", "_bell", "_lock", "_idle", "_gone", "__weakref__")
+    __slots__ = ("_port", "_peer", "_met", "_early", "_bell", "_lock", "_gone", "__weakref__")
 
     def __init__(self, right: ReceiveRight) -> None:
         """Take an end over that came as a receive right. `pair` and `client.take_channel` are the usual ways."""
@@ -88,8 +89,6 @@ class Channel(Movable):
         self._early: deque[ReceivedMessage] = deque()
         self._bell: Bell | None = None
         self._lock = allocate_lock()
-        #: A port for answers that nobody has a right to, for the next request.
-        self._idle: list[ReceiveRight] = []
         #: The other end's right to send here is gone. A process that ends may still be about to close its other descriptors.
         self._gone = False
 
@@ -114,8 +113,7 @@ class Channel(Movable):
         nothing was sent, and everything is still yours.
         """
         peer = self._open()
-        with self._sending(data, rights) as message:
-            peer.send(message, timeout)
+        self._sent(data, rights, lambda message: peer.send(message, timeout))
 
     def receive(self, timeout: float | None = None) -> ChannelMessage:
         """The next message: its `data`, its `rights`, and in `audit_token` who sent it.
@@ -145,11 +143,14 @@ class Channel(Movable):
         side gave the request up unanswered; ChannelClosedError if it is gone.
         """
         deadline = None if timeout is None else monotonic() + timeout
-        answers = self._ask(data, rights, timeout)
+        peer = self._open()
+        answers = self._ask(peer, data, rights, timeout)
         try:
-            return self._answer(answers, None if deadline is None else max(0.0, deadline - monotonic()))
-        finally:
-            self._asked(answers)
+            answer = answers.receive(None if deadline is None else max(0.0, deadline - monotonic()))
+        except BaseException:
+            answers.close()  # An answer may still come: it is not to be taken for another's.
+            raise
+        return self._answered(peer, answers, answer)
 
     def send_object(
         self, thing: Any, encoding: Encoding = "json", rights: Iterable[Thing] = (), timeout: float | None = None
@@ -226,7 +227,7 @@ class Channel(Movable):
 
     def close(self) -> None:
         """Close this end. What was sent is still received; then the other side hears of it. Idempotent."""
-        for right in (self._peer, self._port, *self._idle):
+        for right in (self._peer, self._port):
             if right is not None:
                 right.close()
         while self._early:
@@ -242,8 +243,6 @@ class Channel(Movable):
             if self._met:
                 _greet(self._port, self._peer)
                 self._peer, self._met = None, False
-        while self._idle:
-            self._idle.pop().close()
         return self._port
 
     def _held_again(self, right: ReceiveRight) -> None:
@@ -308,16 +307,15 @@ class Channel(Movable):
                         message.rights.clear()
                     self._met = True
 
-    @contextmanager
-    def _sending(self, data: Buffer, rights: Iterable[Thing]) -> Iterator[Message]:
-        """A message to be sent within this."""
+    def _sent(self, data: Buffer, rights: Iterable[Thing], send: Callable[[Message], T]) -> T:
+        """What `send` gives, once it was given the message with these."""
         rights = listed(rights)
         for thing in rights:
             if isinstance(thing, Movable) and self._is_of_this(thing):
                 raise RightError("an end of a channel cannot be sent over that channel: give it to somebody else")
         message, made = packed(data, rights, self._port.kernel)
         try:
-            yield message
+            return send(message)
         except MachError as error:
             if error.code == MACH_SEND_INVALID_DEST:
                 raise ChannelClosedError(_GONE) from error
@@ -333,31 +331,15 @@ class Channel(Movable):
             return end is self
         return end is self or end._port.kernel is self._port.kernel and end._port.name == self._peer.name
 
-    def _ask(self, data: Buffer, rights: Iterable[Thing], timeout: float | None) -> ReceiveRight:
-        """Send a request. What the answer comes to is the caller's, for `_answer` and then `_asked`."""
-        peer = self._open()
-        with self._sending(data, rights) as message:
-            return ask(peer, message, timeout, self._answers())
+    def _ask(self, peer: SendRight, data: Buffer, rights: Iterable[Thing], timeout: float | None) -> ReceiveRight:
+        """Send a request. What the answer comes to is the caller's: for `_answered`, or to be closed."""
+        return self._sent(data, rights, lambda message: ask(peer, message, timeout))
 
-    def _answers(self) -> ReceiveRight | None:
+    def _answered(self, peer: SendRight, answers: ReceiveRight, answer: ReceivedMessage) -> ChannelMessage:
         try:
-            return self._idle.pop()
-        except IndexError:
-            return None  # Another thread may have been first.
-
-    def _answer(self, answers: ReceiveRight, timeout: float | None) -> ChannelMessage:
-        try:
-            message = answer(answers, timeout)
+            return _arrived(answered(peer, answers, answer))
         except RequestDropped:
-            self._idle.append(answers)
             raise self._dropped() from None
-        self._idle.append(answers)  # Nobody has a right to it any more.
-        return _arrived(message)
-
-    def _asked(self, answers: ReceiveRight) -> None:
-        """A port for answers is not needed any more. Unless its answer came, one may still come: it is closed."""
-        if self.closed or not any(idle is answers for idle in self._idle):
-            answers.close()
 
     def _dropped(self) -> ChannelClosedError | RequestDropped:
         """What it means that a request was not answered."""

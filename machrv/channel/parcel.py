@@ -111,29 +111,26 @@ def unpacked(message: ReceivedMessage, end: Callable[[ReceiveRight], Movable]) -
     Raises MessageFormatError for what is no such message, and MemoryObjectError for memory that is not safe to map; then
     everything in it was given up.
     """
-    with message:
+    arrived: list[Arrived] = []
+    try:
         data, table = _read(message)
-        arrived: list[Arrived] = []
-        try:
-            for kind, size in table:
-                right = message.rights.pop(0)
-                arrived.append(right)
-                if right is None or kind in (_RIGHT, _FILE):
-                    continue
-                if kind == _MEMORY and isinstance(right, SendRight):
-                    arrived[-1] = MemoryObject.from_right(right, size)
-                elif kind == _END and isinstance(right, ReceiveRight):
-                    arrived[-1] = end(right)
-                else:
-                    raise MessageFormatError(
-                        f"the other end of the channel says that {right!r} is a thing of kind {kind}"
-                    )
-        except BaseException:
-            for thing in arrived:
-                if thing is not None:
-                    thing.close()
-            raise
-        return data, arrived
+        for kind, size in table:
+            right = message.rights.pop(0)
+            arrived.append(right)
+            if right is None or kind in (_RIGHT, _FILE):
+                continue
+            if kind == _MEMORY and isinstance(right, SendRight):
+                arrived[-1] = MemoryObject.from_right(right, size)
+            elif kind == _END and isinstance(right, ReceiveRight):
+                arrived[-1] = end(right)
+            else:
+                raise MessageFormatError(f"the other end of the channel says that {right!r} is a thing of kind {kind}")
+    except BaseException:
+        message.close()
+        for thing in filter(None, arrived):
+            thing.close()
+        raise
+    return data, arrived
 
 
 def _read(message: ReceivedMessage) -> tuple[bytes, list[tuple[int, int]]]:
@@ -144,7 +141,7 @@ def _read(message: ReceivedMessage) -> tuple[bytes, list[tuple[int, int]]]:
     count, out_of_line, size = _HEAD.unpack_from(body)
     start = _HEAD.size + count * _THING.size
     ports = descriptors[:-1] if out_of_line else descriptors
-    if len(ports) != count or start > len(body) or any(type(port) is not PortDescriptor for port in ports):
+    if len(ports) != count or start > len(body) or not set(map(type, ports)) <= {PortDescriptor}:
         raise MessageFormatError(
             f"the other end of the channel speaks of {count} rights: {len(ports)} descriptors came"
         )

@@ -4,7 +4,7 @@
 # a process, or a descriptor taken from it. On Linux a right is a socket, and the kernel tells everybody of the same
 # user which there are: which rights a process has, what waits, who has the other end. Under which names the process
 # knows its rights, how many user references each has, and how many messages those bytes are, it tells itself if it runs
-# with MACHRV_PORTS=1 (`machrv.kernel.linux.account`).
+# with MACHRV_PORTS=1 (`machrv.doctor.giving`).
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ class _View:
 
     def _told(self) -> list[dict[str, Any]]:
         """What the process says, if it says anything, of sockets that it has."""
-        from machrv.kernel.linux.account import ask
+        from machrv.doctor.giving import ask
 
         found = []
         for entry in ask(self._pid) or []:

@@ -16,7 +16,8 @@ import machrv.constants as constants
 from machrv.doctor.findings import NOTE, OK, WARNING, WRONG, Finding
 from machrv.doctor.sockets import unix_sockets
 from machrv.errors import UnsupportedError
-from machrv.kernel.linux.probing import features as features, memory_error, most_descriptors
+from machrv.doctor.probing import features as features, memory_error
+from machrv.kernel import current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,7 +147,7 @@ def _packets() -> Finding:
 
 def _descriptors() -> Finding:
     """Whether one message may bring as many descriptors as machrv sends."""
-    most = most_descriptors()
+    most = current().most_rights() or constants.MACHRV_MAX_FDS
     own, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with own, other:
         try:

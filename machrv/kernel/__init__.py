@@ -4,12 +4,12 @@ What belongs here: names, handed on. What must never happen here, or in any room
 talks to a `Kernel`; nothing above it touches the compiled module.
 
 The rooms: `calls` (ports and memory), `comeback` and `messages` (mach_msg), `kernel` (the whole), `choice` (which one),
-`waiting` (what a thread waits on), `memory` and `status` (values); `linux` and `darwin` have what only that system does.
+`waiting` (what a thread waits on), `memory` (memory objects); `linux` and `darwin` have what only that system does.
 """
 
+from machrv.kernel.calls import PortStatus
 from machrv.kernel.choice import current
 from machrv.kernel.kernel import Kernel
-from machrv.kernel.status import PortStatus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

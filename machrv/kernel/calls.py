@@ -7,10 +7,11 @@ end of the process (EXC_GUARD; xnu-11417, doc/mach_ipc/guard_exceptions.md): not
 
 from __future__ import annotations
 
+from _operator import itemgetter
+
 from machrv._mach import lib as constants
 
 from machrv.errors import MachError
-from machrv.kernel.status import PortStatus
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-_COUNT = "mach_msg_type_number_t *"
+_NAME, _COUNT = "mach_port_name_t *", "mach_msg_type_number_t *"
 #: What mach_port_peek can tell of a trailer (xnu-11417, osfmk/mach/mach_port.defs), in bytes.
 _PEEKED = 100
 #: How much longer than in user space a message header is in the kernel, in bytes.
@@ -29,6 +30,41 @@ def check(code: int, operation: str) -> None:
     """MachError where a call has failed."""
     if code:
         raise MachError(code, operation)
+
+
+class PortStatus(tuple):  # type: ignore[type-arg]  # A namedtuple without `collections` and `typing`.
+    """What mach_port_get_attributes(MACH_PORT_RECEIVE_STATUS) tells of a receive right.
+
+    `pset` is 1 if the port is in a set, `seqno` is the next message's, `mscount` the send rights made since it was
+    last reset, `msgcount` the messages waiting (where the kernel can tell; otherwise 0 or 1), `sorights` the send-once
+    rights in existence; `srights`, `pdrequest` and `nsrequest` are 0 or 1, as in <mach/port.h>.
+    """
+
+    __slots__ = ()
+    _fields = "pset", "seqno", "mscount", "qlimit", "msgcount", "sorights", "srights", "pdrequest", "nsrequest", "flags"
+    __match_args__ = _fields
+
+    pset: int = property(itemgetter(0))  # type: ignore[assignment]
+    seqno: int = property(itemgetter(1))  # type: ignore[assignment]
+    mscount: int = property(itemgetter(2))  # type: ignore[assignment]
+    qlimit: int = property(itemgetter(3))  # type: ignore[assignment]
+    msgcount: int = property(itemgetter(4))  # type: ignore[assignment]
+    sorights: int = property(itemgetter(5))  # type: ignore[assignment]
+    srights: int = property(itemgetter(6))  # type: ignore[assignment]
+    pdrequest: int = property(itemgetter(7))  # type: ignore[assignment]
+    nsrequest: int = property(itemgetter(8))  # type: ignore[assignment]
+    flags: int = property(itemgetter(9))  # type: ignore[assignment]
+
+    def __new__(cls, *values: int) -> PortStatus:
+        if len(values) != len(cls._fields):
+            raise TypeError(f"PortStatus has {len(cls._fields)} fields, and {len(values)} were given")
+        return tuple.__new__(cls, values)
+
+    def __getnewargs__(self) -> tuple[int, ...]:
+        return tuple(self)
+
+    def __repr__(self) -> str:
+        return f"PortStatus({', '.join(f'{name}={value!r}' for name, value in zip(self._fields, self))})"
 
 
 class Calls:
@@ -45,7 +81,7 @@ class Calls:
     @property
     def _task(self) -> int:
         """What stands for the task in calls."""
-        return int(self._lib.mach_task_self())
+        return self._lib.mach_task_self()  # type: ignore[no-any-return]
 
     def _call(self, operation: str, *arguments: Any) -> None:
         """A call of this task's; MachError where it fails. No name and no count has more bits than its C type."""
@@ -53,7 +89,19 @@ class Calls:
             code = getattr(self._lib, operation)(self._task, *arguments)
         except OverflowError:
             code = constants.KERN_INVALID_VALUE
-        check(code, operation)
+        if code:
+            raise MachError(code, operation)
+
+    def _asked(self, kind: str, operation: str, *arguments: Any) -> int:
+        """The same of a call whose last argument, a pointer of this kind, is where its answer goes."""
+        found = self._ffi.new(kind)
+        try:
+            code = getattr(self._lib, operation)(self._task, *arguments, found)
+        except OverflowError:
+            code = constants.KERN_INVALID_VALUE
+        if code:
+            raise MachError(code, operation)
+        return found[0]  # type: ignore[no-any-return]
 
     def _array(self, pointer: Any, count: int) -> list[int]:
         """The words of an array that a call has returned; its memory is given back."""
@@ -68,9 +116,7 @@ class Calls:
 
     def mach_port_allocate(self, right: int) -> int:
         """A new name: MACH_PORT_RIGHT_RECEIVE, _PORT_SET or _DEAD_NAME. It is the caller's."""
-        name = self._ffi.new("mach_port_name_t *")
-        self._call("mach_port_allocate", right, name)
-        return int(name[0])
+        return self._asked(_NAME, "mach_port_allocate", right)
 
     def mach_port_allocate_name(self, right: int, name: int) -> None:
         """As `mach_port_allocate`, under a name that the caller chose. KERN_NAME_EXISTS if it stands for something."""
@@ -79,7 +125,7 @@ class Calls:
     def mach_port_construct(self, flags: int, context: int = 0, queue_limit: int | None = None) -> int:
         """A new receive right with MPO_* flags, and the queue limit if one is given (on Linux the least that a queue
         takes). `context` is the guard where MPO_CONTEXT_AS_GUARD asks for one."""
-        options, name = self._ffi.new("mach_port_options_t *"), self._ffi.new("mach_port_name_t *")
+        options, name = self._ffi.new("mach_port_options_t *"), self._ffi.new(_NAME)
         options.flags = flags
         if queue_limit is not None:
             options.flags |= constants.MPO_QLIMIT
@@ -112,9 +158,7 @@ class Calls:
 
     def mach_port_type(self, name: int) -> int:
         """The MACH_PORT_TYPE_* bits of a name, without those of a request for MACH_NOTIFY_SEND_POSSIBLE."""
-        bits = self._ffi.new("mach_port_type_t *")
-        self._call("mach_port_type", name, bits)
-        return int(bits[0])
+        return self._asked("mach_port_type_t *", "mach_port_type", name)
 
     def mach_port_names(self) -> list[tuple[int, int]]:
         """Every (name, MACH_PORT_TYPE_* bits) of the space."""
@@ -153,9 +197,7 @@ class Calls:
 
     def mach_port_get_refs(self, name: int, right: int) -> int:
         """The user references of MACH_PORT_RIGHT_*, 0 where the name has no such right."""
-        refs = self._ffi.new("mach_port_urefs_t *")
-        self._call("mach_port_get_refs", name, right, refs)
-        return int(refs[0])
+        return self._asked("mach_port_urefs_t *", "mach_port_get_refs", name, right)
 
     # -- sets ---------------------------------------------------------------------------------------------------------
 
@@ -209,9 +251,7 @@ class Calls:
 
     def mach_port_get_context(self, name: int) -> int:
         """The context of a receive right, as MACH_RCV_TRAILER_CTX reports it."""
-        context = self._ffi.new("mach_port_context_t *")
-        self._call("mach_port_get_context", name, context)
-        return int(context[0])
+        return self._asked("mach_port_context_t *", "mach_port_get_context", name)
 
     def mach_port_set_context(self, name: int, context: int) -> None:
         """Set the context (64 bits) of a receive right."""
@@ -262,9 +302,8 @@ class Calls:
         request is refused, a right that MOVE_SEND_ONCE took is destroyed, and its receiver is told (xnu-11417,
         osfmk/ipc/mach_kernelrpc.c). With MAKE_SEND_ONCE nothing is lost.
         """
-        previous = self._ffi.new("mach_port_t *")
-        self._call("mach_port_request_notification", name, notification, sync, notify, disposition, previous)
-        return int(previous[0])
+        asked = name, notification, sync, notify, disposition
+        return self._asked("mach_port_t *", "mach_port_request_notification", *asked)
 
     # -- memory (<mach/vm_map.h>) -------------------------------------------------------------------------------------
 

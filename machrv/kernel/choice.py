@@ -63,10 +63,6 @@ def _new() -> "Kernel":
         from machrv.kernel.linux.kernel import LinuxKernel
 
         kernel = LinuxKernel(lib.mach_task_self())
-        if os.environ.get("MACHRV_PORTS", "0") != "0":
-            from machrv.kernel.linux.account import give
-
-            give()
     elif sys.platform == "darwin":
         from machrv._mach import lib
         from machrv.kernel.darwin.kernel import DarwinKernel

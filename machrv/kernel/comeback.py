@@ -16,7 +16,7 @@ is taken by somebody else by then, the right stays where it is and `Comeback.ren
 
 from __future__ import annotations
 
-from struct import Struct
+from _struct import Struct
 
 from machrv._mach import lib as constants
 
@@ -63,7 +63,7 @@ def descriptors(image: bytes | bytearray | memoryview) -> Iterator[tuple[int, in
         offset += size
 
 
-def keep_memory(image: bytearray) -> list[tuple[int, int]]:
+def keep_memory(image: memoryview) -> list[tuple[int, int]]:
     """Clear `deallocate` in every out-of-line descriptor: (address, bytes) of what to deallocate once it is sent.
 
     So that the caller's memory stays where it is if it is not.
@@ -77,7 +77,7 @@ def keep_memory(image: bytearray) -> list[tuple[int, int]]:
     return given
 
 
-def keep_nothing(sent: bytes, returned: bytearray) -> None:
+def keep_nothing(sent: bytes, returned: memoryview) -> None:
     """Before a message that came back is sent again: set `deallocate` for what the kernel has mapped meanwhile.
 
     It does so itself for virtual copies only (xnu-11417, ipc_kmsg.c ipc_kmsg_deflate_ool_descriptor).

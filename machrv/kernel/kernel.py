@@ -12,11 +12,11 @@ from errno import EAGAIN, EINVAL, EMFILE, ENFILE, ENOMEM
 from machrv._mach import lib as constants
 
 from machrv.errors import MachError, UnsupportedError
-from machrv.kernel.calls import check
 from machrv.kernel.messages import Messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from machrv.message.audit import AuditToken
@@ -53,7 +53,9 @@ class Kernel(Messages):
 
     def bootstrap_check_in(self, service_name: str) -> int:
         """Claim a name: a receive right. The name lives as long as the right. On macOS it has at most 127 bytes."""
-        return self._named("bootstrap_check_in", service_name, constants.BOOTSTRAP_BAD_COUNT)
+        port, name = self._ffi.new("mach_port_t *"), self._service("bootstrap_check_in", service_name)
+        check_in = self._lib.bootstrap_check_in
+        return self._named("bootstrap_check_in", service_name, port, lambda: check_in(self._bootstrap, name, port))
 
     def bootstrap_look_up(self, service_name: str, timeout: float = 10.0) -> int:
         """A send right to the port that was checked in under the name.
@@ -61,34 +63,39 @@ class Kernel(Messages):
         Linux: while so many look-ups wait that there is no place for another, this waits, for `timeout` seconds at most;
         then it raises KERN_OPERATION_TIMED_OUT. launchd answers when it does.
         """
-        return self._named("bootstrap_look_up", service_name, constants.BOOTSTRAP_UNKNOWN_SERVICE, timeout)
+        port, name = self._ffi.new("mach_port_t *"), self._service("bootstrap_look_up", service_name)
+        return self._named("bootstrap_look_up", service_name, port, lambda: self._look_up(name, port, timeout))
 
-    def _named(self, call: str, service_name: str, otherwise: int, timeout: float = 0) -> int:
-        """`otherwise`: what a name is answered with that no bytes stand for."""
-        port, operation = self._ffi.new("mach_port_t *"), f"{call} of {service_name!r}"
+    def _named(self, operation: str, service_name: str, port: Any, call: Callable[[], int]) -> int:
         try:
-            name = self._ffi.new("char[]", self._fitting(service_name.encode("utf-8", "surrogateescape"), operation))
-        except UnicodeEncodeError as error:
-            raise MachError(otherwise, f"{operation} ({error.reason})") from None
-        try:
-            code = self._bootstrap(call, name, port, timeout)
-            check(code, f"{operation}{self._reason(code)}")
+            code = call()
+            if code:
+                raise self._refused(operation, service_name, code)
         except BaseException:
             if port[0]:  # A signal handler has raised behind the call.
                 self._lib.mach_port_destroy(self._task, port[0])
             raise
         return port[0]  # type: ignore[no-any-return]  # No call, behind which a signal handler could raise.
 
-    def _bootstrap(self, call: str, name: Any, port: Any, timeout: float) -> int:
-        return int(getattr(self._lib, call)(self._lib.bootstrap_port, name, port))
+    @property
+    def _bootstrap(self) -> int:
+        """What stands for the namespace in calls."""
+        return self._lib.bootstrap_port  # type: ignore[no-any-return]
 
-    def _fitting(self, name: bytes, operation: str) -> bytes:
-        """A name that the system will not cut."""
-        return name
+    def _look_up(self, name: Any, port: Any, timeout: float) -> int:
+        return self._lib.bootstrap_look_up(self._bootstrap, name, port)  # type: ignore[no-any-return]
 
-    def _reason(self, code: int) -> str:
-        """What the system knows of a refusal, in parentheses."""
-        return ""
+    def _service(self, operation: str, service_name: str) -> bytes:
+        """A name as C takes it, which the system will not cut."""
+        try:
+            return service_name.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:  # No bytes stand for it.
+            unknown = constants.BOOTSTRAP_UNKNOWN_SERVICE, constants.BOOTSTRAP_BAD_COUNT
+            code = unknown[operation == "bootstrap_check_in"]
+            raise MachError(code, f"{operation} of {service_name!r} ({error.reason})") from None
+
+    def _refused(self, operation: str, service_name: str, code: int) -> MachError:
+        return MachError(code, f"{operation} of {service_name!r}")
 
     # -- descriptors (<sys/fileport.h>) -------------------------------------------------------------------------------
 

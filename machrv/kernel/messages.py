@@ -20,7 +20,11 @@ from machrv.kernel.comeback import Comeback, descriptors, keep_memory, keep_noth
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
+
+    #: One that nobody else is using: mach_msg_header_t *, its words, its bytes, how many.
+    Buffer = tuple[Any, Any, memoryview, int]
 
 _OPERATION = "mach_msg"
 # Plain numbers of this module: a look at `constants` each time would cost more than the rest.
@@ -38,14 +42,12 @@ _MAX_TRAILER_SIZE = int(constants.MAX_TRAILER_SIZE)
 _FORMAT_0 = int(constants.MACH_MSG_TRAILER_FORMAT_0)
 _HEADER = "mach_msg_header_t *"
 _HEADER_SIZE = 24
-#: The first word of a message that takes nothing but a copied send right: whatever comes of it, nothing is given back.
-_PLAIN = int(constants.MACH_MSG_TYPE_COPY_SEND).to_bytes(4, "little")
-_COMPLEX = 0x80  # MACH_MSGH_BITS_COMPLEX, in the last byte of that word
+_COMPLEX = 0x80  # MACH_MSGH_BITS_COMPLEX, in the last byte of the first word
 #: Room behind a message that is sent, for what the kernel writes there.
-_BEHIND = bytes(_HEADER_SIZE + _MAX_TRAILER_SIZE)
+_BEHIND = _HEADER_SIZE + _MAX_TRAILER_SIZE
 #: What a call that takes messages of any size offers at first (most fit), and the largest buffer that is kept for the next.
 _FIRST_ROOM = 4096
-_LARGEST_KEPT = 256 * 1024
+_LARGEST_KEPT = 1024 * 1024 + _FIRST_ROOM
 _KEPT = 4
 #: The longest wait of one call, ms.
 _LONGEST = 0xFFFFFFFF
@@ -90,27 +92,21 @@ class RenamedError(MachError):
 
 def milliseconds(deadline: float) -> int:
     """What is left until `deadline`, rounded up: the rest of a millisecond is waited for, not spun through."""
-    left = (deadline - monotonic()) * 1000
+    left = (deadline - monotonic()) * 1000 if deadline else 0
     return 0 if left <= 0 else _LONGEST if left >= _LONGEST else int(-(-left // 1))
 
 
 class Messages(Calls):
     """A port space that sends and receives."""
 
-    #: A plain message is sent from the caller's own bytes: the kernel writes nothing there.
-    _sends_in_place = False
+    #: mach_msg and mach_msg_destroy of this task.
+    _msg: Callable[..., int]
+    _msg_destroy: Callable[..., object]
 
     def __init__(self, lib: Any, ffi: Any) -> None:
         super().__init__(lib, ffi)
-        #: Buffers that nobody is using: (mach_msg_header_t *, its words, its bytes, how many).
-        self._buffers: list[tuple[Any, Any, Any, int]] = []
-
-    def _msg(self, header: Any, option: int, send: int, room: int, name: int, timeout: int, notify: int) -> int:
-        """mach_msg of this task."""
-        return self._lib.mach_msg(header, option, send, room, name, timeout, notify)  # type: ignore[no-any-return]
-
-    def _msg_destroy(self, header: Any) -> None:
-        self._lib.mach_msg_destroy(header)
+        #: A buffer is out of the list while it is in use: a signal handler or a finaliser may come in the middle.
+        self._buffers: list[Buffer] = []
 
     def mach_msg(
         self,
@@ -119,6 +115,7 @@ class Messages(Calls):
         receive_size: int | None = None,
         receive_name: int = 0,
         timeout: float | None = None,
+        take: Callable[[memoryview], Any] = bytes,
     ) -> bytes | None:
         """Send (MACH_SEND_MSG), receive (MACH_RCV_MSG), or both.
 
@@ -128,10 +125,11 @@ class Messages(Calls):
         not wait. MACH_SEND_TIMEOUT and MACH_RCV_TIMEOUT need not be set. Out-of-line descriptors hold addresses in
         this process: received ones belong to the caller (`vm_read`, `vm_deallocate`).
 
-        Returns the received message, with its trailer behind it at round_up(msgh_size, 4); None where nothing was to be
-        received. Raises `MachError`; for MACH_RCV_TOO_LARGE with MACH_RCV_LARGE the message still waits, and its `size`
-        attribute is the msgh_size that was too large (and with MACH_RCV_LARGE_IDENTITY, `port` the name of the port);
-        without, the message is destroyed.
+        Returns the received message, with its trailer behind it at round_up(msgh_size, 4), as `bytes`, or as what `take`
+        makes of it: the memory that `take` is given is good until it returns, and if it raises, the message is destroyed.
+        None where nothing was to be received. Raises `MachError`; for MACH_RCV_TOO_LARGE with MACH_RCV_LARGE the message
+        still waits, and its `size` attribute is the msgh_size that was too large (and with MACH_RCV_LARGE_IDENTITY, `port`
+        the name of the port); without, the message is destroyed.
 
         A send that fails for want of room, time or resources (MACH_SEND_TIMED_OUT, _NO_BUFFER, _TOO_LARGE) has taken
         nothing, and so has one whose header is refused (_INVALID_HEADER, _DEST, _REPLY, _VOUCHER); where a moved right had
@@ -139,28 +137,12 @@ class Messages(Calls):
         (_INVALID_RIGHT, _INVALID_TYPE, _INVALID_MEMORY, _MSG_TOO_SMALL with descriptors) has destroyed the rights that its
         header and the descriptors before the faulty one moved (xnu-11417, osfmk/ipc/ipc_kmsg.c).
         """
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = None if timeout is None else monotonic() + timeout if timeout > 0 else 0.0
         if option & _SEND_MSG:
-            if message is None or isinstance(message, str):
-                raise MachError(constants.MACH_SEND_INVALID_DATA, _OPERATION)
-            sending = option & _SEND_OPTIONS | _SEND_INTERRUPT
-            size = len(message)
-            if self._sends_in_place and type(message) is bytes and size >= _HEADER_SIZE and message[:4] == _PLAIN:
-                header = self._ffi.from_buffer(_HEADER, message)
-                while True:
-                    if deadline is None:
-                        code = self._msg(header, sending, size, 0, 0, 0, 0)
-                    else:
-                        wait = milliseconds(deadline)
-                        code = self._msg(header, sending | _SEND_TIMEOUT, size, 0, 0, wait, 0)
-                    if code == 0:
-                        break
-                    if code != _SEND_INTERRUPTED:
-                        raise MachError(code, _OPERATION)
-            else:
-                self._send(bytes(message), sending, deadline)
+            self._send(message, option & _SEND_OPTIONS | _SEND_INTERRUPT, deadline)
         if option & _RCV_MSG:
-            return self._receive(option & _RECEIVE_OPTIONS, receive_size, receive_name, deadline)
+            option &= _RECEIVE_OPTIONS
+            return self._receive(option, receive_size, receive_name, deadline, take)  # type: ignore[no-any-return]
         return None
 
     def mach_msg_destroy(self, message: bytes) -> None:
@@ -176,21 +158,34 @@ class Messages(Calls):
             raise MachError(constants.KERN_INVALID_ARGUMENT, "mach_msg_destroy")
         self._msg_destroy(self._ffi.from_buffer(_HEADER, bytearray(message)))
 
+    def _new_buffer(self, size: int) -> Buffer:
+        """A buffer of so many bytes at least."""
+        image = bytearray(max(size, _FIRST_ROOM) + 3 & -4)
+        view = memoryview(image)
+        return self._ffi.from_buffer(_HEADER, image), view.cast("I"), view, len(image)
+
     # -- sending ------------------------------------------------------------------------------------------------------
 
-    def _send(self, message: bytes, option: int, deadline: float | None) -> None:
+    def _send(self, message: Any, option: int, deadline: float | None) -> None:
+        if type(message) is not bytes:
+            if message is None or isinstance(message, str):
+                raise MachError(constants.MACH_SEND_INVALID_DATA, _OPERATION)
+            message = bytes(message)
         size = len(message)
-        buffer = bytearray(message)  # The kernel writes here what it gives back.
-        given: list[tuple[int, int]] = []
-        if size > _HEADER_SIZE and message[3] & _COMPLEX:
-            count = int.from_bytes(message[24:28], "little")
-            if message[39 : 28 + 12 * count : 12].count(0) != count:  # Others than port descriptors, whose type is 0.
-                given = keep_memory(buffer)
-                message = bytes(buffer)
-        buffer += _BEHIND
-        header = self._ffi.from_buffer(_HEADER, buffer)
-        code = None
         try:
+            buffer = header, words, image, room = self._buffers.pop()
+        except IndexError:
+            room = 0
+        if room < size + _BEHIND:
+            buffer = header, words, image, room = self._new_buffer(size + _BEHIND)
+        image[:size] = message  # The kernel writes here what it gives back.
+        code = given = None
+        try:
+            if size > _HEADER_SIZE and message[3] & _COMPLEX:
+                # Others than port descriptors, whose type is 0.
+                if message[39 : 28 + 12 * words[6] : 12].count(0) != words[6]:
+                    given = keep_memory(image[:size])
+                    message = bytes(image[:size])
             while True:
                 if deadline is None:
                     code = self._msg(header, option, size, 0, 0, 0, 0)
@@ -200,13 +195,17 @@ class Messages(Calls):
                     break
                 if code != _SEND_INTERRUPTED:
                     raise MachError(code, _OPERATION)
-                keep_nothing(message, buffer)  # What came back is what is to be sent again.
+                keep_nothing(message, image)  # What came back is what is to be sent again.
         except BaseException as error:
             if code != 0 and code not in _BODY_ERRORS:
-                self._take_back(message, bytes(buffer[:size]), error)
+                self._take_back(message, bytes(image[:size]), error)
             raise
-        for address, length in given:
-            self.vm_deallocate(address, length)
+        finally:
+            if room <= _LARGEST_KEPT and len(self._buffers) < _KEPT:
+                self._buffers.append(buffer)
+        if given:
+            for address, length in given:
+                self.vm_deallocate(address, length)
 
     def _take_back(self, message: bytes, returned: bytes, error: BaseException) -> None:
         comeback = Comeback(self._lib, self._ffi, self._task)
@@ -222,26 +221,26 @@ class Messages(Calls):
     def _interrupted(self) -> None:
         """A receive was interrupted: by a signal, or because the system has something to say."""
 
-    def _receive(self, option: int, size: int | None, name: int, deadline: float | None) -> bytes:
+    def _receive(self, option: int, size: int | None, name: int, deadline: float | None, take: Any) -> Any:
         large = option & _RCV_LARGE
-        option |= _RCV_INTERRUPT
+        option = (option | _RCV_INTERRUPT) & ~_RCV_TIMEOUT
+        if deadline is not None:
+            option |= _RCV_TIMEOUT
         if size is None:
             option |= _RCV_LARGE
-        try:  # Out of the list while it is in use: a signal handler or a finaliser may receive in the middle.
-            buffer = self._buffers.pop()
+        try:
+            buffer = header, words, image, room = self._buffers.pop()
         except IndexError:
-            buffer = self._buffer(_FIRST_ROOM)
-        if size is not None and size > buffer[3]:
-            buffer = self._buffer(size)
-        header, words, image, room = buffer
+            buffer = header, words, image, room = self._new_buffer(size or 0)
         if size is not None:
+            if size > room:
+                buffer = header, words, image, room = self._new_buffer(size)
             room = size
-        option = option & ~_RCV_TIMEOUT if deadline is None else option | _RCV_TIMEOUT
         try:
             while True:
                 words[0] = words[1] = 0  # msgh_bits, which is not 0 once a message has come; msgh_size
                 code = None
-                wait = 0 if deadline is None else milliseconds(deadline)
+                wait = milliseconds(deadline) if deadline else 0
                 code = self._msg(header, option, 0, room, name, wait, 0)
                 if code == 0:
                     # The message with its trailer, once that is what was asked for.
@@ -253,7 +252,7 @@ class Messages(Calls):
                     trailer = words[(end >> 2) + 1]
                     if not wanted <= trailer <= room - end:
                         raise MachError(constants.MACH_RCV_INVALID_TRAILER, _OPERATION)
-                    return bytes(image[: end + trailer])
+                    return take(image[: end + trailer])
                 if code == _RCV_INTERRUPTED:
                     self._interrupted()
                     continue
@@ -264,7 +263,7 @@ class Messages(Calls):
                     if large and option & constants.MACH_RCV_LARGE_IDENTITY:
                         setattr(error, "port", words[3])
                     raise error
-                buffer = header, words, image, room = self._buffer(waiting + 3 + _MAX_TRAILER_SIZE)
+                buffer = header, words, image, room = self._new_buffer(waiting + 3 + _MAX_TRAILER_SIZE)
         except BaseException:
             # It came, and cannot be handed on: a signal handler may even raise before `code` is known.
             if code == 0 or code is None and words[0]:
@@ -273,8 +272,3 @@ class Messages(Calls):
         finally:
             if buffer[3] <= _LARGEST_KEPT and len(self._buffers) < _KEPT:
                 self._buffers.append(buffer)
-
-    def _buffer(self, size: int) -> tuple[Any, Any, Any, int]:
-        image = bytearray(max(size, _HEADER_SIZE) + 3 & -4)
-        view = memoryview(image)
-        return self._ffi.from_buffer(_HEADER, image), view.cast("I"), view, len(image)

@@ -8,7 +8,7 @@ The order of the words is that of xnu-11417, bsd/kern/kern_prot.c (set_security_
 
 from __future__ import annotations
 
-from struct import Struct, error
+from _struct import Struct, error  # type: ignore[attr-defined]
 
 from machrv.errors import MessageFormatError
 from machrv.message.layout import field, layout

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-from struct import Struct, calcsize
+from _struct import Struct, calcsize
 
 from machrv._mach import lib
 from machrv.constants import disposition_name
 from machrv.errors import MessageFormatError
-from machrv.message.layout import field, layout, offset_of
+from machrv.message.layout import field, layout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -208,5 +208,18 @@ KINDS: dict[int, tuple[type[Descriptor], int, Callable[[bytes, int], tuple[int, 
     for number in kind.TYPES
 }
 
-#: Where the type byte of a descriptor lies: it has to be read before the kind is known, so it is at one place in all.
-TYPE_OFFSET: int = offset_of("mach_msg_type_descriptor_t", "type")
+#: Where the type byte of a descriptor lies: it has to be read before the kind is known, so it is at one place in all,
+#: and the last of those that have nothing else.
+TYPE_OFFSET: int = calcsize("=" + layout("mach_msg_type_descriptor_t")) - 1
+
+
+def misfit(image: bytes, size: int, offset: int, index: int, count: int) -> MessageFormatError:
+    """What is wrong with the descriptor at an offset, in a message of this size."""
+    if offset + KINDS[PortDescriptor.type][1] > size:
+        return MessageFormatError(f"expected descriptor {index} of {count}: the message ends at {size}", offset)
+    number = image[offset + TYPE_OFFSET]
+    if number not in KINDS:
+        known = ", ".join(map(str, KINDS))
+        return MessageFormatError(f"expected a descriptor of type {known}: found {number}", offset + TYPE_OFFSET)
+    expected = f"expected the {KINDS[number][1]} bytes of descriptor {index} ({KINDS[number][0].__name__})"
+    return MessageFormatError(f"{expected}: the message ends at {size}", offset)

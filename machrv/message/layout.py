@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 _CODES = {(1, False): "B", (2, False): "H", (4, False): "I", (4, True): "i", (8, False): "Q"}
 
-_bit_fields = [name for name in dir(lib) if name.startswith("machrv_bits_")]
+#: The formats of what messages are made of, which the build has read off the header: a child has no time to ask CFFI for
+#: every member.
+_words = ffi.string(lib.machrv_layouts).decode().split()
+_layouts = dict(zip(_words[::2], _words[1::2]))
 
 
 def field(index: int, doc: str) -> Any:
@@ -33,7 +36,7 @@ def members(struct: str) -> list[tuple[int, str, str]]:
     for name, member in ffi.typeof(struct).fields:
         found.append((member.offset, name, _format(member.type)))
     prefix = f"machrv_bits_{struct}_"
-    for constant in _bit_fields:
+    for constant in dir(lib):
         if constant.startswith(prefix):
             # The constant is the struct with only this bit-field all ones: where its bytes lie, the field lies.
             image = bytes(ffi.buffer(ffi.addressof(getattr(lib, constant))))
@@ -50,7 +53,7 @@ def offset_of(struct: str, member: str) -> int:
 
 def layout(struct: str) -> str:
     """The `struct` format of a C struct, without a byte order; its size is the C struct's."""
-    return "".join(code for _, _, code in members(struct))
+    return _layouts.get(struct) or "".join(code for _, _, code in members(struct))
 
 
 def _format(ctype: Any) -> str:

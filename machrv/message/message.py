@@ -15,8 +15,7 @@ The rules of the codec:
 
 from __future__ import annotations
 
-from itertools import chain
-from struct import Struct, error
+from _struct import Struct, error  # type: ignore[attr-defined]
 
 from machrv._mach import lib
 from machrv.message.audit import AuditToken
@@ -26,11 +25,11 @@ from machrv.message.descriptor import (
     TYPE_OFFSET,
     Descriptor,
     PortDescriptor,
+    misfit,
     port_from_members,
 )
 from machrv.errors import MessageFormatError
 from machrv.message.layout import layout
-from machrv.message.misfit import blame, misfit
 from machrv.message.trailer import TRAILER_HEADS, Trailer
 
 TYPE_CHECKING = False
@@ -44,6 +43,7 @@ _COMPLEX: int = lib.MACH_MSGH_BITS_COMPLEX
 _REMOTE: int = lib.MACH_MSGH_BITS_REMOTE_MASK
 _LOCAL: int = lib.MACH_MSGH_BITS_LOCAL_MASK
 _VOUCHER: int = lib.MACH_MSGH_BITS_VOUCHER_MASK
+_MAKE_SEND_ONCE: int = lib.MACH_MSG_TYPE_MAKE_SEND_ONCE
 
 _header = Struct("=" + layout("mach_msg_header_t"))
 _base = Struct("=" + layout("mach_msg_base_t"))  # A header and a descriptor count.
@@ -54,6 +54,7 @@ _more = Struct(_base.format + "I")
 _MORE, _unpack_more, _unpack_count = _more.size, _more.unpack_from, Struct("=I").unpack_from
 _AUDIT = Struct("=" + layout("mach_msg_audit_trailer_t")).size
 _AUDITED = _HEADER + _AUDIT
+_unpack_token, _TOKEN_AT = Struct("=" + layout("audit_token_t")).unpack_from, _AUDIT - len(bytes(AuditToken()))
 
 # Nearly every complex message has port descriptors and no others: they are taken apart all at once.
 _PORT = KINDS[PortDescriptor.type][1]
@@ -61,6 +62,8 @@ _unpack_ports = Struct("=" + PortDescriptor.FORMAT).iter_unpack
 _FIRST_TYPE = _BASE + TYPE_OFFSET
 #: The type bytes of so many port descriptors. More of them at once are taken apart one by one.
 _ALL_PORTS = bytes([PortDescriptor.type]) * 1024
+#: Up to so many bytes, memory is copied as it is, and taken apart then.
+_SHORT = 4096
 _new: Any = object.__new__
 _new_tuple: Any = tuple.__new__
 
@@ -164,7 +167,10 @@ class Message:
     @property
     def audit_token(self) -> AuditToken | None:
         """Who sent the message, in the kernel's words; None if the trailer does not say."""
-        return None if self.trailer is None else self.trailer.audit_token
+        trailer = self._trailer
+        if type(trailer) is bytes:  # As in `trailer`, of which many a receiver looks at nothing else.
+            return _new_tuple(AuditToken, _unpack_token(trailer, _TOKEN_AT)) if len(trailer) >= _AUDIT else None
+        return trailer.audit_token if isinstance(trailer, Trailer) else None
 
     # -- out --------------------------------------------------------------------------------------------------------
 
@@ -173,7 +179,7 @@ class Message:
 
         Raises MessageFormatError if a field does not fit, or a descriptor is none.
         """
-        encoded = _encode(self, self.bits, self.remote_port, self.body)
+        encoded = _encode(self, self.bits, self.remote_port, self.local_port, self.body, self.descriptors)
         trailer = self._trailer
         if trailer is None:
             return encoded
@@ -181,25 +187,39 @@ class Message:
             encoded += bytes(-len(encoded) % 4)
         return encoded + (trailer if isinstance(trailer, bytes) else trailer.encode())
 
-    def encode_to(self, remote_port: int, disposition: int) -> bytes:
+    def encode_to(
+        self,
+        remote_port: int,
+        disposition: int,
+        descriptors: tuple[Any, ...] | None = None,
+        reply_port: int = 0,
+    ) -> bytes:
         """The bytes to send to `remote_port`, whose right is used as `disposition` says, as mach_msg() takes them.
 
-        The destination stands in place of the message's own; there is no trailer; and since a kernel takes only
-        multiples of four bytes, the body is filled up with zeros.
+        The destination stands in place of the message's own; `descriptors` in place of its descriptors, and `reply_port`, of
+        which a send-once right is made, in place of its local port, where they are given. There is no trailer; and since a
+        kernel takes only multiples of four bytes, the body is filled up with zeros.
         """
-        body, bits = self.body, self.bits
+        body, bits, local = self.body, self.bits & ~_REMOTE | disposition, self.local_port
+        if not 0 <= disposition <= _REMOTE:
+            _five_bits(disposition)
+        if reply_port:
+            bits, local = bits & ~_LOCAL | _MAKE_SEND_ONCE << 8, reply_port
+        if descriptors is None:
+            descriptors = self.descriptors
+        if descriptors:
+            bits |= _COMPLEX
         size = len(body)
-        if size % 4:
-            body += bytes(-size % 4)
-        elif not bits and not self.descriptors and 0 <= disposition <= _REMOTE:  # Most messages: what _encode would do.
+        if size & 3:
+            body += bytes(-size & 3)
+            size = len(body)
+        if not bits & _COMPLEX:  # Most messages: what _encode would do.
             try:
-                header = _pack_header(
-                    disposition, _HEADER + size, remote_port, self.local_port, self.voucher_port, self.id
-                )
+                header = _pack_header(bits, _HEADER + size, remote_port, local, self.voucher_port, self.id)
                 return header + body if size else header
             except error:
                 pass
-        return _encode(self, bits & ~_REMOTE | _five_bits(disposition), remote_port, body)
+        return _encode(self, bits, remote_port, local, body, descriptors)
 
     # -- in ---------------------------------------------------------------------------------------------------------
 
@@ -209,7 +229,11 @@ class Message:
 
         Raises MessageFormatError, with the offset and what was expected there, for anything else.
         """
-        image = buffer if type(buffer) is bytes else bytes(memoryview(buffer))
+        image: Any = buffer
+        if type(image) is not bytes:  # A long one is not copied before it is taken apart, what is taken out of it is.
+            image = memoryview(buffer)
+            if len(image) <= _SHORT or image.format != "B":
+                image = bytes(image)
         length = len(image)
         message: Self = _new(cls)
         # What stands where a count would is read in any case, which is cheaper than to look first and read twice.
@@ -230,19 +254,18 @@ class Message:
             raise MessageFormatError(f"expected a msgh_size from {_HEADER} to {length}, the buffer's: found {size}", 4)
         if bits & _COMPLEX:
             end = _BASE + count * _PORT
-            if (
-                end <= size and image[_FIRST_TYPE:end:_PORT] <= _ALL_PORTS
-            ):  # A smaller string: as many of them, or fewer
+            # A smaller string: as many of them, or fewer.
+            if end <= size and bytes(image[_FIRST_TYPE:end:_PORT]) <= _ALL_PORTS:
                 message.descriptors = tuple(map(port_from_members, _unpack_ports(image[_BASE:end])))
             else:
                 message.descriptors, end = _decode_descriptors(image, size, count)
         else:
             message.descriptors, end = (), _HEADER
-        message.body = image[end:size]
+        message.body = bytes(image[end:size])
         if size == length:
             message._trailer = None
         elif image[size : size + 8] == TRAILER_HEADS.get(length - size) and not size & 3:
-            message._trailer = image[size:]
+            message._trailer = bytes(image[size:])
         else:
             message._trailer = _decode_trailer(image, size)
         return message
@@ -296,14 +319,16 @@ def _five_bits(disposition: int) -> int:
     return disposition
 
 
-def _encode(message: Message, bits: int, remote_port: int, body: bytes) -> bytes:
-    """The header with these bits and this destination, the descriptors, this body."""
-    local, voucher, id, descriptors = message.local_port, message.voucher_port, message.id, message.descriptors
+def _encode(
+    message: Message, bits: int, remote_port: int, local_port: int, body: bytes, descriptors: tuple[Any, ...]
+) -> bytes:
+    """The header with these bits and these ports, these descriptors, this body."""
+    voucher, id = message.voucher_port, message.id
     try:
         if not bits & _COMPLEX:
             if descriptors:
                 raise MessageFormatError("a message with descriptors must have MACH_MSGH_BITS_COMPLEX in its bits")
-            return _pack_header(bits, _HEADER + len(body), remote_port, local, voucher, id) + body
+            return _pack_header(bits, _HEADER + len(body), remote_port, local_port, voucher, id) + body
         count = len(descriptors)
         run = _runs.get(count)
         for descriptor in descriptors:
@@ -313,10 +338,12 @@ def _encode(message: Message, bits: int, remote_port: int, body: bytes) -> bytes
         if run is None:
             run = _run(descriptors)
         # Two ways to one flat tuple: sum() is the faster one for a few, but it copies.
-        values = sum(descriptors, ()) if count < 8 else chain.from_iterable(descriptors)
-        return run.pack(bits, run.size + len(body), remote_port, local, voucher, id, count, *values) + body
+        values = sum(descriptors, ()) if count < 8 else [member for descriptor in descriptors for member in descriptor]
+        return run.pack(bits, run.size + len(body), remote_port, local_port, voucher, id, count, *values) + body
     except (error, TypeError) as problem:
-        blame(message, bits, remote_port)
+        from machrv.message.misfit import blame  # Late: nearly every message fits.
+
+        blame((bits, 0, remote_port, local_port, voucher, id), descriptors)
         raise MessageFormatError(f"{message!r} cannot be encoded: {problem}") from problem
 
 

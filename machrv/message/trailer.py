@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from struct import Struct, error
+from _struct import Struct, error  # type: ignore[attr-defined]
 
 from machrv._mach import lib
 from machrv.errors import MessageFormatError

@@ -33,7 +33,6 @@ from machrv.kernel import current
 from machrv.log import listens, log
 from machrv.rendezvous.claimed import Claimed
 from machrv.rendezvous.names import SERVER_FD_VARIABLE, SERVICE_NAME_VARIABLE, service_names
-from machrv.rendezvous.policy import wants_info_plist
 from machrv.rendezvous.protocol import REQUEST_ID, REQUEST_WITH_INFO_PLIST_ID, is_refusal, parse_reply, request
 from machrv.rights.kinds import SendRight, reply_port
 from machrv.rights.transfer import send_message
@@ -92,7 +91,7 @@ class RendezvousClient(Claimed):
         with something else than a reply). Otherwise a server that refuses this process, or that has nothing for it,
         makes no failure but a client without ports.
         """
-        deadline, requirement = monotonic() + timeout, server_requirement()
+        deadline, requirement = monotonic() + timeout, _server_requirement
         if kernel is None:
             try:
                 kernel = current()
@@ -241,6 +240,10 @@ def look_up(names: list[str], kernel: Kernel, timeout: float, given: float | Non
 
 def request_id(requirement: Requirement | None) -> int:
     """The id of a request to a server that will be held against `requirement`."""
+    if requirement is None:
+        return REQUEST_ID
+    from machrv.rendezvous.policy import wants_info_plist  # Late: most clients have no requirement.
+
     return REQUEST_WITH_INFO_PLIST_ID if wants_info_plist(requirement) else REQUEST_ID
 
 
@@ -289,7 +292,7 @@ def taken(
         message.close()
         raise RendezvousError(f"what the {what} sent is no reply: {error}") from error
     sender = message.audit_token
-    why = _refusal(requirement, sender, additional_data)
+    why = _refusal(requirement, sender, additional_data) if requirement is not None else None
     if why is not None:
         message.close()
         raise PeerRejectedError(f"the {what} is process {sender.pid}, which does not meet {requirement!r}: {why}")

@@ -14,7 +14,7 @@ uint64 is not aligned.
 
 from __future__ import annotations
 
-from struct import Struct, calcsize
+from _struct import Struct, calcsize
 
 from machrv.errors import MessageFormatError
 from machrv.message import (
@@ -50,6 +50,7 @@ REQUEST_SIZE = len(Message().encode())
 #: What a server receives with: a request and its trailer. Anything larger the kernel destroys unread.
 RECEIVE_SIZE = REQUEST_SIZE + calcsize("=" + layout("mach_msg_audit_trailer_t"))
 
+_COMPLEX = int(MACH_MSGH_BITS_COMPLEX)
 _COUNT = Struct("=I")
 _LENGTH = Struct("=Q")
 
@@ -68,7 +69,7 @@ def parse_request(message: Message) -> AuditToken:
     token = message.audit_token
     if token is None or token.pid == 0:
         raise MessageFormatError("a request comes from a process: this one bears the kernel's token, or none")
-    if message.is_complex or message.body or message.descriptors or message.voucher_port:
+    if message.bits & _COMPLEX or message.body or message.descriptors or message.voucher_port:
         raise MessageFormatError("a request is a header, and nothing comes with it")
     if not message.remote_port or message.remote_disposition != Disposition.PORT_SEND_ONCE:
         raise MessageFormatError("a request brings a send-once right to be answered on", 8)
@@ -92,13 +93,14 @@ def parse_reply(message: Message) -> tuple[dict[int, PortDescriptor], bytes]:
     """The ports by key, and the additional data, of a reply. Raises MessageFormatError, saying where, for anything else."""
     if message.id != REPLY_ID:
         raise MessageFormatError(f"the id of a reply is {REPLY_ID:#x}: found {message.id:#x}")
-    if message.audit_token is None or message.audit_token.is_kernel:
+    sender = message.audit_token
+    if sender is None or sender.is_kernel:
         raise MessageFormatError("a reply comes from a process: this one bears the kernel's token, or none")
     if message.remote_port or message.voucher_port:
         raise MessageFormatError("a reply wants no answer: this one brings a right besides its ports", 8)
     descriptors = message.descriptors
     body = message.body
-    if not message.is_complex:
+    if not message.bits & _COMPLEX:
         # Some kernels take the complex bit from a message without descriptors: then the count stands in the body.
         if len(body) < _COUNT.size or _COUNT.unpack_from(body)[0]:
             raise MessageFormatError(
@@ -108,25 +110,27 @@ def parse_reply(message: Message) -> tuple[dict[int, PortDescriptor], bytes]:
     for descriptor in descriptors:
         if type(descriptor) is not PortDescriptor:
             raise MessageFormatError(f"a reply carries port descriptors only: found {descriptor!r}")
-    keys, rest = _split(body, 4 * len(descriptors), "keys")
-    additional_data = _additional_data(rest) if rest else b""  # Chromium before 2025 sends no length.
-    numbers = Struct(f"={len(descriptors)}I").unpack(keys)
-    if any(first >= second for first, second in zip(numbers, numbers[1:])):
+    count = len(descriptors)
+    if 4 * count > len(body):
+        raise MessageFormatError(f"a reply has {4 * count} bytes of keys here: {len(body)} are left")
+    numbers = Struct(f"={count}I").unpack_from(body)
+    if list(numbers) != sorted(set(numbers)):
         raise MessageFormatError("the keys of a reply ascend, each once")
+    # Chromium before 2025 sends no length.
+    additional_data = _additional_data(body[4 * count :]) if len(body) > 4 * count else b""
     return dict(zip(numbers, descriptors)), additional_data
 
 
 def _additional_data(rest: bytes) -> bytes:
-    length, rest = _split(rest, _LENGTH.size, "the length of the additional data")
-    size = _LENGTH.unpack(length)[0]
-    additional_data, padding = _split(rest, size, "additional data")
+    if len(rest) < _LENGTH.size:
+        raise MessageFormatError(f"a reply has the length of its additional data here: {len(rest)} bytes are left")
+    end = _LENGTH.size + _LENGTH.unpack_from(rest)[0]
+    if end > len(rest):
+        raise MessageFormatError(
+            f"a reply has {end - _LENGTH.size} bytes of additional data here: {len(rest)} are left"
+        )
     # The padding rounds the whole message up, and everything before the body is a multiple of four.
-    if any(padding) or len(padding) != -size % 4:
-        raise MessageFormatError(f"a reply ends with {-size % 4} zero bytes: found {padding[:8]!r}")
-    return additional_data
-
-
-def _split(body: bytes, size: int, what: str) -> tuple[bytes, bytes]:
-    if size > len(body):
-        raise MessageFormatError(f"a reply has {size} bytes of {what} here: {len(body)} are left")
-    return body[:size], body[size:]
+    padding = rest[end:]
+    if padding != bytes(-end % 4):
+        raise MessageFormatError(f"a reply ends with {-end % 4} zero bytes: found {padding[:8]!r}")
+    return rest[_LENGTH.size : end]

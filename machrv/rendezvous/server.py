@@ -128,7 +128,7 @@ class RendezvousServerBase(Closing):
         name, kernel = self._serving, self._kernel  # The name is valid until this returns: `close` waits for that.
         try:
             for _ in range(_AT_ONCE if name else 0):
-                message = Message.decode(kernel.mach_msg(None, RECEIVE_OPTIONS, RECEIVE_SIZE, name, 0) or b"")
+                message: Message = kernel.mach_msg(None, RECEIVE_OPTIONS, RECEIVE_SIZE, name, 0, Message.decode)  # type: ignore[assignment]
                 try:
                     token = parse_request(message)
                 except MessageFormatError:

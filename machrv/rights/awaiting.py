@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from machrv.message import Message
     from machrv.rights.incoming import ReceivedMessage
-    from machrv.rights.kinds import PortSet, ReceiveRight, SendOnceRight, SendRight
+    from machrv.rights.kinds import ReceiveRight, SendOnceRight, SendRight
+    from machrv.rights.sets import PortSet
 
     T = TypeVar("T")
 

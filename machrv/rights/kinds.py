@@ -1,4 +1,5 @@
-"""Owned rights, each kind with the operations that are legal for it: send, send-once and receive rights, and port sets."""
+"""Owned rights, each kind with the operations that are legal for it: send, send-once and receive rights. Port sets
+are in `sets`."""
 
 # What must never happen here: a right made that nobody owns. How ownership works is in `right`, how rights travel in
 # `transfer`.
@@ -14,7 +15,6 @@ from machrv.constants import (
     MACH_PORT_LIMITS_INFO,
     MACH_PORT_NULL,
     MACH_PORT_RECEIVE_STATUS,
-    MACH_PORT_RIGHT_PORT_SET,
     MACH_PORT_RIGHT_RECEIVE,
     MACH_PORT_RIGHT_SEND,
     MACH_PORT_RIGHT_SEND_ONCE,
@@ -26,7 +26,8 @@ from machrv.message import GuardedPortDescriptor, Message, OutOfLinePortsDescrip
 from machrv.rights.incoming import ReceivedMessage
 from machrv.rights.right import Right, holds
 from machrv.rights.no_senders import ask_for_word, is_word
-from machrv.rights.transfer import check_message, copied_in, destroy_message, receive_as, send_message
+from machrv.rights.transfer import RECEIVE_OPTIONS, check_message, copied_in, copy_in, destroy_message, not_received
+from machrv.rights.transfer import send_message
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 
 _NOBODY = "nobody is left who could send to this port: every right to send was closed, or its process has ended. "
 _NOBODY += "Where one is still to be made, receive with wait_for_senders=True"
+#: How many ports for answers are kept for a right.
+_MOST_KEPT = 16
+_WORDS = int(MACH_NOTIFY_NO_SENDERS), int(MACH_NOTIFY_SEND_ONCE)
+_decode = ReceivedMessage.decode
 _COPY_SEND = int(Disposition.COPY_SEND)  # A plain number costs less, each time that it is looked at.
 
 
@@ -74,8 +79,13 @@ class SendRight(Right):
             answer = port.request(Message(body=b"2+3 "), timeout=5)
         """
         deadline = None if timeout is None else monotonic() + timeout
-        with ask(self, message, timeout) as answers:
-            return answer(answers, None if deadline is None else max(0.0, deadline - monotonic()))
+        answers = ask(self, message, timeout)
+        try:
+            answer = answers.receive(None if deadline is None else max(0.0, deadline - monotonic()))
+        except BaseException:
+            answers.close()  # An answer may still come: it is not to be taken for another's.
+            raise
+        return answered(self, answers, answer)
 
 
 class SendOnceRight(Right):
@@ -99,19 +109,11 @@ class SendOnceRight(Right):
 class _Receiver(Right):
     """What can be received from: a receive right or a port set."""
 
-    __slots__ = ("_attachments",)
-
-    #: What is closed with this right, each under the key of whoever wanted it. Unset where nobody did.
-    _attachments: dict[object, Readiness]
+    __slots__ = ()
 
     def receive(self, timeout: float | None = None) -> ReceivedMessage:
-        """The next message, with an audit trailer; out-of-line memory is copied in and given back.
-
-        `timeout` in seconds; None waits for ever, 0 does not wait. The message owns the rights that it brought, in
-        `rights` and `reply_right`: use it in a `with`. Raises ReceiveTimeout, and MachError (MACH_RCV_PORT_DIED or
-        MACH_RCV_PORT_CHANGED if the right goes away meanwhile).
-        """
-        return owned(receive_as(ReceivedMessage, self._kernel, self.name, timeout), self._kernel)
+        """The next message."""
+        raise NotImplementedError
 
     def __iter__(self) -> Iterator[ReceivedMessage]:
         """The messages as they come. Ends where `receive` raises NoSenders, and when the right is closed."""
@@ -148,11 +150,10 @@ class _Receiver(Right):
         For event loops: the key is the loop, and what is made takes its descriptor out of the loop when it is closed. Made
         anew if it was closed.
         """
-        try:
-            attachments = self._attachments
-        except AttributeError:
+        attachments = self._attachments
+        if attachments is None:
             attachments = self._attachments = {}
-        found = attachments.get(key)
+        found: Readiness | None = attachments.get(key)
         if found is None or found.fileno() < 0:
             for other in [other for other, what in attachments.items() if what.fileno() < 0]:
                 attachments.pop(other, None)
@@ -163,31 +164,14 @@ class _Receiver(Right):
     def _listen(self) -> None:
         """Have the kernel tell when the last sender goes, where that matters."""
 
-    def release(self) -> int:
-        """See `Right.release`. What `fileno` gave is closed."""
-        name = super().release()
-        self._detach()
-        return name
-
-    def _detach(self) -> None:
-        attachments = getattr(self, "_attachments", None)
-        while attachments:
-            attachments.popitem()[1].close()
-
     def __aiter__(self) -> Messages:
         """`async for message in port`: see `machrv.aio.messages`."""
         from machrv.rights.awaiting import messages  # Late: whoever does not wait so does not pay for asyncio.
 
         return messages(self)  # type: ignore[arg-type]
 
-    def close(self) -> None:
-        """See `Right.close`. What `fileno` gave is closed."""
-        if self.closed:
-            return
-        name = self._held[0]  # Without a call, behind which a signal handler could raise, or another thread be first.
-        del self._held[0]
+    def _given_up(self, name: int) -> None:
         try:
-            self._detach()
             self._kernel.mach_port_mod_refs(name, self.right, -1)
         except BaseException as error:
             if not isinstance(error, MachError) and holds(self._kernel, name, self.right):  # It was a signal handler's.
@@ -207,11 +191,15 @@ class ReceiveRight(_Receiver):
 
     #: Whether the kernel was ever asked for NO_SENDERS, and whether it is still to tell, which it does once; whether this right
     #: came in a message, so that senders were made elsewhere; whether somebody else may receive what the kernel tells.
-    #: Unset: no.
     _asked: bool
     _listens: bool
     _came: bool
     _shared: bool
+
+    def __init__(self, name: int = -1, kernel: Kernel | None = None) -> None:
+        """See `Right`."""
+        self._asked = self._listens = self._came = self._shared = False
+        super().__init__(name, kernel)
 
     def receive(self, timeout: float | None = None, wait_for_senders: bool = False) -> ReceivedMessage:
         """The next message, with an audit trailer; out-of-line memory is copied in and given back.
@@ -227,12 +215,12 @@ class ReceiveRight(_Receiver):
         deadline = None if timeout is None else monotonic() + timeout
         kernel, name, told = self._kernel, self.name, False
         while True:
-            if not wait_for_senders:
+            if not wait_for_senders and (self._shared or not self._listens):
                 self._listen()
-            message = receive_as(ReceivedMessage, kernel, name, timeout)
-            word = message.id in (MACH_NOTIFY_NO_SENDERS, MACH_NOTIFY_SEND_ONCE) and is_word(self, message)
+            message = received(kernel, name, timeout)
+            word = message.id in _WORDS and is_word(self, message)
             if not word or message.id == MACH_NOTIFY_SEND_ONCE:  # It could not be told: the next receive asks again.
-                return owned(message, kernel)
+                return message
             if not wait_for_senders and not kernel.mach_port_get_attributes(name, MACH_PORT_RECEIVE_STATUS).srights:  # type: ignore[union-attr]
                 # Told at once, once more: for others who wait here, in other threads, and behind what a sender has sent that
                 # came and went after the kernel told it first.
@@ -244,7 +232,7 @@ class ReceiveRight(_Receiver):
                 timeout = max(0.0, deadline - monotonic())
 
     def _listen(self) -> None:
-        if not getattr(self, "_listens", False) or getattr(self, "_shared", False):
+        if not self._listens or self._shared:
             ask_for_word(self)
 
     @classmethod
@@ -273,28 +261,7 @@ class ReceiveRight(_Receiver):
         return SendOnceRight(name, self._kernel)
 
 
-class PortSet(_Receiver):
-    """A port set: receives from every member. The members stay their owners'."""
-
-    __slots__ = ()
-    right: ClassVar[int] = MACH_PORT_RIGHT_PORT_SET
-
-    @classmethod
-    def allocate(cls, kernel: Kernel | None = None) -> PortSet:
-        """A new, empty set."""
-        kernel = kernel if kernel is not None else current()
-        return cls(kernel.mach_port_allocate(MACH_PORT_RIGHT_PORT_SET), kernel)
-
-    def insert(self, member: ReceiveRight) -> None:
-        """Add a port, which may be in other sets too. Raises MachError (KERN_ALREADY_IN_SET)."""
-        self._kernel.mach_port_insert_member(member.name, self.name)
-        member._shared = True  # What the kernel tells the member may come out here.
-
-    def extract(self, member: ReceiveRight) -> None:
-        """Take a port out. Raises MachError (KERN_NOT_IN_SET)."""
-        self._kernel.mach_port_extract_member(member.name, self.name)
-
-
+#: The kinds of right that can arrive.
 KINDS: dict[int, type[ReceiveRight] | type[SendRight] | type[SendOnceRight]] = {
     Disposition.PORT_RECEIVE: ReceiveRight,
     Disposition.PORT_SEND: SendRight,
@@ -324,24 +291,54 @@ def rights_of(descriptor: Any, kernel: Kernel) -> list[OwnedRight | None]:
     return []
 
 
-def owned(message: ReceivedMessage, kernel: Kernel) -> ReceivedMessage:
-    """Have a message that was just received own what it brought."""
-    message.rights = rights = []
-    message.reply_right = None
-    if message.descriptors or message.remote_port:
+def received(kernel: Kernel, name: int, timeout: float | None) -> ReceivedMessage:
+    """The next message that waits under `name`, which owns what it brought."""
+
+    def take(image: memoryview) -> ReceivedMessage:
+        """The message: its rights have owners before anything else can happen, unless memory is to be copied in first."""
+        message = _decode(image)
+        for descriptor in message.descriptors:
+            if type(descriptor) is not PortDescriptor:
+                return message
+        message.rights, message.reply_right = [], None
+        if message.descriptors or message.remote_port:
+            _own(message, kernel)
+        return message
+
+    try:
+        message: ReceivedMessage = kernel.mach_msg(None, RECEIVE_OPTIONS, None, name, timeout, take)  # type: ignore[assignment]
+    except MachError as error:
+        raise not_received(error, name, timeout) from None
+    if not hasattr(message, "rights"):
+        copy_in(kernel, message)
+        message.rights, message.reply_right = [], None
         try:
-            for descriptor in message.descriptors:
-                rights += rights_of(descriptor, kernel)
-            right = take_right(message.remote_port, message.remote_disposition, kernel)
-            if not isinstance(right, ReceiveRight):
-                message.reply_right = right
+            _own(message, kernel)
         except BaseException:
             del message.rights
-            for taken in filter(None, rights):
-                taken.release()
             destroy_message(message, kernel)
             raise
     return message
+
+
+def _own(message: ReceivedMessage, kernel: Kernel) -> None:
+    """Owners for the rights in a message. If this fails, it owns none of them."""
+    rights = message.rights
+    try:
+        for descriptor in message.descriptors:
+            if type(descriptor) is PortDescriptor:  # Most of them.
+                name, _, _, disposition = descriptor
+                rights.append(take_right(name, disposition, kernel))
+            else:
+                rights += rights_of(descriptor, kernel)
+        right = take_right(message.remote_port, message.remote_disposition, kernel)
+        if not isinstance(right, ReceiveRight):
+            message.reply_right = right
+    except BaseException:
+        for taken in filter(None, rights):
+            taken.release()
+        rights.clear()
+        raise
 
 
 def reply_port(kernel: Kernel) -> ReceiveRight:
@@ -351,38 +348,34 @@ def reply_port(kernel: Kernel) -> ReceiveRight:
     return port
 
 
-def ask(right: SendRight, message: Message, timeout: float | None, answers: ReceiveRight | None = None) -> ReceiveRight:
-    """Send `message` with a right to answer it, and return the port that the answer comes to: the caller's.
-
-    `answers` is that port if it is given; if this fails, it is closed.
-    """
+def ask(right: SendRight, message: Message, timeout: float | None) -> ReceiveRight:
+    """Send `message` with a right to answer it, and return the port that the answer comes to: the caller's, to be given to
+    `answered` with the answer, or closed."""
     check_message(message)
     if message.local_port:
         raise RightError("a request brings its own right to answer with: leave local_port and local_disposition alone")
-    if answers is None:
-        answers = reply_port(right.kernel)
     try:
-        asking = Message(
-            message.id,
-            message.body,
-            message.descriptors,
-            bits=message.bits,
-            local_port=answers.name,
-            local_disposition=Disposition.MAKE_SEND_ONCE,
-            voucher_port=message.voucher_port,
-        )
-        right.send(asking, timeout)
+        answers: ReceiveRight = (right._attachments or {}).popitem()[1]
+    except KeyError:
+        answers = reply_port(right._kernel)
+    try:
+        send_message(right._kernel, message, right.name, _COPY_SEND, timeout, answers.name)
     except BaseException:
         answers.close()
         raise
     return answers
 
 
-def answer(answers: ReceiveRight, timeout: float | None) -> ReceivedMessage:
-    """What comes to the port that `ask` has made. Raises RequestDropped if that is the word that nothing will."""
-    message = answers.receive(timeout)
-    if message.id == MACH_NOTIFY_SEND_ONCE and message.audit_token.is_kernel:
+def answered(right: SendRight, answers: ReceiveRight, answer: ReceivedMessage) -> ReceivedMessage:
+    """The answer, which has come to the port that `ask` gave. Nobody has a right to that any more: it is kept for the next
+    request, and closed with `right`. Raises RequestDropped if this is the word that there will be no answer."""
+    if right._attachments is None:
+        right._attachments = {}
+    right._attachments[answers] = answers
+    if right.closed or len(right._attachments) > _MOST_KEPT:
+        right._detach()
+    if answer.id == MACH_NOTIFY_SEND_ONCE and answer.audit_token.is_kernel:
         raise RequestDropped(
             "the request was not answered: whoever had it gave the right to answer up, or its process has ended"
         )
-    return message
+    return answer

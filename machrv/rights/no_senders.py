@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import os
+from _thread import RLock
+
 from machrv.constants import (
     KERN_RESOURCE_SHORTAGE,
     MACH_NOTIFY_NO_SENDERS,
@@ -17,10 +20,22 @@ if TYPE_CHECKING:
     from machrv.rights.incoming import ReceivedMessage
     from machrv.rights.kinds import ReceiveRight
 
+#: Two threads that ask at once would have the kernel give one of them the other's right to be told with.
+_asking = RLock()
+
+
+def _renew_lock() -> None:
+    """In the child of a fork: whoever held it is not there."""
+    global _asking
+    _asking = RLock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)
+
 
 def is_word(right: ReceiveRight, message: ReceivedMessage) -> bool:
     """Whether this is what the kernel tells because of `ask_for_word`, and nobody else's message of that id."""
-    if not getattr(right, "_asked", False) or not message.audit_token.is_kernel:
+    if not right._asked or not message.audit_token.is_kernel:
         return False
     status = right.kernel.mach_port_get_attributes(right.name, MACH_PORT_RECEIVE_STATUS)
     if status.nsrequest:  # type: ignore[union-attr]  # This flavor is a PortStatus.
@@ -32,11 +47,16 @@ def is_word(right: ReceiveRight, message: ReceivedMessage) -> bool:
 def ask_for_word(right: ReceiveRight) -> None:
     """Have the kernel tell when the last sender has gone; at once, if it has. Unless there never was one."""
     right._asked = True
-    kernel, name, came = right.kernel, right.name, getattr(right, "_came", False)
+    with _asking:
+        _ask(right)
+
+
+def _ask(right: ReceiveRight) -> None:
+    kernel, name, came = right.kernel, right.name, right._came
     status = kernel.mach_port_get_attributes(name, MACH_PORT_RECEIVE_STATUS)
     if status.nsrequest:  # type: ignore[union-attr]
         # Of a right that came, its previous holder has asked, and the request came along. Else the caller has: by hand.
-        right._listens = came or getattr(right, "_listens", False)
+        right._listens = came or right._listens
         return
     # The count of rights made says whether there was ever a sender; it is not what it was once the port has moved.
     sync, once = 0 if came else 1, Disposition.MAKE_SEND_ONCE

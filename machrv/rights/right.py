@@ -75,7 +75,7 @@ class Right(Closing):
     says where it was made if tracemalloc was tracing then (`python -X tracemalloc`, `tracemalloc.start()`).
     """
 
-    __slots__ = ("_held", "_kernel", "_epoch", "_made", "_fate", "__weakref__")
+    __slots__ = ("_held", "_kernel", "_epoch", "_attachments", "_made", "_fate", "__weakref__")
 
     #: MACH_PORT_RIGHT_* that this class holds, and the disposition that moves it away.
     right: ClassVar[int]
@@ -93,6 +93,8 @@ class Right(Closing):
         self._kernel = kernel if kernel is not None else current()
         self._epoch = _epoch
         self._held = [name] if name else []
+        #: What is closed when the right is closed, released or moved away, each under the key of whoever wanted it.
+        self._attachments: dict[object, Any] | None = None
         if "tracemalloc" in sys.modules:
             self._made = _place()
 
@@ -153,6 +155,8 @@ class Right(Closing):
             if self._epoch is _epoch:
                 name = self._held.pop()
                 self._fate = "released: whoever released it has the bare name"
+                if self._attachments:
+                    self._detach()
                 return name
         except IndexError:
             pass
@@ -187,8 +191,22 @@ class Right(Closing):
                 return
             name = held[0]  # Without a call, behind which a signal handler could raise.
             del held[0]
-            # A send or send-once right whose port has died is a dead name by now: this covers all three.
-            self._kernel.mach_port_deallocate(name)
+            try:
+                if self._attachments:
+                    self._detach()
+            finally:
+                self._given_up(name)
+
+    def _given_up(self, name: int) -> None:
+        # A send or send-once right whose port has died is a dead name by now: this covers all three.
+        self._kernel.mach_port_deallocate(name)
+
+    def _detach(self) -> None:
+        try:
+            while self._attachments:
+                self._attachments.popitem()[1].close()
+        except KeyError:
+            pass  # Another thread has closed the last one.
 
     def __del__(self) -> None:
         try:

@@ -39,12 +39,11 @@ from machrv.rights.right import Right, holds
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
+    from typing import Any
 
     from machrv.kernel import Kernel
 
-    M = TypeVar("M", bound=Message)
-
+_MOVE_SEND_ONCE = int(Disposition.MOVE_SEND_ONCE)  # A plain number costs less, each time that it is looked at.
 RECEIVE_OPTIONS = MACH_RCV_MSG | trailer_request(MACH_RCV_TRAILER_AUDIT)
 
 #: The MACH_PORT_RIGHT_* that a name must have for each disposition.
@@ -58,8 +57,10 @@ NEEDED_RIGHT: dict[int, int] = {
 }
 
 
-def send_message(kernel: Kernel, message: Message, name: int, disposition: int, timeout: float | None) -> None:
-    """Send `message` to the right under `name`, used as `disposition` says.
+def send_message(
+    kernel: Kernel, message: Message, name: int, disposition: int, timeout: float | None, reply_port: int = 0
+) -> None:
+    """Send `message` to the right under `name`, used as `disposition` says; to be answered to `reply_port`, if one is given.
 
     Owned rights among the descriptors are moved, and spent on success; `data` and `names` of out-of-line descriptors are
     laid out in memory. Raises SendTimeout, MachError, RightError or MessageFormatError; then the rights are still held.
@@ -71,9 +72,10 @@ def send_message(kernel: Kernel, message: Message, name: int, disposition: int, 
         check_message(message)
     try:
         if descriptors:
-            _send_descriptors(kernel, message, name, disposition, timeout)
+            _send_descriptors(kernel, message, name, disposition, timeout, reply_port)
         else:
-            kernel.mach_msg(message.encode_to(name, disposition), MACH_SEND_MSG, None, 0, timeout)
+            image = message.encode_to(name, disposition, (), reply_port)
+            kernel.mach_msg(image, MACH_SEND_MSG, None, 0, timeout)
     except MachError as error:
         if error.code == MACH_SEND_TIMED_OUT:
             raise SendTimeout(error.code, error.operation, None, timeout, f"sending to port {name:#x}") from None
@@ -86,22 +88,25 @@ def check_message(message: Any) -> None:
         raise MessageFormatError(f"a Message is sent, not {type(message).__name__}: send(Message(body=b'...'))")
 
 
-def _send_descriptors(kernel: Kernel, message: Message, name: int, disposition: int, timeout: float | None) -> None:
+def _send_descriptors(
+    kernel: Kernel, message: Message, name: int, disposition: int, timeout: float | None, reply_port: int
+) -> None:
     moved: list[tuple[Right, int]] = []
     memory: list[object] = []  # Holds the memory until the kernel has copied it.
+    laid_out: list[Any] = []
+    borrowed: list[PortDescriptor] = []
     copied = any(map(_cannot_be_checked, message.descriptors))
     try:
-        laid_out = Message(
-            message.id,
-            message.body,
-            [_laid_out(kernel, descriptor, moved, memory, copied) for descriptor in message.descriptors],
-            bits=message.bits,
-            local_port=message.local_port,
-            voucher_port=message.voucher_port,
-        )
-        if moved or disposition == Disposition.MOVE_SEND_ONCE:
-            _check_borrowed(kernel, laid_out)
-        kernel.mach_msg(laid_out.encode_to(name, disposition), MACH_SEND_MSG, None, 0, timeout)
+        for descriptor in message.descriptors:
+            if type(descriptor) is PortDescriptor:
+                laid_out.append(descriptor)
+                borrowed.append(descriptor)
+            else:
+                laid_out.append(_laid_out(kernel, descriptor, moved, memory, copied))
+        if borrowed and (moved or disposition == _MOVE_SEND_ONCE):
+            _check_borrowed(kernel, borrowed)
+        image = message.encode_to(name, disposition, tuple(laid_out), reply_port)
+        kernel.mach_msg(image, MACH_SEND_MSG, None, 0, timeout)
     except BaseException as error:
         renamed: dict[int, int] = getattr(error, "renamed", {})  # macOS may give a right back under another name
         for right, held in moved:
@@ -122,10 +127,10 @@ def _cannot_be_checked(descriptor: Any) -> bool:
     return not isinstance(descriptor, (Right, PortDescriptor))
 
 
-def _check_borrowed(kernel: Kernel, message: Message) -> None:
+def _check_borrowed(kernel: Kernel, borrowed: list[PortDescriptor]) -> None:
     """Raises RightError for a descriptor that names a right which is not there: the kernel would take others with it."""
-    for descriptor in message.descriptors:
-        if type(descriptor) is PortDescriptor and descriptor.name not in (MACH_PORT_NULL, MACH_PORT_DEAD):
+    for descriptor in dict.fromkeys(borrowed):  # The same one many times is looked at once.
+        if descriptor.name not in (MACH_PORT_NULL, MACH_PORT_DEAD):
             needed = NEEDED_RIGHT.get(descriptor.disposition)
             if needed is None or not holds(kernel, descriptor.name, needed):
                 raise RightError(f"{descriptor!r} cannot be sent: the name does not stand for such a right")
@@ -135,8 +140,6 @@ def _laid_out(
     kernel: Kernel, descriptor: Any, moved: list[tuple[Right, int]], memory: list[object], copied: bool
 ) -> Any:
     """The descriptor as the kernel takes it. What it takes from rights is put into `moved`, its memory into `memory`."""
-    if type(descriptor) is PortDescriptor:
-        return descriptor
     if isinstance(descriptor, Right):
         if descriptor.move is None:
             raise RightError(
@@ -168,35 +171,28 @@ def receive_message(kernel: Kernel, name: int, timeout: float | None) -> Message
 
     Whoever calls this owns the rights in it, as names.
     """
-    return receive_as(Message, kernel, name, timeout)
-
-
-def receive_as(kind: type[M], kernel: Kernel, name: int, timeout: float | None) -> M:
-    """The same as another kind of message."""
     try:
-        received = kernel.mach_msg(None, RECEIVE_OPTIONS, None, name, timeout)
+        message: Message = kernel.mach_msg(None, RECEIVE_OPTIONS, None, name, timeout, Message.decode)  # type: ignore[assignment]
     except MachError as error:
-        if error.code == MACH_RCV_TIMED_OUT:
-            raise ReceiveTimeout(error.code, error.operation, None, timeout, f"receiving from port {name:#x}") from None
-        raise
-    plain = True
-    try:
-        message = kind.decode(received or b"")
-        for descriptor in message.descriptors:
-            if type(descriptor) is not PortDescriptor:
-                plain = False
-                break
-    except BaseException:
-        if received:  # A signal handler has raised before anybody owns what came.
-            kernel.mach_msg_destroy(received)
-        raise
-    if not plain:
-        _copy_in(kernel, message)
+        raise not_received(error, name, timeout) from None
+    copy_in(kernel, message)
     return message
 
 
-def _copy_in(kernel: Kernel, message: Message) -> None:
+def not_received(error: MachError, name: int, timeout: float | None) -> MachError:
+    """What a receive raises that failed so: a ReceiveTimeout, if that is what it was."""
+    if error.code == MACH_RCV_TIMED_OUT:
+        return ReceiveTimeout(error.code, error.operation, None, timeout, f"receiving from port {name:#x}")
+    return error
+
+
+def copy_in(kernel: Kernel, message: Message) -> None:
     """Put the contents of out-of-line memory into the descriptors. If that fails, the message is destroyed."""
+    for descriptor in message.descriptors:
+        if type(descriptor) is not PortDescriptor:
+            break
+    else:
+        return
     waiting = list(message.descriptors)
     copied: list[Any] = []
     try:

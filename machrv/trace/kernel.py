@@ -139,7 +139,8 @@ class _Recording:
         receive_size: int | None = None,
         receive_name: int = 0,
         timeout: float | None = None,
-    ) -> bytes | None:
+        take: Callable[[memoryview], Any] = bytes,
+    ) -> Any:
         """See `Kernel.mach_msg`."""
         number = next(self._numbers)
         looks = timeout == 0 and not option & _SEND
@@ -147,7 +148,9 @@ class _Recording:
             self._began(number, message, option, receive_name, timeout)
         began = monotonic_ns()
         try:
-            received = self._kernel.mach_msg(message, option, receive_size, receive_name, timeout)
+            taken: Any = self._kernel.mach_msg(
+                message, option, receive_size, receive_name, timeout, lambda image: (bytes(image), take(image))
+            )
         except BaseException as error:
             if not (looks and isinstance(error, MachError) and error.code == _TIMED_OUT):
                 if looks:
@@ -155,10 +158,11 @@ class _Recording:
                 self._recorder.write(f'["ended",{number},{monotonic_ns()},{_failure(error)},null]')
             raise
         ended = monotonic_ns()
+        received, result = taken or (None, None)
         if looks:
             self._began(number, None, option, receive_name, timeout, began)
         self._recorder.write(f'["ended",{number},{ended},null,{self._message(received, True)}]')
-        return received
+        return result
 
     def _began(
         self, number: int, message: Any, option: int, receive_name: int, timeout: float | None, began: int = 0

@@ -34,13 +34,6 @@ FAULTS = [
         (f"{BUNDLES}::test_who_takes_attestation_away_is_not_believed",),
     ),
     Fault(
-        "an end that is attested by pid alone believes strangers",
-        f"{C}ipc_incoming.c",
-        "    if (end->own)\n        return in->own;\n",
-        "    if (end->own)\n        return true;\n",
-        (f"{IDENTITY}::test_a_stranger_that_inherited_the_socket_of_a_right_of_ones_own",),
-    ),
-    Fault(
         "whoever says so is the kernel",
         f"{C}ipc_incoming.c",
         "if (in->own && in->header.flags & WIRE_NOTIFICATION)",
@@ -57,14 +50,14 @@ FAULTS = [
     Fault(
         "who was known on a socket is believed to have sent all that comes there",
         f"{C}packet.c",
-        "head.pid == known->pid && pidfd_ids",
+        "head->pid == known->pid && pidfd_ids",
         "pidfd_ids",
         (f"{IDENTITY}::test_a_sender_that_is_known_for_good_is_not_taken_for_another",),
     ),
     Fault(
         "what a previous holder has switched off stays off",
         f"{C}packet.c",
-        "int zero = 0, none = -1, error = packet_attest(fd, true);",
+        "int zero = 0, none = -1, error = packet_attest(fd);",
         "int zero = 0, none = -1, error = 0;",
         (f"{BUNDLES}::test_what_a_previous_holder_switched_off_is_switched_on",),
     ),
@@ -85,8 +78,8 @@ FAULTS = [
     Fault(
         "a right has come home because it claims so",
         f"{C}ipc_object.c",
-        "    if (port && ipc_port_has_end(port, right->socket))\n",
-        "    if (port)\n",
+        "if (port && ipc_port_has_end(port, right->socket) && (",
+        "if (port && (",
         (f"{CLAIMS}::test_a_socket_that_claims_the_id_of_our_port",),
     ),
     Fault(

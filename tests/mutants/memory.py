@@ -16,7 +16,7 @@ FAULTS = [
         f"{C}packet.c",
         "message.msg_flags & MSG_CTRUNC ? PACKET_LOST : PACKET_WHOLE",
         "PACKET_WHOLE",
-        ("test_linux_exhaustion.py::test_a_message_of_ones_own_with_more_rights_than_there_is_room_for",),
+        ("test_linux_exhaustion.py::test_a_message_that_lost_rights_is_not_taken_for_whole_without_pidfds_either",),
     ),
     Fault(
         "what a look installed is not closed",
@@ -34,7 +34,7 @@ FAULTS = [
     ),
     Fault(
         "who looked a port up outlives exec: no CLOEXEC",
-        f"{C}ipc_end.c",
+        f"{C}ipc_accept.c",
         "accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC)",
         "accept4(listener->fd, NULL, NULL, 0)",
         (INHERITS,),
@@ -85,7 +85,7 @@ FAULTS = [
     Fault(
         "a descriptor may be left over in a packet",
         f"{C}ipc_incoming.c",
-        "        if (!kinds[i])\n            return false;\n",
+        "        if (!kinds[i])\n            return -EBADMSG;\n",
         "        if (!kinds[i])\n            kinds[i] = KIND_MEMORY;\n",
         (LIES,),
     ),
@@ -99,7 +99,7 @@ FAULTS = [
     Fault(
         "a slot may lie beyond the descriptors",
         f"{C}ipc_incoming.c",
-        "number == 0 || number > (uint32_t)in->packet->nfds ||",
+        "number == 0 || number > (uint32_t)in->slots ||",
         "number == 0 || number > MACHRV_MAX_FDS ||",
         (LIES,),
     ),

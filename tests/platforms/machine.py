@@ -40,6 +40,7 @@ PROJECT = ("tests", "include", "docs", "README.md", "pyproject.toml", "CHANGELOG
 INIT = """\
 #!/bin/bash
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8 TERM=dumb PYTHONUNBUFFERED=1
+export MACHRV_TEST_PATIENCE=300 # an emulated processor is some twenty times slower
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev 2>/dev/null
 mkdir -p /dev/pts /dev/shm /run /tmp
 mount -t devpts devpts /dev/pts; mount -t tmpfs shm /dev/shm; mount -t tmpfs tmp /tmp; chmod 1777 /tmp /dev/shm

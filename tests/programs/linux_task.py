@@ -28,7 +28,7 @@ from machrv.kernel import current
 from machrv.kernel.linux import LinuxKernel
 from machrv.message import Disposition, Message
 from machrv.rights.transfer import receive_message, send_message
-from tests.sockets import entry_of, socket_of, sockets_of
+from tests.sockets import socket_of, sockets_of
 
 SWITCHES = {
     "passpidfd": lib.MACHRV_WITHOUT_PASSPIDFD,
@@ -176,7 +176,7 @@ class Served:
     def run(self, source: str, **values: Any) -> Any:
         """Run a piece of program with `kernel` and `served` at hand; what it leaves in `result` is the answer."""
         scope: dict[str, Any] = {"kernel": self.kernel, "served": self, "lib": lib, "os": os, "result": None, **values}
-        scope.update(entry_of=entry_of, socket_of=socket_of, sockets_of=sockets_of)
+        scope.update(socket_of=socket_of, sockets_of=sockets_of)
         exec(source, scope)
         return scope["result"]
 

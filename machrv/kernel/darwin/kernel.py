@@ -32,13 +32,16 @@ class DarwinKernel(Kernel):
         if ffi is None:
             from machrv._mach import ffi
         super().__init__(lib, ffi)
+        self._msg = lambda *arguments: lib.mach_msg(*arguments)
+        self._msg_destroy = lambda header: lib.mach_msg_destroy(header)
 
-    def _fitting(self, name: bytes, operation: str) -> bytes:
+    def _service(self, operation: str, service_name: str) -> bytes:
+        name = super()._service(operation, service_name)
         # launchd would be sent a part of it (name_t is char[128]), and that part may be somebody else's name.
         why = f"{len(name)} bytes, where at most {_LONGEST_NAME} fit" if len(name) > _LONGEST_NAME else ""
         why = "there is a NUL in it" if b"\0" in name else why
         if why:
-            raise MachError(constants.KERN_INVALID_ARGUMENT, f"{operation} ({why})")
+            raise MachError(constants.KERN_INVALID_ARGUMENT, f"{operation} of {service_name!r} ({why})")
         return name
 
     def memory(self) -> DarwinMemory:

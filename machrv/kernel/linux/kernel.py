@@ -7,14 +7,14 @@ happen here: the rules of rights, which are C's.
 from __future__ import annotations
 
 from time import monotonic
-from _functools import partial  # type: ignore[import-not-found]  # functools costs a child more
 
 from machrv._mach import ffi, lib
 
+from machrv.errors import MachError
 from machrv.kernel.calls import check
-from machrv.kernel.linux.starvation import check as check_starvation, prepare as prepare_starvation
 from machrv.kernel.kernel import Kernel, failed
 from machrv.kernel.messages import milliseconds
+from machrv.log import log
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from machrv.kernel.linux.memory import LinuxMemory
     from machrv.kernel.linux.waiting import LinuxEventQueue, LinuxProcess, LinuxReadiness
 
+#: What the C has counted when the log was last told of it.
+_told = 0
+
 
 class LinuxKernel(Kernel):
     """One more port space in this process, or with a handle the one that it stands for (`machrv_task_create`).
@@ -32,7 +35,6 @@ class LinuxKernel(Kernel):
     """
 
     name = "linux"
-    _sends_in_place = True
     _task: int = 0
     _owned = False
 
@@ -43,7 +45,8 @@ class LinuxKernel(Kernel):
             check(lib.machrv_task_create(made), "machrv_task_create")
             task, self._owned = made[0], True
         self._task = task
-        self._msg = partial(lib.machrv_msg, task) if self._owned else lib.mach_msg  # type: ignore[method-assign, assignment]
+        self._msg = (lambda *arguments: lib.machrv_msg(task, *arguments)) if self._owned else lib.mach_msg
+        self._msg_destroy = lambda header: lib.machrv_msg_destroy(task, header)
 
     def close(self) -> None:
         """Destroy every name, as the end of a task does. The space may be used again, empty."""
@@ -54,37 +57,52 @@ class LinuxKernel(Kernel):
             self._owned = False
             lib.machrv_task_deallocate(self._task)
 
-    def _msg_destroy(self, header: Any) -> None:
-        lib.machrv_msg_destroy(self._task, header)
-
     # -- bootstrap, descriptors ---------------------------------------------------------------------------------------
 
-    def _bootstrap(self, call: str, name: Any, port: Any, timeout: float) -> int:
-        if call == "bootstrap_check_in":
-            prepare_starvation()
-            return lib.bootstrap_check_in(self._task, name, port)
+    def bootstrap_check_in(self, service_name: str) -> int:
+        try:
+            log()  # What a warning takes is loaded while there is a descriptor to load it with.
+        except (ImportError, OSError):
+            pass  # There is none left now: checking in will say so.
+        return super().bootstrap_check_in(service_name)
+
+    @property
+    def _bootstrap(self) -> int:
+        return self._task
+
+    def _look_up(self, name: Any, port: Any, timeout: float) -> int:
         deadline = monotonic() + timeout
         while True:
             code: int = lib.machrv_bootstrap_look_up(self._task, name, milliseconds(deadline), port)
             if code != lib.KERN_ABORTED:  # A signal: Python has run its handler by now.
                 return code
 
-    def _interrupted(self) -> None:
-        check_starvation()
-
-    def _fitting(self, name: bytes, operation: str) -> bytes:
+    def _service(self, operation: str, service_name: str) -> bytes:
+        name = super()._service(operation, service_name)
         if b"\0" in name:  # It goes by its digest, as names do that are too long for a file's.
             from hashlib import sha256
 
             return b"%" + sha256(name).hexdigest().encode()
         return name
 
-    def _reason(self, code: int) -> str:
+    def _refused(self, operation: str, service_name: str, code: int) -> MachError:
         if code != lib.BOOTSTRAP_NOT_PRIVILEGED:
-            return ""
+            return super()._refused(operation, service_name, code)
         from machrv.kernel.linux.bootstrap import directory
 
-        return f" ({directory()[1]})"
+        return MachError(code, f"{operation} of {service_name!r} ({directory()[1]})")
+
+    def _interrupted(self) -> None:
+        """Warn once for each time that the process has no descriptor left for those who look its names up: nobody else says
+        why they get no answer."""
+        global _told
+        starved = int(lib.machrv_starved)
+        if starved != _told:
+            _told = starved
+            text = (
+                "no descriptor is free: whoever looks a name up waits until one is (raise `ulimit -n`, or close rights)"
+            )
+            log().warning(text)
 
     def _fileport(self, call: str, *arguments: Any) -> int:
         """libSystem tells why in errno, and these in their result."""

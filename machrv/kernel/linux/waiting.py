@@ -16,7 +16,6 @@ from machrv._mach import lib
 
 from machrv.errors import MachError
 from machrv.kernel.kernel import failed
-from machrv.kernel.linux.starvation import check as check_starvation
 from machrv.kernel.waiting import EventQueue, Process, Readiness
 
 TYPE_CHECKING = False
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 _forked: WeakSet[LinuxReadiness | LinuxEventQueue] = WeakSet()
 #: The longest wait of one poll, in seconds.
 _LONGEST = 2**31 // 1000
+_RECEIVES = int(lib.MACH_PORT_TYPE_RECEIVE | lib.MACH_PORT_TYPE_PORT_SET)
 
 
 def _after_fork_in_child() -> None:
@@ -206,12 +206,15 @@ class LinuxEventQueue(EventQueue):
             pass  # It was closed, against the rule.
 
     def _is_there(self, name: int) -> bool:
-        return self._kernel.port_identity(name)[1] & (lib.MACH_PORT_TYPE_RECEIVE | lib.MACH_PORT_TYPE_PORT_SET) != 0
+        try:
+            return self._kernel.mach_port_type(name) & _RECEIVES != 0
+        except MachError:
+            return False
 
     def wait(self, timeout: float | None = None) -> tuple[list[int], list[Process]]:
         try:
             events = self._epoll.poll(-1 if timeout is None else min(max(0.0, timeout), _LONGEST))
-            if any(fd == self._due for fd, _ in events):
+            if self._due in dict(events):
                 self._kernel.mach_port_get_refs(
                     lib.MACH_PORT_NULL, lib.MACH_PORT_RIGHT_SEND
                 )  # Any call sends what is due.
@@ -219,7 +222,7 @@ class LinuxEventQueue(EventQueue):
                 events = exits + [event for event in self._epoll.poll(0) if event not in exits]
         except OSError as error:
             raise MachError(lib.KERN_RESOURCE_SHORTAGE, f"EventQueue.wait ({error.strerror})") from error
-        check_starvation()
+        self._kernel._interrupted()
         ports: list[int] = []
         processes: list[Process] = []
         with self._lock:

@@ -92,7 +92,7 @@ kern_return_t machrv_bootstrap_look_up(mach_port_t handle, const char *service_n
             task_leave(task);
         return task ? KERN_RESOURCE_SHORTAGE : KERN_INVALID_TASK;
     }
-    right.socket->named = true;
+    right.socket->named = right.socket->alone = true;
     memcpy(right.socket->id, id, PORT_ID);
     *sp = ipc_right_copyout(task, &right, MACH_PORT_NULL);
     kr = *sp == MACH_PORT_NULL ? KERN_RESOURCE_SHORTAGE : KERN_SUCCESS;

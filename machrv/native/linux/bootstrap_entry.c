@@ -30,14 +30,16 @@ bool entry_names_socket(const char *file)
 bool entry_is_socket(const struct directory *directory, const char *file)
 {
     struct stat found = {0};
-    return entry_names_socket(file) && fstatat(directory->fd, file, &found, AT_SYMLINK_NOFOLLOW) == 0 &&
-           S_ISSOCK(found.st_mode);
+    if (!entry_names_socket(file) || fstatat(directory->fd, file, &found, AT_SYMLINK_NOFOLLOW))
+        return false;
+    return S_ISSOCK(found.st_mode);
 }
 
 int entry_link(const struct directory *directory, const char *file, char target[SOCKET_NAME + 1])
 {
     char text[SOCKET_NAME + 2]; /* room for one more shows what is too long */
     ssize_t length = readlinkat(directory->fd, file, text, sizeof text);
+    target[0] = 0;
     if (length < 0)
         return -errno;
     if (length != SOCKET_NAME)

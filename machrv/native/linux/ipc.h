@@ -42,6 +42,7 @@ struct ipc_socket {
     int fd;
     bool file;  /* it came as a file, which may be anything */
     bool ours;  /* its other end is, or was, this process's: nothing of a peer's lies in its queue */
+    bool alone; /* this process has connected it, and given nobody a copy */
     bool named; /* its other end claims the port `id` */
     bool maker_known;
     uint64_t maker; /* socket_maker(), once somebody wanted to know */
@@ -121,6 +122,7 @@ struct ipc_end {
     bool told;                      /* send and send-once rights share it: each packet tells its kind */
     bool copied;                    /* it has what waits in the local end, for a move that may still fail */
     bool moved;                     /* it goes on living elsewhere */
+    bool hung;                       /* the other side has gone */
     bool drained;                   /* nothing waits there, and nothing can come */
     bool foreign;                   /* it came from elsewhere: whoever had it may have a copy */
     bool hidden;                    /* something waits that was not shown */
@@ -273,6 +275,8 @@ void ipc_right_end_receive(struct ipc_task *task, struct ipc_entry *entry);
 /* Takes the descriptor over, unless it returns NULL. */
 struct ipc_socket *ipc_socket_new(int fd, bool file);
 struct ipc_socket *ipc_socket_hold(struct ipc_socket *socket);
+/* Its descriptor, for a message: borrowed. */
+int ipc_socket_give(struct ipc_socket *socket);
 void ipc_socket_release(struct ipc_socket *socket);
 bool ipc_socket_hung_up(const struct ipc_socket *socket);
 

@@ -252,17 +252,20 @@ static void each_hung_up(struct ipc_port *port, bool (*found)(struct ipc_end *en
     struct ipc_end *next = port->ends, *some[64];
     struct pollfd state[64];
     while (next) {
-        int count = 0;
+        int count = 0, asked = 0;
         for (; next && count < 64; next = next->next)
             if (next->kind == KIND_SEND && !next->local) {
                 some[count] = next;
-                state[count++] = (struct pollfd){.fd = next->fd};
+                state[count++] = (struct pollfd){.fd = next->hung ? -1 : next->fd};
+                asked += !next->hung;
             }
-        if (poll_surely(state, (size_t)count) < 0)
+        if (asked > 0 && poll_surely(state, (size_t)count) < 0)
             return;
-        for (int i = 0; i < count; i++)
-            if (found(some[i], (state[i].revents & (POLLHUP | POLLERR | POLLNVAL)) != 0, into))
+        for (int i = 0; i < count; i++) {
+            some[i]->hung = some[i]->hung || state[i].revents & (POLLHUP | POLLERR | POLLNVAL);
+            if (found(some[i], some[i]->hung, into))
                 return;
+        }
     }
 }
 

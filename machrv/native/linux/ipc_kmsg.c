@@ -15,7 +15,7 @@ static int make_descriptors(struct ipc_task *task, struct ipc_right *rights, siz
     for (size_t i = 0; i < nrights && !error; i++)
         error = rights[i].kind == KIND_RECEIVE ? ipc_port_externalize(task, rights[i].port) : ipc_right_externalize(&rights[i]);
     for (size_t i = 0; i < nrights && !error; i++) {
-        fds[i] = rights[i].kind == KIND_RECEIVE ? ipc_transit_pack(task, rights[i].port) : rights[i].socket->fd;
+        fds[i] = rights[i].kind == KIND_RECEIVE ? ipc_transit_pack(task, rights[i].port) : ipc_socket_give(rights[i].socket);
         if (fds[i] < 0)
             error = fds[i];
     }

@@ -98,8 +98,7 @@ static struct ipc_message *make(struct ipc_task *task, const struct wire_header 
     message = malloc(sizeof *message + nrights * sizeof *rights + length);
     if (!message)
         return NULL;
-    message->next = NULL;
-    message->header = *header;
+    *message = (struct ipc_message){.header = *header};
     message->length = length;
     ipc_hold_rights(task, &message->held, (struct ipc_right *)(message + 1), nrights);
     message->held.message = message;
@@ -109,8 +108,10 @@ static struct ipc_message *make(struct ipc_task *task, const struct wire_header 
     for (int i = 0; i < count; at += parts[i++].iov_len)
         if (parts[i].iov_len)
             memcpy(message->body + at, parts[i].iov_base, parts[i].iov_len);
-    getresuid(&message->ruid, &message->euid, &saved_user); /* they cannot fail */
-    getresgid(&message->rgid, &message->egid, &saved_group);
+    if (!(header->flags & (WIRE_NOTIFICATION | WIRE_DESTROYED))) { /* those are the kernel's */
+        getresuid(&message->ruid, &message->euid, &saved_user);    /* they cannot fail */
+        getresgid(&message->rgid, &message->egid, &saved_group);
+    }
     return message;
 }
 

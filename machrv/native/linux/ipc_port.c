@@ -11,6 +11,7 @@
 
 pthread_mutex_t ipc_ports_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct ipc_port *ports[ID_BUCKETS];
+static size_t nrandom; /* bytes that no id was made of yet */
 
 /* A receive right is in a message: a right sent to itself, or to a port whose own right waits in its queue, could never be
    received again. */
@@ -139,10 +140,27 @@ void ipc_port_unlist(struct ipc_port *port)
 void ipc_ports_forget(void)
 {
     memset(ports, 0, sizeof ports);
+    nrandom = 0; /* those are the parent's */
     end_journeys(NULL);
 }
 
 /* -- one port --------------------------------------------------------------------------------------------------------------- */
+
+/* Random bytes for an id: those of some are asked for at a time. */
+static int take_random(unsigned char into[PORT_ID / 2])
+{
+    static unsigned char some[16 * PORT_ID / 2];
+    int error = 0;
+    pthread_mutex_lock(&ipc_ports_lock);
+    if (nrandom == 0 && (error = random_bytes(some, sizeof some)) == 0)
+        nrandom = sizeof some;
+    if (!error) {
+        nrandom -= PORT_ID / 2;
+        memcpy(into, some + nrandom, PORT_ID / 2);
+    }
+    pthread_mutex_unlock(&ipc_ports_lock);
+    return error;
+}
 
 struct ipc_port *ipc_port_new(const char *id)
 {
@@ -158,7 +176,7 @@ struct ipc_port *ipc_port_new(const char *id)
         memcpy(port->id, id, PORT_ID);
         return port;
     }
-    if (random_bytes(bytes, sizeof bytes)) {
+    if (take_random(bytes)) {
         free(port);
         return NULL;
     }

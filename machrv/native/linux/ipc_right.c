@@ -30,6 +30,12 @@ struct ipc_socket *ipc_socket_hold(struct ipc_socket *socket)
     return socket;
 }
 
+int ipc_socket_give(struct ipc_socket *socket)
+{
+    socket->alone = false;
+    return socket->fd;
+}
+
 void ipc_socket_release(struct ipc_socket *socket)
 {
     if (--socket->refs > 0)
@@ -38,6 +44,8 @@ void ipc_socket_release(struct ipc_socket *socket)
         close_later(socket->fd);
     else if (socket->ours)
         close(socket->fd);
+    else if (socket->alone)
+        close_socket(socket->fd);
     else
         close_right(socket->fd);
     free(socket);

@@ -177,7 +177,7 @@ static int copy_message(int sender, struct ipc_message *message)
     for (; count < (int)message->held.count && !error; count++) {
         if (rights[count].kind != KIND_RECEIVE && (error = ipc_right_externalize(&rights[count])))
             break;
-        fds[count] = rights[count].kind == KIND_RECEIVE ? pack_one(rights[count].port) : rights[count].socket->fd;
+        fds[count] = rights[count].kind == KIND_RECEIVE ? pack_one(rights[count].port) : ipc_socket_give(rights[count].socket);
         error = fds[count] < 0 ? fds[count] : 0;
     }
     if (!error)

@@ -63,7 +63,7 @@ int ipc_watch_end(struct ipc_end *end)
     struct ipc_task *task = end->port->task;
     uint32_t events = end->kind == KIND_LISTENER ? EPOLLIN | EPOLLET : 0; /* a hang-up is always told */
     int error;
-    if (end->watched || !task || end->local)
+    if (end->watched || !task || end->local || end->hung)
         return 0;
     error = ipc_watcher(task);
     if (error < 0 || (error = add(task->watcher, end->fd, events, end, WATCHED_END)))
@@ -132,6 +132,7 @@ static void pump_end(struct ipc_end *end)
         ipc_notify_check_senders(port);
         return;
     }
+    end->hung = true;
     ipc_unwatch_end(end);
     ipc_notify_check_senders(port);
 }

@@ -10,30 +10,35 @@ import socket
 import sys
 from contextlib import ExitStack
 
-from machrv._mach import lib
+import machrv.constants as constants
+from machrv.errors import MachError
+from machrv.kernel import current
+from machrv.kernel.linux.account import features as told
 
 _TIMESTAMPNS = 35  # SO_TIMESTAMPNS and SCM_TIMESTAMPNS, asm-generic/socket.h
 _DEEP = 6  # One more than what kernels before 6.10 let through.
 
 
 def features() -> dict[str, bool]:
-    """Which features machrv has here, by name: what `lib.machrv_without` switches off counts as missing."""
-    pidfd = lib.machrv_pidfd_open(os.getpid())
-    if pidfd >= 0:
-        os.close(pidfd)
+    """Which features machrv has here, by name: what was switched off for a test counts as missing."""
+    try:
+        current().open_process(os.getpid()).close()
+        pinned = True
+    except (MachError, ProcessLookupError):
+        pinned = False
     pid, stamped = _attested()
-    has = lib.machrv_features()
+    has = told()
     return {
-        "pidfd_open": pidfd >= 0,
+        "pidfd_open": pinned,
         "SCM_CREDENTIALS": pid == os.getpid(),
         "SO_TIMESTAMPNS": stamped,
-        "SO_NETNS_COOKIE": bool(has & lib.MACHRV_WITHOUT_NETNS_COOKIE),
-        "MFD_NOEXEC_SEAL": bool(has & lib.MACHRV_WITHOUT_NOEXEC_SEAL),
-        "SO_PASSPIDFD": bool(has & lib.MACHRV_WITHOUT_PASSPIDFD),
-        "pidfs": bool(has & lib.MACHRV_WITHOUT_PIDFS),
+        "SO_NETNS_COOKIE": bool(has & constants.MACHRV_WITHOUT_NETNS_COOKIE),
+        "MFD_NOEXEC_SEAL": bool(has & constants.MACHRV_WITHOUT_NOEXEC_SEAL),
+        "SO_PASSPIDFD": bool(has & constants.MACHRV_WITHOUT_PASSPIDFD),
+        "pidfs": bool(has & constants.MACHRV_WITHOUT_PIDFS),
         "deep passing": _passes(_DEEP),
-        "PIDFD_GET_INFO": bool(has & lib.MACHRV_WITHOUT_PIDFD_INFO),
-        "pidfds of the gone": bool(has & lib.MACHRV_WITHOUT_PIDFD_OF_GONE),
+        "PIDFD_GET_INFO": bool(has & constants.MACHRV_WITHOUT_PIDFD_INFO),
+        "pidfds of the gone": bool(has & constants.MACHRV_WITHOUT_PIDFD_OF_GONE),
     }
 
 
@@ -65,11 +70,6 @@ def _passes(depth: int) -> bool:
                 return False
             inner = other
     return True
-
-
-def most_descriptors() -> int:
-    """How many descriptors one message takes: the C library may send fewer than the kernel would."""
-    return lib.machrv_max_fds()
 
 
 def memory_error() -> int:
