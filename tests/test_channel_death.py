@@ -16,10 +16,8 @@ import pytest
 
 from machrv import Channel, ChannelClosedError, RendezvousServer, aio, launch
 
-from .conftest import PATIENCE
+from .conftest import PATIENCE, SLACK
 from .test_multiprocessing import helpers  # noqa: F401 (a fixture)
-
-QUICK = 0.1
 
 TAKE = "from machrv import RendezvousClient as R; channel = R.connect().take_channel('chan'); channel.send(b'taken')\n"
 #: What the child does; and whether it is killed, once it has said that it has taken its end, or before it could.
@@ -74,7 +72,7 @@ def test_a_child_is_gone(server: RendezvousServer, fate: str, way: Callable[[Cha
         if killed != "ends first":
             child.wait(PATIENCE)
         gone = time.monotonic()
-        assert heard.result(PATIENCE) - gone < QUICK or killed == "ends first"
+        assert heard.result(PATIENCE) - gone < SLACK or killed == "ends first"
         child.kill()
         child.wait(PATIENCE)
 
@@ -122,7 +120,7 @@ def test_a_parent_is_killed(call: str) -> None:
         assert parent.stdout is not None and parent.stdout.readline() == b"waits\n"
         parent.kill()
         killed = time.monotonic()
-        assert float(parent.stdout.readline()) - killed < QUICK
+        assert float(parent.stdout.readline()) - killed < SLACK
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
@@ -139,7 +137,7 @@ def test_a_process_of_multiprocessing_is_gone(helpers: None, method: str) -> Non
         gone = time.monotonic()
         with pytest.raises(ChannelClosedError):
             ours.receive(PATIENCE)
-        assert time.monotonic() - gone < QUICK
+        assert time.monotonic() - gone < SLACK
 
 
 def hold(channel: Channel) -> None:
@@ -165,7 +163,7 @@ def test_a_process_that_was_forked_holds_nothing(server: RendezvousServer) -> No
             gone = time.monotonic()
             with pytest.raises(ChannelClosedError):
                 ours.receive(PATIENCE)
-            assert time.monotonic() - gone < QUICK
+            assert time.monotonic() - gone < SLACK
         finally:
             os.kill(pid, 9)
             os.waitpid(pid, 0)

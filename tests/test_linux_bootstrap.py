@@ -30,6 +30,7 @@ from .linux_tasks import (
     descriptors,
     end,
     in_thread,
+    introduce,
     names,
     nothing_waits,
     receive,
@@ -250,16 +251,19 @@ def test_a_name_in_another_directory_does_not_come_along(
     bootstrap: Path, task: LinuxKernel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A receive right with a name is received where names live elsewhere: it is a port without a name from then on."""
+    second = LinuxKernel()  # Another task of this process: to another process no name moves anyway.
+    port, to = introduce(second, task)
     door = task.bootstrap_check_in("door")
-    port = allocate(task)
-    task.mach_port_insert_right(port, port, Disposition.MAKE_SEND)
     monkeypatch.setenv("MACHRV_BOOTSTRAP_DIR", str(tmp_path / "elsewhere"))
-    send(task, port, descriptors=[PortDescriptor(door, Disposition.MOVE_RECEIVE)])
-    (got,) = names(receive(task, port))
+    send(task, to, descriptors=[PortDescriptor(door, Disposition.MOVE_RECEIVE)])
+    (got,) = names(receive(second, port))
     monkeypatch.setenv("MACHRV_BOOTSTRAP_DIR", str(bootstrap))
-    assert code_of(task.bootstrap_look_up, "door") == UNKNOWN
-    end(task, got)
-    task.mach_port_destroy(port)
+    try:
+        assert code_of(task.bootstrap_look_up, "door") == UNKNOWN
+    finally:
+        end(second, got)
+        task.mach_port_deallocate(to)
+        second.close()
     end(task, task.bootstrap_check_in("door"))  # what was left of it is stale
 
 

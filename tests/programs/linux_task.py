@@ -70,7 +70,8 @@ class Served:
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
     def exhaust(self, but: int = 0) -> None:
-        """Take every free descriptor but so many."""
+        """Take every free descriptor but so many, once those that were given up are free."""
+        lib.machrv_settle(5000)
         try:
             while True:
                 self.hoard.append(os.open("/dev/null", os.O_RDONLY))

@@ -68,6 +68,8 @@ def messages(kernel: Kernel, name: int) -> None:
     kernel.take_turns(name)
     assert_type(kernel.fileport_makeport(0), int)
     assert_type(kernel.fileport_makefd(name), int)
+    assert_type(kernel.is_beyond(name), bool)
+    assert_type(kernel.most_rights(), "int | None")
     assert_type(kernel.right_makefd(name), int)
     assert_type(kernel.right_makeport(0), int)
     assert_type(kernel.audit_token(), AuditToken)

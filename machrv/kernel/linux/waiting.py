@@ -208,8 +208,8 @@ class LinuxEventQueue(EventQueue):
     def _is_there(self, name: int) -> bool:
         try:
             return self._kernel.mach_port_type(name) & _RECEIVES != 0
-        except MachError:
-            return False
+        except MachError as error:  # A call that lacked room says nothing of the name.
+            return error.code not in (lib.KERN_INVALID_NAME, lib.KERN_INVALID_TASK)
 
     def wait(self, timeout: float | None = None) -> tuple[list[int], list[Process]]:
         try:

@@ -122,7 +122,7 @@ struct ipc_end {
     bool told;                      /* send and send-once rights share it: each packet tells its kind */
     bool copied;                    /* it has what waits in the local end, for a move that may still fail */
     bool moved;                     /* it goes on living elsewhere */
-    bool hung;                       /* the other side has gone */
+    bool hung;                      /* the other side has gone */
     bool drained;                   /* nothing waits there, and nothing can come */
     bool foreign;                   /* it came from elsewhere: whoever had it may have a copy */
     bool hidden;                    /* something waits that was not shown */
