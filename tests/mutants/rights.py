@@ -174,8 +174,8 @@ FAULTS = [
     Fault(
         "a flood over one right is in front of everybody else's",
         f"{C}ipc_mqueue.c",
-        "turn = end->peer > port->served ?",
-        "turn = true ?",
+        "if (!has_one && !enqueue(end, turn))",
+        "if (!enqueue(end, turn))",
         (f"{ORDER}::test_processes_take_turns_where_that_is_asked_for",),
     ),
 ]
