@@ -113,8 +113,9 @@ def layouts() -> dict[str, str]:
             if ours in codes:
                 codes[name] = codes[ours]
     for struct in _packed(_read("message")):
+        # What has no code is a byte here: if it is a mistake of the header's, the compiler says which.
         members = [
-            BITS[bits] if bits else count + codes[kind.strip()]
+            BITS.get(bits, "x") if bits else count + codes.get(kind.strip(), "x")
             for kind, _, count, bits in _TYPED.findall(struct["members"])
         ]
         codes[struct["name"]] = found[struct["name"]] = "".join(members)

@@ -61,7 +61,7 @@ static unsigned count_of(const pid_t *peers, unsigned count, pid_t peer)
 /* The oldest connection, the newest is none, of somebody who has at least so many; that has said nothing, if `silent`. */
 static struct ipc_end *oldest_of(const struct ipc_port *port, const pid_t *peers, unsigned count, unsigned many, bool silent)
 {
-    for (struct ipc_end *end = port->ends; end != port->last_end; end = end->next)
+    for (struct ipc_end *end = port->ends; end && end != port->last_end; end = end->next)
         if (end->peer && !end->queued && (many < 2 || count_of(peers, count, end->peer) >= many) &&
             !(silent && packet_waiting(end->fd) > 0))
             return end;
