@@ -126,6 +126,7 @@ struct ipc_end {
     bool drained;                   /* nothing waits there, and nothing can come */
     bool foreign;                   /* it came from elsewhere: whoever had it may have a copy */
     bool hidden;                    /* something waits that was not shown */
+    bool unpolled;                  /* the local one: there was no descriptor to tell the port's epoll of it by */
     bool stamped;                   /* the system stamps its messages with the time */
     bool queued;                    /* it stands in its port's heap */
     bool watched;                   /* it is in its task's watcher */

@@ -190,6 +190,10 @@ int ipc_port_add_end(struct ipc_port *port, struct ipc_end *end)
         error = ipc_end_poll(port, end, true);
     else if (port->task && ipc_port_needs_epoll(port))
         error = ipc_port_watch(port); /* now there is a descriptor for it */
+    if (error && end->local) {        /* what waits in memory needs none: whoever waits is woken */
+        end->unpolled = true;
+        error = 0;
+    }
     if (!error && port->ordered)
         error = stamp_end(end);
     else if (!error && (port->nsets || ipc_port_needs_epoll(port)))

@@ -136,8 +136,10 @@ int ipc_local_send(struct ipc_task *task, const struct ipc_right *to, const stru
     *end->last = message;
     end->last = &message->next;
     end->count++;
+    if (end->unpolled && port->epoll && ipc_end_poll(port, end, true) == 0)
+        end->unpolled = false;
     light(end);
-    if (port->watchers && port->task)
+    if ((port->watchers || end->unpolled) && port->task)
         ipc_kick(port->task);
     return 0;
 }
