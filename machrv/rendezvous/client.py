@@ -213,7 +213,9 @@ def look_up(names: list[str], kernel: Kernel, timeout: float, given: float | Non
     failures: list[tuple[str, MachError]] = []
     for name in names:
         try:
-            return name, SendRight._owning(kernel, kernel.bootstrap_look_up, name, max(0.0, deadline - monotonic()))
+            return name, SendRight._owning(
+                kernel, lambda: kernel.bootstrap_look_up(name, max(0.0, deadline - monotonic()))
+            )
         except MachError as error:
             failures.append((name, error))
     name, failure = failures[0]

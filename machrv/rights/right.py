@@ -99,11 +99,13 @@ class Right(Closing):
             self._made = _place()
 
     @classmethod
-    def _owning(cls, kernel: Kernel, take: Callable[..., int], *arguments: Any) -> Self:
-        """The owner of the reference that `take` gives: it is there before the call, behind which a signal handler may raise."""
+    def _owning(cls, kernel: Kernel, take: Callable[[], int]) -> Self:
+        """The owner of the reference that `take`, a function in Python, gives. It is there before the call, behind which a
+        signal handler may raise: CPython since 3.11 lets none in where such a function returns, but behind a call with a star.
+        """
         right = cls(0, kernel)
         held = right._held
-        name = take(*arguments)
+        name = take()
         held[:] = (name,)
         return right
 
