@@ -107,7 +107,7 @@ def flooded(stage: Stage, processes: int, *command: object) -> str:
         stage.end(attacker)
         found = median(times.claims)
         tried.append(f"{times.text()}; beside computing {usual * 1e3:.2f} ms")
-        if found <= max(2 * usual, FLOOD):
+        if found <= stage.slack * max(2 * usual, FLOOD):
             break
     else:
         raise AssertionError(tried)

@@ -92,9 +92,11 @@ class Times:
 
 
 class Stage:
-    """A server with a bootstrap directory of its own. Close it."""
+    """A server with a bootstrap directory of its own. Close it. `slack`: how many times longer than it should a claim beside a flood
+    may take."""
 
-    def __init__(self) -> None:
+    def __init__(self, slack: float = 1.0) -> None:
+        self.slack = slack
         self.folder = tempfile.mkdtemp(prefix="machrv-hostile-")
         self._before = os.environ.get("MACHRV_BOOTSTRAP_DIR")
         os.environ["MACHRV_BOOTSTRAP_DIR"] = self.folder
