@@ -16,6 +16,7 @@ from machrv import (
     ChannelMessage,
     ReceiveRight,
     RendezvousServer,
+    RightError,
     SendTimeout,
     aio,
     launch,
@@ -91,7 +92,13 @@ class Model:
     def moved(self, end: aio.Channel) -> aio.Channel:
         left, right = Channel.pair()
         with left, right:
-            left.send(b"", [end], PATIENCE)
+            try:
+                left.send(b"", [end], PATIENCE)
+            except (
+                RightError
+            ) as refused:  # Of messages that it has taken in already nobody else could say who sent them.
+                assert "receive them before it is moved" in str(refused)
+                return end
             with right.receive(PATIENCE) as message:
                 return aio.Channel(message.take_channel())
 

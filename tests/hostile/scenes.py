@@ -44,7 +44,7 @@ def attack(number: str, missing: Callable[[], str] = lambda: "") -> Callable[[Ru
 
 
 #: seconds of claims beside an attacker
-SECONDS = 1.5
+SECONDS = 0.7
 #: a claim beside a flood takes no more than this, in seconds, or twice what it takes beside processes that compute
 FLOOD = 0.005
 #: what nothing that waits may be late by, in seconds: the rule is 0.1, and this machine may be busy
