@@ -216,7 +216,7 @@ class ReceiveRight(_Receiver):
         kernel, name, told = self._kernel, self.name, False
         while True:
             if not wait_for_senders and (self._shared or not self._listens):
-                self._listen()
+                ask_for_word(self)
             message = received(kernel, name, timeout)
             word = message.id in _WORDS and is_word(self, message)
             if not word or message.id == MACH_NOTIFY_SEND_ONCE:  # It could not be told: the next receive asks again.

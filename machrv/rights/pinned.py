@@ -16,12 +16,10 @@ from errno import EOPNOTSUPP
 from fcntl import F_DUPFD_CLOEXEC, fcntl, ioctl
 from struct import Struct
 
+from machrv.rights.closing import Closing
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
     from machrv.message.audit import AuditToken
 
 #: include/uapi/linux/pidfd.h, Linux 6.13: struct pidfd_info begins with the mask and the cgroup's id.
@@ -30,7 +28,7 @@ _INFO_CGROUPID = 1 << 2
 _INFO = Struct("=QQ48x")
 
 
-class PinnedProcess:
+class PinnedProcess(Closing):
     """A process to look at. Use it in a `with`.
 
     All methods raise OSError where the system does not let this process look, ProcessLookupError among them once the
@@ -56,14 +54,6 @@ class PinnedProcess:
         except BaseException:
             self.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let go of it. Idempotent."""

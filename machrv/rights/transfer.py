@@ -155,13 +155,13 @@ def _laid_out(
         kind, size = descriptor.type, len(descriptor.data)
         return OutOfLineDescriptor(address=address, size=size, copy=descriptor.copy, type=kind, pad1=descriptor.pad1)
     if isinstance(descriptor, OutOfLinePortsDescriptor) and descriptor.names is not None:
-        from array import array  # Its memory has an address that Python tells. Late: most messages have none.
+        from array import array  # Late: most messages have none.
 
         names = array("I", descriptor.names)
-        memory.append(names)
-        address, count = names.buffer_info()
+        lent, address = kernel.lent(names)
+        memory.append(lent)
         return OutOfLinePortsDescriptor(
-            disposition=descriptor.disposition, address=address, count=count, copy=descriptor.copy
+            disposition=descriptor.disposition, address=address, count=len(names), copy=descriptor.copy
         )
     return descriptor
 

@@ -17,7 +17,6 @@ import signal
 import socket
 import threading
 from collections.abc import Callable
-from time import monotonic, sleep
 from typing import Any
 
 from machrv import (
@@ -37,6 +36,8 @@ from machrv import (
 )
 from machrv.kernel import current
 from machrv.message import MACH_NOTIFY_DEAD_NAME, MACH_NOTIFY_SEND_ONCE
+
+from ..linux_tasks import descriptors
 
 Report = dict[str, Any]
 
@@ -117,7 +118,7 @@ class Actor:
 
 def client(commands: socket.socket) -> None:
     """Claim once, use what came, say how it went and what is left."""
-    descriptors = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     logged = _Log()
     commands.send(b"{}")
     command = commands.recv(65536)
@@ -129,7 +130,7 @@ def client(commands: socket.socket) -> None:
     kernel = current()
     report["left"] = [hex(name) for name, _ in kernel.mach_port_names()]
     kernel.close()  # type: ignore[attr-defined]
-    more = _settled(descriptors) - descriptors
+    more = descriptors() - before
     report["left"] += [f"{more} descriptors"] if more else []
     report["log"] = logged.take()
     commands.send(json.dumps(report).encode())
@@ -200,7 +201,7 @@ def server(commands: socket.socket) -> None:
                 _quiesce(instance)
                 report["registrations"] = instance.registration_count
                 gc.collect()
-                report["left"] = [f"{count} {what}" for what, count in _difference(idle, _left_over(idle)).items()]
+                report["left"] = [f"{count} {what}" for what, count in _difference(idle, _left_over()).items()]
                 report["log"] = logged.take()
             commands.send(json.dumps(report).encode())
 
@@ -212,17 +213,8 @@ def _quiesce(instance: RendezvousServer) -> None:
         answers.receive(PATIENCE)
 
 
-def _settled(expected: int) -> int:
-    """How many descriptors are open once the library's own thread has closed what peers sent; it tells nobody when."""
-    end = monotonic() + PATIENCE
-    while (found := len(os.listdir("/proc/self/fd"))) != expected and monotonic() < end:
-        sleep(0.001)
-    return found
-
-
-def _left_over(idle: dict[str, int] | None = None) -> dict[str, int]:
-    descriptors = _settled(idle["descriptors"]) if idle else len(os.listdir("/proc/self/fd"))
-    return {"descriptors": descriptors, "names": len(current().mach_port_names())}
+def _left_over() -> dict[str, int]:
+    return {"descriptors": descriptors(), "names": len(current().mach_port_names())}
 
 
 def _difference(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from machrv import MachError, ReceiveRight, ReceiveTimeout
 
-from .stage import Stage
+from .stage import Program, Stage
 
 Run = Callable[[Stage], str]
 
@@ -83,6 +83,21 @@ def beside(stage: Stage, file: str, what: str, *arguments: object, seconds: floa
     assert max(times.claims) < 10 * LATE, times.text()
     wait_for_descriptors(stage, before)
     return times.text()
+
+
+@contextmanager
+def moved_here(stage: Stage, what: str) -> Iterator[tuple[Program, ReceiveRight]]:
+    """An attacker that has moved a receive right to this process, kept a copy of its ends, and done the first of what it does."""
+    with ReceiveRight.allocate() as port:
+        attacker = stage.attacker("packets", what, ports={1: port.make_send()})
+        with port.receive(10) as message:
+            right = message.rights.pop()
+        assert isinstance(right, ReceiveRight)
+        with right:
+            attacker.tell()
+            assert attacker.hear() == "sent"
+            yield attacker, right
+        stage.end(attacker)
 
 
 def wait_for_descriptors(stage: Stage, before: int) -> None:

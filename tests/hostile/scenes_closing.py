@@ -9,7 +9,7 @@ from time import perf_counter
 
 from machrv import MachError, Message, MessageFormatError, ReceiveRight, ReceiveTimeout
 
-from .scenes import LATE, attack, beside, drained, fuse, limited, wait_for_descriptors
+from .scenes import LATE, attack, beside, drained, fuse, limited, moved_here, wait_for_descriptors
 from .stage import Stage
 
 #: how many ways to send a descriptor attackers/closing.py has
@@ -144,27 +144,19 @@ def messages_far_larger_than_a_buffer(stage: Stage) -> str:
 def ends_that_hide_what_waits(stage: Stage) -> str:
     """A receive right arrives whose ends were told to peek far behind what waits, and are told so for ever by who kept a copy."""
     before = stage.descriptors()
-    with ReceiveRight.allocate() as port:
-        attacker = stage.attacker("packets", "peek", ports={1: port.make_send()})
-        with port.receive(10) as message:
-            right = message.rights.pop()
-        assert isinstance(right, ReceiveRight)
-        with right:
-            attacker.tell()
-            assert attacker.hear() == "sent"
-            ids = [right.receive(10).id for _ in range(2)]
-            attacker.tell()
-            assert attacker.hear() == "sent"
-            began, cpu = perf_counter(), _cpu()
-            more = 0
-            try:
-                while more < 10:
-                    right.receive(1).close()
-                    more += 1
-            except (ReceiveTimeout, EOFError):
-                pass
-            took, cpu = perf_counter() - began, _cpu() - cpu
-        stage.end(attacker)
+    with moved_here(stage, "peek") as (attacker, right):
+        ids = [right.receive(10).id for _ in range(2)]
+        attacker.tell()
+        assert attacker.hear() == "sent"
+        began, cpu = perf_counter(), _cpu()
+        more = 0
+        try:
+            while more < 10:
+                right.receive(1).close()
+                more += 1
+        except (ReceiveTimeout, EOFError):
+            pass
+        took, cpu = perf_counter() - began, _cpu() - cpu
     assert ids == [1, 1] and took < 3 + LATE, (ids, took)
     assert cpu < 0.5, f"waiting for {took:.1f} s took {cpu:.1f} s of processor time: it spins"
     wait_for_descriptors(stage, before)

@@ -24,7 +24,7 @@ from machrv import (
 from machrv._mach import lib
 from machrv.kernel import current
 
-from .scenes import attack, drained, limited, root, wait_for_descriptors
+from .scenes import attack, drained, limited, moved_here, root, wait_for_descriptors
 from .stage import HERE, ROOT, Program, Stage
 
 #: a user that nobody is
@@ -43,17 +43,9 @@ def namespaces() -> str:
 def nobody_over_an_end_that_was_kept(stage: Stage) -> str:
     """Who moved a receive right to us keeps a copy, switches credentials off, and forges notifications. We do not know ourselves yet."""
     before = stage.descriptors()
-    with ReceiveRight.allocate() as port:
-        attacker = stage.attacker("packets", "nobody", ports={1: port.make_send()})
-        with port.receive(10) as message:
-            right = message.rights.pop()
-        assert isinstance(right, ReceiveRight)
-        with right:
-            attacker.tell()
-            assert attacker.hear() == "sent"
-            lib.machrv_without(0)  # Who we are has to be found out again, as after a start.
-            found = drained(right, 0.5)
-        stage.end(attacker)
+    with moved_here(stage, "nobody") as (_, right):
+        lib.machrv_without(0)  # Who we are has to be found out again, as after a start.
+        found = drained(right, 0.5)
     assert found[0] == 0, f"{found[0]} forged messages were believed"
     wait_for_descriptors(stage, before)
     return f"no message, {found[1]} errors"

@@ -238,7 +238,6 @@ void ipc_entry_dealloc(struct ipc_task *task, struct ipc_entry *entry);
 /* The send rights of a task by the port that their socket claims. */
 void ipc_entry_remember(struct ipc_task *task, struct ipc_entry *entry);
 void ipc_entry_forget(struct ipc_task *task, struct ipc_entry *entry);
-struct ipc_entry *ipc_entry_with_id(struct ipc_task *task, const char id[PORT_ID]);
 unsigned id_hash(const char id[PORT_ID]);
 void ipc_entry_free_table(struct ipc_task *task);
 

@@ -188,11 +188,3 @@ void ipc_entry_forget(struct ipc_task *task, struct ipc_entry *entry)
         entry->same_hash = NULL;
     }
 }
-
-struct ipc_entry *ipc_entry_with_id(struct ipc_task *task, const char id[PORT_ID])
-{
-    struct ipc_entry *entry = task->by_id[id_hash(id)];
-    while (entry && memcmp(entry->socket->id, id, PORT_ID) != 0)
-        entry = entry->same_hash;
-    return entry;
-}
